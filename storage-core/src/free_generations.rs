@@ -1,0 +1,269 @@
+//! Free generations: a daily quota, and a bank that bonuses fill.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{CivilDate, Error, ErrorKind, Fingerprint, OperationId, OperationKey, Result, UserId};
+
+/// The most free generations that a bank holds.
+pub const MAX_BANK: u64 = 1_000_000_000_000;
+
+/// Where a free generation came from or went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaSource {
+    /// The quota of this day.
+    Day(CivilDate),
+    /// The bank, which does not reset at midnight.
+    Bank,
+}
+
+/// What a change of the quota answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaReceipt {
+    /// The operation that made the change.
+    pub operation: OperationId,
+    /// Where the generation came from or went to.
+    pub source: QuotaSource,
+    /// What was left of that day's quota plus the bank right after this very operation.
+    pub remaining_after: u64,
+    /// Whether this call only repeated one that had succeeded.
+    pub replayed: bool,
+}
+
+/// A user's free generations. The arithmetic that both backends use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// The day that `used` counts, none when nothing was ever taken from a day.
+    pub date: Option<CivilDate>,
+    /// Taken from that day's quota.
+    pub used: u32,
+    /// The bank.
+    pub bank: u64,
+}
+
+impl Quota {
+    /// Taken from the quota of `today`.
+    pub fn used_on(&self, today: CivilDate) -> u32 {
+        if self.date == Some(today) { self.used } else { 0 }
+    }
+    /// Left of the quota of `today` plus the bank.
+    pub fn remaining_on(&self, today: CivilDate, daily: u32) -> u64 {
+        u64::from(daily.saturating_sub(self.used_on(today))) + self.bank
+    }
+    /// Takes one: quota first, then the bank, else `QuotaExhausted`.
+    pub fn take(&self, today: CivilDate, daily: u32) -> Result<(Self, QuotaSource)> {
+        let used = self.used_on(today);
+        if used < daily {
+            return Ok((Self { date: Some(today), used: used + 1, bank: self.bank }, QuotaSource::Day(today)));
+        }
+        match self.bank.checked_sub(1) {
+            Some(bank) => Ok((Self { bank, ..*self }, QuotaSource::Bank)),
+            None => Err(Error::new(ErrorKind::QuotaExhausted { used, limit: daily })),
+        }
+    }
+    /// Gives one back to where it came from. A day that is over has nothing left to give back to.
+    #[must_use]
+    pub fn give_back(&self, source: QuotaSource) -> Self {
+        match source {
+            QuotaSource::Day(date) if self.date == Some(date) => Self { used: self.used.saturating_sub(1), ..*self },
+            QuotaSource::Day(_) => *self,
+            QuotaSource::Bank => Self { bank: self.bank.saturating_add(1), ..*self },
+        }
+    }
+    /// Adds to the bank.
+    pub fn add_bonus(&self, count: BonusCount) -> Result<Self> {
+        match self.bank + u64::from(count.get()) {
+            bank if bank <= MAX_BANK => Ok(Self { bank, ..*self }),
+            _ => Err(Error::invalid("bank", "must hold at most 1000000000000 free generations")),
+        }
+    }
+}
+
+/// How many free generations a bonus brings: 1 to 1,000,000; default 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BonusCount(u32);
+
+impl BonusCount {
+    /// `InvalidInput` outside 1 to 1,000,000.
+    pub fn new(count: u32) -> Result<Self> {
+        if (1..=1_000_000).contains(&count) {
+            Ok(Self(count))
+        } else {
+            Err(Error::invalid("bonus", "must be 1 to 1000000"))
+        }
+    }
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for BonusCount {
+    fn default() -> Self {
+        Self(5)
+    }
+}
+
+/// Arguments of [`FreeGenerations::increment_free_generations`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncrementFreeGenerations {
+    /// Who takes one.
+    pub user: UserId,
+    /// Makes the call repeatable, and the take returnable.
+    pub key: Option<OperationKey>,
+}
+
+impl IncrementFreeGenerations {
+    /// Without a key.
+    pub fn new(user: UserId) -> Self {
+        Self { user, key: None }
+    }
+    /// What a replay must repeat.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of("increment_free_generations", &[])
+    }
+}
+
+/// Arguments of [`FreeGenerations::return_free_generation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnFreeGeneration {
+    /// Who gives one back.
+    pub user: UserId,
+    /// The key of the take. It also makes this call repeatable.
+    pub take: OperationKey,
+}
+
+/// Arguments of [`FreeGenerations::add_referral_bonus`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddReferralBonus {
+    /// Whose bank.
+    pub referrer: UserId,
+    /// How many.
+    pub count: BonusCount,
+    /// Makes the call repeatable.
+    pub key: Option<OperationKey>,
+}
+
+impl AddReferralBonus {
+    /// The default bonus, without a key.
+    pub fn new(referrer: UserId) -> Self {
+        Self { referrer, count: BonusCount::default(), key: None }
+    }
+    /// What a replay must repeat.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of("add_referral_bonus", &[&self.count.get().to_string()])
+    }
+}
+
+/// Free generations: a daily quota, and a bank that bonuses fill.
+#[async_trait]
+pub trait FreeGenerations {
+    /// How many the user took from today's quota (never from the bank).
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// let taken = storage.get_user_free_generations_today(user).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `free_generations::*`.
+    async fn get_user_free_generations_today(&self, user: UserId) -> Result<u32>;
+
+    /// What is left of today's quota plus the bank.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// let left = storage.get_user_free_generations_remaining(user).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `free_generations::*`.
+    async fn get_user_free_generations_remaining(&self, user: UserId) -> Result<u64>;
+
+    /// Takes one free generation: from today's quota first, then from the bank.
+    ///
+    /// # Contract
+    /// - "Today" is the civil date of the store's clock in the policy's time zone.
+    /// - With 5 left, 50 concurrent takes succeed 5 times.
+    ///
+    /// # Errors
+    /// `QuotaExhausted`; `InvalidTransition` for the key of a take that was given back; `Conflict` when the key
+    /// was used for something else.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// let take = IncrementFreeGenerations { user, key: Some("job-7".parse()?) };
+    /// let receipt = storage.increment_free_generations(take).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `free_generations::*`.
+    async fn increment_free_generations(&self, take: IncrementFreeGenerations) -> Result<QuotaReceipt>;
+
+    /// Gives a keyed take back, to the day or bank it came from.
+    ///
+    /// # Contract
+    /// - Once: a repeat is a replay. The take's key is used up for good.
+    /// - A take of a day that is over changes nothing today.
+    ///
+    /// # Errors
+    /// `NotFound` for a key that was never used; `Conflict` for the key of another kind of operation.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// storage.return_free_generation(ReturnFreeGeneration { user, take: "job-7".parse()? }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `free_generations::*`.
+    async fn return_free_generation(&self, give_back: ReturnFreeGeneration) -> Result<QuotaReceipt>;
+
+    /// Adds free generations to the bank, which does not reset at midnight.
+    ///
+    /// # Errors
+    /// `InvalidInput` above [`MAX_BANK`]; `Conflict` when the key was used for something else.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// storage.add_referral_bonus(AddReferralBonus::new(user)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `free_generations::*`.
+    async fn add_referral_bonus(&self, bonus: AddReferralBonus) -> Result<QuotaReceipt>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quota_first_then_bank_then_exhausted() {
+        let day = CivilDate::from_days(20_000);
+        let mut quota = Quota { date: None, used: 0, bank: 1 };
+        for expected in [QuotaSource::Day(day), QuotaSource::Day(day), QuotaSource::Bank] {
+            let (next, source) = quota.take(day, 2).unwrap();
+            assert_eq!(source, expected);
+            quota = next;
+        }
+        assert_eq!(quota.take(day, 2).unwrap_err().kind(), &ErrorKind::QuotaExhausted { used: 2, limit: 2 });
+        let tomorrow = CivilDate::from_days(20_001);
+        assert_eq!(quota.remaining_on(tomorrow, 2), 2);
+        assert_eq!(quota.give_back(QuotaSource::Bank).remaining_on(day, 2), 1);
+        assert_eq!(quota.give_back(QuotaSource::Day(tomorrow)), quota);
+    }
+
+    #[test]
+    fn bonuses_from_both_sides() {
+        assert!(BonusCount::new(0).is_err());
+        assert!(BonusCount::new(1).is_ok());
+        assert!(BonusCount::new(1_000_000).is_ok());
+        assert!(BonusCount::new(1_000_001).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! The contract of a store for what a bot that sells AI generations must never lose: users and balances, a ledger,
+//! holds, free quotas, admin limits, generation jobs and history, payments, referrals.
+//!
+//! This crate holds the traits, the types and the pure rules; it does no I/O. A backend implements one small trait
+//! for each domain ([`Users`], [`Balances`], [`Reserves`], ...); what implements them all is a [`Storage`].
+//!
+//! # What every operation promises
+//!
+//! * **Reads never write.** Reading an unknown user answers the defaults and creates nothing. Writes create the
+//!   users they name.
+//! * **Atomic.** Whole or not at all, also when the future is dropped, the process killed, the disk full or the
+//!   connection lost. A call that fails creates nothing.
+//! * **Linearizable** for one user, across every handle, task and process that shares the store. What an operation
+//!   returns is what this very operation produced.
+//! * **Durable before `Ok`.** A read never shows a change that could still be lost.
+//! * **Exactly once.** A call with an [`OperationKey`] can be repeated: equal arguments answer the first receipt,
+//!   marked `replayed`; other arguments are a `Conflict`. Only success uses a key up. Keys live as long as the store,
+//!   and their names are scoped to one user.
+//! * **An error says** what failed, what to do, and whether anything may have been applied ([`Error::applied`]).
+//!
+//! # Errors that every operation shares
+//!
+//! `Closed` after [`Store::close`]; `Busy` when a wait ran out; `Locked`, `Unavailable`, `StorageFull`, `ReadOnly`,
+//! `Corrupt` and `Internal` as the store's surroundings have it. When several errors apply, the order is `Closed`,
+//! `InvalidInput`, replay or `Conflict`, `NotFound`, `InvalidTransition`, then funds or quota. Only a lost connection,
+//! the operation's own deadline (15 s by default) or a failed `fsync` may be [`Applied::Unknown`].
+//!
+//! # Writing a backend
+//!
+//! One file for each domain, the same names as here. What core can decide, a backend does not: status machines
+//! ([`Job::judge_update`], [`Payment::judge_mark`], [`Hold::judge_commit`]), quota arithmetic ([`Quota`]), replay
+//! comparison ([`check_key`]), chains of referrers ([`judge_chain`]) and the audit ([`AuditTrail`]) live here as
+//! functions over values. The suite in `conformance-tests` proves the rest.
+
+mod admin_limits;
+mod balances;
+mod clock;
+pub mod dump;
+mod error;
+mod free_generations;
+mod history;
+mod ids;
+mod import;
+mod jobs;
+pub mod legacy;
+mod money;
+mod operations;
+mod page;
+mod params;
+mod payments;
+mod policy;
+mod referrals;
+mod replay;
+mod reserves;
+mod storage;
+mod text;
+mod timestamp;
+mod users;
+
+pub use admin_limits::{AdminLimit, AdminLimits, SetAdminLimit};
+pub use balances::{AddBalance, Balances, Memo, SetBalance, SubtractBalance};
+pub use clock::{Clock, Environment, IdSource, ManualClock, SequentialIds, Stamp, SystemClock, SystemIds};
+pub use dump::{AccountRecord, DumpReader, DumpRecord, DumpSummary, DumpWriter, KeySpace};
+pub use error::{Applied, Entity, Error, ErrorKind, Place, Report, Result};
+pub use free_generations::{
+    AddReferralBonus, BonusCount, FreeGenerations, IncrementFreeGenerations, MAX_BANK, Quota, QuotaReceipt,
+    QuotaSource, ReturnFreeGeneration,
+};
+pub use history::{AddGenerationToHistory, Generation, GenerationReceipt, GetUserGenerationsHistory, History};
+pub use ids::{OperationId, UserId};
+pub use import::{ImportOutcome, ImportRecord};
+pub use jobs::{AddGenerationJob, Job, JobStatus, Jobs, ListJobs, UpdateJobStatus};
+pub use money::{Amount, Money, SignedMoney, Total};
+pub use operations::{
+    AuditFinding, AuditReport, AuditScope, AuditTrail, AuditedState, LedgerRow, ListOperations, OperationKind,
+    Operations,
+};
+pub use page::{Cursor, Newest, Page, PageRequest, PageSize};
+pub use params::{MAX_PARAMS_BYTES, MAX_PARAMS_DEPTH, Params};
+pub use payments::{
+    AddPayment, ListPayments, MarkPaymentStatus, Payment, PaymentOrigin, PaymentStatus, Payments, RefundPayment,
+};
+pub use policy::{HistoryRetention, Policy, TimeZone};
+pub use referrals::{GetReferrals, MAX_REFERRAL_CHAIN, Referral, Referrals, SetReferrer, judge_chain};
+pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey, check_key};
+pub use reserves::{CommitReserve, Hold, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves};
+pub use storage::{BackendInfo, SharedStorage, Storage, Store};
+pub use text::{
+    Actor, ErrorMessage, FileId, GenerationId, HoldName, JobId, Language, MAX_ID_BYTES, MAX_NAME_BYTES, MAX_NOTE_BYTES,
+    MAX_URL_BYTES, MAX_URLS, ModelId, ModelName, Note, OperationKey, PaymentId, PaymentMethod, ProviderKey, Reference,
+    ResultUrls, TaskId,
+};
+pub use timestamp::{CivilDate, Timestamp};
+pub use users::{GiftClaim, SetGiftClaimed, SetUserLanguage, User, Users};

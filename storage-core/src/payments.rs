@@ -1,0 +1,387 @@
+//! Payments: asked for, approved once, refunded once.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Amount, Error, FileId, Fingerprint, Note, OperationKey, Page, PageRequest, PaymentId, PaymentMethod, ProviderKey,
+    Result, Stored, Timestamp, UserId,
+};
+
+/// Where a payment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    /// Waits for a decision.
+    Pending,
+    /// Approved, and credited in the same atom.
+    Approved,
+    /// Turned down.
+    Rejected,
+    /// Called off.
+    Cancelled,
+    /// Approved once, and taken back.
+    Refunded,
+}
+
+impl PaymentStatus {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Approved, Self::Rejected, Self::Cancelled, Self::Refunded];
+
+    /// The state's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+        }
+    }
+    /// Whether `to` may follow; staying is not a step.
+    pub fn may_become(self, to: Self) -> bool {
+        match self {
+            Self::Pending => matches!(to, Self::Approved | Self::Rejected | Self::Cancelled),
+            Self::Approved => to == Self::Refunded,
+            Self::Rejected | Self::Cancelled | Self::Refunded => false,
+        }
+    }
+}
+
+impl fmt::Display for PaymentStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for PaymentStatus {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+            Error::invalid("payment status", "must be pending, approved, rejected, cancelled or refunded")
+        })
+    }
+}
+
+/// Where a payment's approval was credited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentOrigin {
+    /// Made in this store: an approval credits here, exactly once.
+    Here,
+    /// Brought along already decided, or decided by a hand edit: it never credits here.
+    Imported,
+}
+
+/// A payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Payment {
+    /// Its id, unique in the store.
+    pub id: PaymentId,
+    /// Who pays.
+    pub user: UserId,
+    /// How much.
+    pub amount: Amount,
+    /// How.
+    pub method: PaymentMethod,
+    /// The screenshot that proves it.
+    pub screenshot_file_id: Option<FileId>,
+    /// What the provider calls it, unique in the store.
+    pub provider_key: Option<ProviderKey>,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// Who decided.
+    pub admin: Option<UserId>,
+    /// What was noted.
+    pub notes: Option<Note>,
+    /// Where its approval was credited.
+    pub origin: PaymentOrigin,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Payment {
+    /// A new payment, `Pending`.
+    pub fn create(add: AddPayment, id: PaymentId, now: Timestamp) -> Self {
+        let AddPayment { user, amount, method, payment: _, provider_key, screenshot_file_id, notes, key: _ } = add;
+        Self {
+            id,
+            user,
+            amount,
+            method,
+            screenshot_file_id,
+            provider_key,
+            status: PaymentStatus::Pending,
+            admin: None,
+            notes,
+            origin: PaymentOrigin::Here,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+    /// Judges a payment added under this one's id or provider key: a replay, or `Conflict`.
+    pub fn judge_add(&self, again: &AddPayment) -> Result<()> {
+        let other_provider_key = again.provider_key.is_some() && again.provider_key != self.provider_key;
+        let other_id = again.payment.as_ref().is_some_and(|id| *id != self.id);
+        let reason = if self.user != again.user {
+            "it belongs to another user"
+        } else if self.amount != again.amount {
+            "it has another amount"
+        } else if other_provider_key {
+            "it has another provider key"
+        } else if other_id {
+            "its provider key belongs to another payment"
+        } else {
+            return Ok(());
+        };
+        Err(Error::conflict("payment", &self.id, reason))
+    }
+    /// Judges a decision: the changed payment, `None` for a replay, or `InvalidTransition`.
+    pub fn judge_mark(&self, mark: &MarkPaymentStatus, now: Timestamp) -> Result<Option<Self>> {
+        let MarkPaymentStatus { payment: _, status, admin, notes, key: _ } = mark;
+        if *status == self.status {
+            return Ok(None);
+        }
+        if !self.status.may_become(*status) {
+            return Err(Error::transition("payment", &self.id, self.status.as_str(), status.as_str()));
+        }
+        let mut payment = self.clone();
+        payment.status = *status;
+        payment.updated_at = now;
+        payment.admin = admin.or(payment.admin);
+        payment.notes = notes.clone().or(payment.notes);
+        Ok(Some(payment))
+    }
+}
+
+/// Arguments of [`Payments::add_payment`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddPayment {
+    /// Who pays.
+    pub user: UserId,
+    /// How much.
+    pub amount: Amount,
+    /// How.
+    pub method: PaymentMethod,
+    /// The payment's id; minted when absent.
+    pub payment: Option<PaymentId>,
+    /// What the provider calls it: a charge id, a screenshot. Tells a repeated webhook from a new payment.
+    pub provider_key: Option<ProviderKey>,
+    /// The screenshot that proves it.
+    pub screenshot_file_id: Option<FileId>,
+    /// What to note.
+    pub notes: Option<Note>,
+    /// Makes the call repeatable.
+    pub key: Option<OperationKey>,
+}
+
+impl AddPayment {
+    /// Only what is needed.
+    pub fn new(user: UserId, amount: Amount, method: PaymentMethod) -> Self {
+        Self {
+            user,
+            amount,
+            method,
+            payment: None,
+            provider_key: None,
+            screenshot_file_id: None,
+            notes: None,
+            key: None,
+        }
+    }
+    /// What a replay must repeat.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let Self { user: _, amount, method, payment, provider_key, screenshot_file_id, notes, key: _ } = self;
+        let note = notes.as_ref().map_or_else(String::new, |note| format!("={note}"));
+        Fingerprint::of(
+            "add_payment",
+            &[
+                &amount.to_string(),
+                method.as_str(),
+                payment.as_ref().map_or("", PaymentId::as_str),
+                provider_key.as_ref().map_or("", ProviderKey::as_str),
+                screenshot_file_id.as_ref().map_or("", FileId::as_str),
+                &note,
+            ],
+        )
+    }
+}
+
+/// Arguments of [`Payments::mark_payment_status`]. `None` keeps what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkPaymentStatus {
+    /// Which payment.
+    pub payment: PaymentId,
+    /// Its new state. `Refunded` does what [`Payments::refund_payment`] does.
+    pub status: PaymentStatus,
+    /// Who decided.
+    pub admin: Option<UserId>,
+    /// What to note.
+    pub notes: Option<Note>,
+    /// Makes the call repeatable.
+    pub key: Option<OperationKey>,
+}
+
+impl MarkPaymentStatus {
+    /// Only the status.
+    pub fn new(payment: PaymentId, status: PaymentStatus) -> Self {
+        Self { payment, status, admin: None, notes: None, key: None }
+    }
+    /// What a replay must repeat.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let Self { payment, status, admin, notes, key: _ } = self;
+        let admin = admin.map_or_else(String::new, |admin| admin.to_string());
+        let note = notes.as_ref().map_or_else(String::new, |note| format!("={note}"));
+        Fingerprint::of("mark_payment_status", &[payment.as_str(), status.as_str(), &admin, &note])
+    }
+}
+
+/// Arguments of [`Payments::refund_payment`]. `None` keeps what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefundPayment {
+    /// Which payment.
+    pub payment: PaymentId,
+    /// Who decided.
+    pub admin: Option<UserId>,
+    /// What to note.
+    pub notes: Option<Note>,
+    /// Makes the call repeatable.
+    pub key: Option<OperationKey>,
+}
+
+impl RefundPayment {
+    /// Only the payment.
+    pub fn new(payment: PaymentId) -> Self {
+        Self { payment, admin: None, notes: None, key: None }
+    }
+}
+
+impl From<RefundPayment> for MarkPaymentStatus {
+    fn from(refund: RefundPayment) -> Self {
+        let RefundPayment { payment, admin, notes, key } = refund;
+        Self { payment, status: PaymentStatus::Refunded, admin, notes, key }
+    }
+}
+
+/// Arguments of [`Payments::list_payments`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPayments {
+    /// Only this user's.
+    pub user: Option<UserId>,
+    /// Only those that stand so.
+    pub status: Option<PaymentStatus>,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl ListPayments {
+    /// Which list a cursor belongs to.
+    pub fn filter(&self) -> Fingerprint {
+        let user = self.user.map_or_else(String::new, |user| user.to_string());
+        Fingerprint::of("list_payments", &[&user, self.status.map_or("", PaymentStatus::as_str)])
+    }
+    /// Whether a payment matches.
+    pub fn matches(&self, payment: &Payment) -> bool {
+        self.user.is_none_or(|user| user == payment.user) && self.status.is_none_or(|status| status == payment.status)
+    }
+}
+
+/// Payments: asked for, approved once, refunded once.
+#[async_trait]
+pub trait Payments {
+    /// Stores a new payment, always `Pending`.
+    ///
+    /// # Contract
+    /// - Id and provider key are each unique in the store; the same again for the same user and amount is a
+    ///   replay and answers the payment as it stands.
+    /// - Creates the user when missing.
+    ///
+    /// # Errors
+    /// `Conflict` when id or provider key belong to another user, another amount or another payment, or the key
+    /// was used for something else.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// let mut payment = AddPayment::new(user, "100".parse()?, "stars".parse()?);
+    /// payment.provider_key = Some("charge-17".parse()?);
+    /// let payment = storage.add_payment(payment).await?.record;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `payments::*`.
+    async fn add_payment(&self, add: AddPayment) -> Result<Stored<Payment>>;
+
+    /// Decides a payment.
+    ///
+    /// # Contract
+    /// - Approval is one atom: status, credit, ledger row. However many approvals run at once, one credits.
+    /// - The present status again is a replay and changes neither admin nor notes; `None` keeps what is stored.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidTransition`; `InvalidInput` when the credit would exceed [`crate::Money::MAX`];
+    /// `InsufficientFunds` for a refund; `Conflict` when the key was used for something else.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// let approve = MarkPaymentStatus::new("p-1".parse()?, PaymentStatus::Approved);
+    /// let payment = storage.mark_payment_status(approve).await?.record;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `payments::*`.
+    async fn mark_payment_status(&self, mark: MarkPaymentStatus) -> Result<Stored<Payment>>;
+
+    /// Takes a credited payment back from the balance.
+    ///
+    /// # Contract
+    /// - One atom: status, debit, a `refund` row that names the payment. A repeat is a replay.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidTransition` for a payment that is not approved; `InsufficientFunds` with both figures.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// storage.refund_payment(RefundPayment::new("p-1".parse()?)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `payments::*`.
+    async fn refund_payment(&self, refund: RefundPayment) -> Result<Stored<Payment>>;
+
+    /// Gives a payment by id.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// let payment = storage.get_payment(&"p-1".parse()?).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `payments::*`.
+    async fn get_payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>>;
+
+    /// Lists payments, newest first by creation time and id.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a cursor of another list or filter.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// let waiting = ListPayments { status: Some(PaymentStatus::Pending), ..Default::default() };
+    /// let payments = storage.list_payments(waiting).await?.items;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `payments::*`.
+    async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>>;
+}

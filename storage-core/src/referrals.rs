@@ -1,0 +1,183 @@
+//! Referrals: who brought whom.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{BonusCount, Error, Fingerprint, OperationKey, Page, PageRequest, Result, Stored, Timestamp, UserId};
+
+/// The longest chain of referrers.
+pub const MAX_REFERRAL_CHAIN: usize = 1000;
+
+/// Who brought a user, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referral {
+    /// Who was brought.
+    pub user: UserId,
+    /// Who brought them.
+    pub referrer: UserId,
+    /// When that was stored.
+    pub since: Timestamp,
+    /// The bonus that the referrer was granted for it, 0 for none.
+    pub bonus: u32,
+}
+
+/// Arguments of [`Referrals::set_referrer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetReferrer {
+    /// Who was brought.
+    pub user: UserId,
+    /// Who brought them.
+    pub referrer: UserId,
+    /// Free generations for the referrer's bank, granted once, in the same atom.
+    pub bonus: Option<BonusCount>,
+    /// Makes the call repeatable.
+    pub key: Option<OperationKey>,
+}
+
+impl SetReferrer {
+    /// Without bonus and key.
+    pub fn new(user: UserId, referrer: UserId) -> Self {
+        Self { user, referrer, bonus: None, key: None }
+    }
+    /// What a replay must repeat.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let bonus = self.bonus.map_or_else(String::new, |bonus| bonus.get().to_string());
+        Fingerprint::of("set_referrer", &[&self.referrer.to_string(), &bonus])
+    }
+}
+
+/// Judges a new edge `user -> referrer`: oneself, a cycle, and a chain longer than [`MAX_REFERRAL_CHAIN`] edges
+/// are `InvalidInput`.
+///
+/// Walks up from the referrer, and level by level down from the user, because an edge in the middle joins the
+/// chain above it to the longest one below.
+pub fn judge_chain(
+    user: UserId,
+    referrer: UserId,
+    mut referrer_of: impl FnMut(UserId) -> Option<UserId>,
+    mut brought_by: impl FnMut(UserId) -> Vec<UserId>,
+) -> Result<()> {
+    let refuse = |rule| Err(Error::invalid("referrer", rule));
+    let too_long = "must not make a chain of more than 1000 referrers";
+    if user == referrer {
+        return refuse("must not be the user");
+    }
+    let (mut edges, mut above) = (1, referrer);
+    while let Some(next) = referrer_of(above) {
+        if next == user {
+            return refuse("must not close a circle");
+        }
+        edges += 1;
+        above = next;
+        if edges > MAX_REFERRAL_CHAIN {
+            return refuse(too_long);
+        }
+    }
+    let mut level = brought_by(user);
+    while !level.is_empty() {
+        edges += 1;
+        if edges > MAX_REFERRAL_CHAIN {
+            return refuse(too_long);
+        }
+        level = level.into_iter().flat_map(&mut brought_by).collect();
+    }
+    Ok(())
+}
+
+/// Arguments of [`Referrals::get_referrals`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetReferrals {
+    /// Whose referrals.
+    pub referrer: UserId,
+    /// Which page.
+    pub page: PageRequest,
+}
+
+impl GetReferrals {
+    /// The first page, of the default size.
+    pub fn of(referrer: UserId) -> Self {
+        Self { referrer, page: PageRequest::default() }
+    }
+    /// Which list a cursor belongs to.
+    pub fn filter(&self) -> Fingerprint {
+        Fingerprint::of("get_referrals", &[&self.referrer.to_string()])
+    }
+}
+
+/// Referrals: who brought whom.
+#[async_trait]
+pub trait Referrals {
+    /// Stores who brought a user.
+    ///
+    /// # Contract
+    /// - The first referrer stays: the same again is a replay.
+    /// - The bonus is granted to the referrer's bank once, in the same atom.
+    /// - Creates both users when missing.
+    ///
+    /// # Errors
+    /// `Conflict` naming the referrer that stands there; `InvalidInput` for oneself, a cycle of any length (also
+    /// when two calls race to close one) or a chain over 1,000.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId, referrer: UserId) -> Result<()> {
+    /// let mut set = SetReferrer::new(user, referrer);
+    /// set.bonus = Some(BonusCount::default());
+    /// storage.set_referrer(set).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `referrals::*`.
+    async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>>;
+
+    /// Who brought the user.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, user: UserId) -> Result<()> {
+    /// let referrer = storage.get_referrer(user).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `referrals::*`.
+    async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>>;
+
+    /// Whom a referrer brought, in order of arrival (time, then user id).
+    ///
+    /// # Errors
+    /// `InvalidInput` for a cursor of another referrer's list.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage, referrer: UserId) -> Result<()> {
+    /// let brought = storage.get_referrals(GetReferrals::of(referrer)).await?.items;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `referrals::*`.
+    async fn get_referrals(&self, list: GetReferrals) -> Result<Page<Referral>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: i64) -> UserId {
+        UserId::new(id).unwrap()
+    }
+
+    #[test]
+    fn chains_from_both_sides() {
+        // 1 <- 2 <- 3 ... : the referrer of n is n - 1.
+        let up = |of: UserId| (of.get() > 1).then(|| user(of.get() - 1));
+        let alone = |_| Vec::new();
+        assert!(judge_chain(user(5000), user(1000), up, alone).is_ok(), "1000 edges");
+        assert!(judge_chain(user(5000), user(1001), up, alone).is_err(), "1001 edges");
+        assert!(judge_chain(user(1), user(1), |_| None, alone).is_err());
+        assert!(judge_chain(user(1), user(3), up, alone).is_err(), "a circle of three");
+        let down = |of: UserId| if of.get() < 1000 { vec![user(of.get() + 1)] } else { vec![] };
+        assert!(judge_chain(user(1), user(5000), |_| None, down).is_ok(), "999 edges below and one above");
+        let down = |of: UserId| if of.get() < 1001 { vec![user(of.get() + 1)] } else { vec![] };
+        assert!(judge_chain(user(1), user(5000), |_| None, down).is_err(), "1000 edges below and one above");
+    }
+}

@@ -103,6 +103,8 @@ pub struct Stored<T> {
 pub struct UsedKey {
     /// Kind and arguments of the operation.
     pub arguments: Fingerprint,
+    /// The operation, whose id is also the id of a record that was minted for it.
+    pub operation: OperationId,
     /// What it answered.
     pub answer: Answer,
 }
@@ -123,17 +125,17 @@ pub enum Answer {
 
 /// Compares a call with what is known of its key.
 ///
-/// `Ok(None)`: the key is new. `Ok(Some(answer))`: a replay of that answer. `Conflict`: the key was used for
+/// `Ok(None)`: the key is new. `Ok(Some(used))`: a replay of that answer. `Conflict`: the key was used for
 /// something else.
 pub fn check_key(
     user: UserId,
     key: &OperationKey,
     arguments: Fingerprint,
     used: Option<UsedKey>,
-) -> Result<Option<Answer>> {
+) -> Result<Option<UsedKey>> {
     match used {
         None => Ok(None),
-        Some(used) if used.arguments == arguments => Ok(Some(used.answer)),
+        Some(used) if used.arguments == arguments => Ok(Some(used)),
         Some(_) => Err(Error::conflict(
             "operation key",
             key,

@@ -23,6 +23,10 @@ pub const DUMP_FORMAT: u32 = 1;
 /// The longest line that a dump may hold: params of 64 KiB that are escaped byte by byte, 64 URLs, notes.
 pub const MAX_DUMP_LINE: usize = 2 * 1024 * 1024;
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Everything scalar that a store knows of one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,26 +40,37 @@ pub struct AccountRecord {
     /// What can be spent.
     pub balance: Money,
     /// What is held.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub held: Money,
     /// The language chosen.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub language: Option<Language>,
     /// Whether the gift was claimed.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub gift_claimed: bool,
     /// The day that `quota_used` counts.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub quota_date: Option<CivilDate>,
     /// Taken from that day's quota.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub quota_used: u32,
     /// The bank of free generations.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub bank: u64,
     /// The admin limit that was set.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub admin_limit: Option<Money>,
     /// The total price of the generations ever recorded.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spent: Total,
     /// Who brought the user.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub referrer: Option<UserId>,
     /// When that was stored.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub referred_at: Option<Timestamp>,
     /// The bonus that the referrer was granted for it.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub referral_bonus: u32,
 }
 

@@ -345,6 +345,12 @@ impl Error {
         self.0.key = key;
         self
     }
+    /// Says that this operation changed nothing, whatever became of others beside it.
+    #[must_use]
+    pub fn not_applied(mut self) -> Self {
+        (self.0.applied, self.0.key) = (Applied::No, None);
+        self
+    }
     /// Adds the cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl StdError + Send + Sync + 'static) -> Self {

@@ -1,7 +1,53 @@
 //! The embedded backend of the generation storage: a directory of readable JSON files with a journal.
+//!
+//! The whole store lives in memory as typed maps. A change is decided against them, appended to a journal as one JSON
+//! line with absolute values, made durable together with the others that wait, and only then visible and answered. The
+//! nine files of the original system are checkpoints of that state, in the original's shapes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `user_balances.json` ... `generation_jobs.json` | the nine files of the original |
+//! | `users.json`, `balance_reserves.json` | what the nine have no room for |
+//! | `ledger.jsonl` | the ledger and the receipts, append-only |
+//! | `journal-N.jsonl` | changes since the last checkpoint |
+//! | `journal.head` | how far the journal is durable, for the other processes |
+//! | `manifest.json` | format, policy, checksum of each file |
+//! | `presence.lock`, `writer.lock` | who has the store open, who writes |
+//! | `.checkpoint/` | a second copy of the nine, for when one is edited while changes wait in the journal |
+//!
+//! `docs/json-directory.md` tells the rest. [`legacy`] reads directories that the earlier system left.
 
+mod admin_limits;
+mod balances;
+mod checkpoint;
+mod engine;
+mod files;
+mod free_generations;
+mod history;
+mod import;
+mod jobs;
+mod journal;
 mod json_text;
+mod ledger;
 pub mod legacy;
+mod line;
+mod lists;
+mod locks;
+mod manifest;
+mod open;
+mod operations;
 mod options;
+mod payments;
+mod referrals;
+mod reserves;
+mod shapes;
+mod snapshot;
+mod state;
+mod store;
+mod tx;
+mod users;
+mod writer;
 
-pub use options::{Access, Durability, JsonOptions, Locking};
+pub use engine::JsonStorage;
+pub use open::{Found, inspect};
+pub use options::{Access, Durability, JsonOptions, Locking, PolicyMismatch};

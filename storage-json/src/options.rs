@@ -35,6 +35,16 @@ pub enum Locking {
     Without,
 }
 
+/// What to do when the store was created with another time zone or retention.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PolicyMismatch {
+    /// Refuse with `SchemaMismatch`.
+    #[default]
+    Refuse,
+    /// Store the given policy from now on; only for the process that has the store alone.
+    Adopt,
+}
+
 /// How a data directory is opened.
 #[derive(Clone, Debug)]
 pub struct JsonOptions {
@@ -48,6 +58,8 @@ pub struct JsonOptions {
     pub durability: Durability,
     /// What to do where the file system cannot lock. Default: refuse.
     pub locking: Locking,
+    /// What to do when the store was created with another time zone or retention. Default: refuse.
+    pub on_policy_mismatch: PolicyMismatch,
     /// How long opening waits for another process. Default 10 s.
     pub lock_wait: Duration,
     /// How long one operation may take. Default 15 s.
@@ -67,6 +79,7 @@ impl JsonOptions {
             access: Access::default(),
             durability: Durability::default(),
             locking: Locking::default(),
+            on_policy_mismatch: PolicyMismatch::default(),
             lock_wait: Duration::from_secs(10),
             deadline: Duration::from_secs(15),
             checkpoint_bytes: 64 * 1024 * 1024,

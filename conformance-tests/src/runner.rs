@@ -1,0 +1,73 @@
+//! Runs every scenario as a named, filterable line.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::runtime::{Builder, Handle};
+use tokio::time::timeout;
+
+use crate::context::Context;
+use crate::harness::Harness;
+use crate::scenario::{Scenario, scenarios};
+
+/// The longest that a scenario may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the suite against a backend, with the command line of `cargo test`.
+///
+/// Call it from the `main` of a test with `harness = false` and hand its code on.
+pub fn run(harness: impl Harness) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = match Builder::new_multi_thread().worker_threads(4).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failed = Trial::test("runtime", move || Err(Failed::from(error)));
+            return libtest_mimic::run(&arguments, vec![failed]).exit_code();
+        }
+    };
+    let harness: Arc<dyn Harness> = Arc::new(harness);
+    let trials =
+        scenarios().into_iter().map(|scenario| trial(scenario, &harness, runtime.handle().clone())).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    conclusion.exit_code()
+}
+
+fn trial(scenario: Scenario, harness: &Arc<dyn Harness>, runtime: Handle) -> Trial {
+    let harness = Arc::clone(harness);
+    Trial::ignorable_test(scenario.id, move || {
+        if let Some(need) = scenario.needs.iter().find(|need| !harness.supports(**need)) {
+            return Ok(Completion::ignored_with(format!("{} has no {need}", harness.name())));
+        }
+        runtime.block_on(prove(scenario, harness)).map(|()| Completion::Completed)
+    })
+}
+
+async fn prove(scenario: Scenario, harness: Arc<dyn Harness>) -> Result<(), Failed> {
+    let context = Context::new(Arc::clone(&harness)).await.map_err(|failure| failure.to_string())?;
+    // In a task of its own, so that a panic is a failure like any other.
+    let mut task = tokio::spawn((scenario.run)(context.clone()));
+    let problem = match timeout(LIMIT, &mut task).await {
+        Ok(Ok(Ok(()))) => {
+            for site in context.sites() {
+                harness.destroy(site).await;
+            }
+            return Ok(());
+        }
+        Ok(Ok(Err(failure))) => failure.to_string(),
+        Ok(Err(panicked)) => format!("the scenario or the backend panicked: {panicked}"),
+        Err(_) => {
+            task.abort();
+            format!("not done after {} s", LIMIT.as_secs())
+        }
+    };
+    let mut message = problem;
+    for site in context.sites() {
+        // Writing to a String cannot fail.
+        let _ = write!(message, "\nkept: {site}");
+    }
+    Err(message.into())
+}

@@ -1,0 +1,69 @@
+//! The history of delivered generations.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AddGenerationToHistory, Answer, Error, Fingerprint, Generation, GenerationId, GenerationReceipt,
+    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, OperationId, OperationKey, Page, Result, UsedKey, UserId,
+};
+
+use crate::MemoryStorage;
+use crate::state::{Order, State, newest, page};
+
+fn position(generation: &Generation) -> String {
+    newest(generation.at, generation.id.as_str())
+}
+
+/// The arguments that the id stands for, when it was used.
+pub(crate) fn used_id(state: &State, user: UserId, id: &GenerationId) -> Result<Option<Fingerprint>> {
+    let key = OperationKey::new(id.as_str())?;
+    Ok(state.keys.get(&(user, KeySpace::Generation, key)).map(|used| used.arguments))
+}
+
+/// Adds an entry, uses its id up, and drops the oldest entries beyond the policy's number.
+pub(crate) fn record(
+    state: &mut State,
+    user: UserId,
+    generation: Generation,
+    arguments: Fingerprint,
+    operation: OperationId,
+    retention: HistoryRetention,
+) -> Result<()> {
+    let key = OperationKey::new(generation.id.as_str())?;
+    state.keys.insert((user, KeySpace::Generation, key), UsedKey { arguments, operation, answer: Answer::Record });
+    let entries = state.history.entry(user).or_default();
+    entries.push(Arc::new(generation));
+    entries.sort_by_key(|entry| std::cmp::Reverse(position(entry)));
+    entries.truncate(retention.limit());
+    Ok(())
+}
+
+#[async_trait]
+impl History for MemoryStorage {
+    async fn add_generation_to_history(&self, add: AddGenerationToHistory) -> Result<GenerationReceipt> {
+        self.write("add_generation_to_history", |state, stamp| {
+            let arguments = add.fingerprint();
+            let AddGenerationToHistory { user, id, model_id, model_name, params, result_urls, price } = add;
+            let id = id.map_or_else(|| GenerationId::new(stamp.operation.to_string()), Ok)?;
+            match used_id(state, user, &id)? {
+                Some(used) if used == arguments => return Ok(GenerationReceipt { id, replayed: true }),
+                Some(_) => return Err(Error::conflict("generation", &id, "it was recorded with other arguments")),
+                None => {}
+            }
+            let account = state.account(user, stamp.now);
+            account.spent = account.spent.plus(price);
+            let generation =
+                Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now };
+            record(state, user, generation, arguments, stamp.operation, self.policy().history)?;
+            Ok(GenerationReceipt { id, replayed: false })
+        })
+    }
+
+    async fn get_user_generations_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
+        self.read("get_user_generations_history", |state| {
+            let entries = state.history.get(&list.user).into_iter().flatten();
+            page(entries, &list.page, list.filter(), Order::Descending, position)
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Records that another system left.
+
+use std::sync::Arc;
+
+use storage_core::{
+    AddGenerationToHistory, ImportOutcome, ImportRecord, Job, Memo, Money, OperationKey, OperationKind, Payment,
+    PaymentOrigin, PaymentStatus, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
+};
+
+use crate::state::{Posting, State};
+use crate::{history, jobs, payments, referrals};
+
+/// Puts one record in, unless the store knows better. Only a defect is an error.
+pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, stamp: Stamp) -> Result<ImportOutcome> {
+    match record {
+        ImportRecord::Balance { user, balance, created_at } => put_balance(state, user, balance, created_at, stamp),
+        ImportRecord::Generation { user, generation } => {
+            let arguments = AddGenerationToHistory {
+                user,
+                id: Some(generation.id.clone()),
+                model_id: generation.model_id.clone(),
+                model_name: generation.model_name.clone(),
+                params: generation.params.clone(),
+                result_urls: generation.result_urls.clone(),
+                price: generation.price,
+            }
+            .fingerprint();
+            Ok(match history::used_id(state, user, &generation.id)? {
+                Some(used) => same_or_kept(used == arguments, "another generation under this id"),
+                None => {
+                    state.account(user, stamp.now);
+                    history::record(state, user, generation, arguments, stamp.operation, policy.history)?;
+                    ImportOutcome::Added
+                }
+            })
+        }
+        ImportRecord::Job(job) => Ok(put_job(state, job, stamp)),
+        ImportRecord::Payment(payment) => Ok(put_payment(state, payment, stamp)),
+        ImportRecord::Referral { user, referrer, since } => {
+            if let Some(present) = state.accounts.get(&user).and_then(|account| account.referrer) {
+                return Ok(same_or_kept(present == referrer, &format!("referrer {present}")));
+            }
+            if let Err(error) = referrals::check_chain(state, user, referrer) {
+                return Ok(ImportOutcome::Refused(error.kind().to_string()));
+            }
+            referrals::link(state, user, referrer, since.unwrap_or(stamp.now), stamp.now);
+            Ok(ImportOutcome::Added)
+        }
+        field => {
+            let account = state.account(field.user(), stamp.now);
+            let outcome = field.apply_to_account(account, stamp.now);
+            Ok(outcome.unwrap_or_else(|| ImportOutcome::Refused("this backend does not know such records".to_owned())))
+        }
+    }
+}
+
+fn same_or_kept(same: bool, present: &str) -> ImportOutcome {
+    if same { ImportOutcome::Same } else { ImportOutcome::Kept(format!("the store has {present}")) }
+}
+
+fn put_balance(
+    state: &mut State,
+    user: UserId,
+    balance: Money,
+    created_at: Option<Timestamp>,
+    stamp: Stamp,
+) -> Result<ImportOutcome> {
+    if state.ledger.contains_key(&user) {
+        let present = state.balance(user);
+        return Ok(same_or_kept(present == balance, &present.to_string()));
+    }
+    if !state.accounts.contains_key(&user) {
+        state.account(user, created_at.unwrap_or(stamp.now));
+    }
+    let posting = Posting {
+        kind: OperationKind::Opening,
+        balance: SignedMoney::plus(balance),
+        held: SignedMoney::ZERO,
+        // One call imports many balances, and a key belongs to one user.
+        key: OperationKey::new(stamp.operation.to_string())?,
+        memo: Memo::default(),
+    };
+    state.post(user, posting, stamp)?;
+    Ok(ImportOutcome::Added)
+}
+
+fn put_job(state: &mut State, job: Job, stamp: Stamp) -> ImportOutcome {
+    let same_task = job.external_task_id.as_ref().and_then(|task| jobs::by_task(state, task));
+    if let Some(present) = state.jobs.get(&job.id).or(same_task) {
+        return same_or_kept(**present == job, &format!("job {}", present.id));
+    }
+    state.account(job.user, stamp.now);
+    state.jobs.insert(job.id.clone(), Arc::new(job));
+    ImportOutcome::Added
+}
+
+fn put_payment(state: &mut State, payment: Payment, stamp: Stamp) -> ImportOutcome {
+    // What was decided elsewhere was credited elsewhere.
+    let decided = payment.status != PaymentStatus::Pending;
+    let origin = if decided { PaymentOrigin::Imported } else { payment.origin };
+    let payment = Payment { origin, ..payment };
+    let same_key = payment.provider_key.as_ref().and_then(|key| payments::by_provider_key(state, key));
+    if let Some(present) = state.payments.get(&payment.id).or(same_key) {
+        return same_or_kept(**present == payment, &format!("payment {}", present.id));
+    }
+    state.account(payment.user, stamp.now);
+    state.payments.insert(payment.id.clone(), Arc::new(payment));
+    ImportOutcome::Added
+}

@@ -1,0 +1,93 @@
+//! Referrals.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AccountRecord, Answer, Error, GetReferrals, Page, Referral, Referrals, Result, SetReferrer, Stored, Timestamp,
+    UserId, judge_chain,
+};
+
+use crate::MemoryStorage;
+use crate::state::{Order, State, newest, page, sortable};
+
+fn referral_of(account: &AccountRecord) -> Option<Arc<Referral>> {
+    Some(Arc::new(Referral {
+        user: account.user,
+        referrer: account.referrer?,
+        since: account.referred_at.unwrap_or(account.created_at),
+        bonus: account.referral_bonus,
+    }))
+}
+
+/// `InvalidInput` for oneself, a circle, or a chain that is too long.
+pub(crate) fn check_chain(state: &State, user: UserId, referrer: UserId) -> Result<()> {
+    let referrer_of = |user| state.accounts.get(&user).and_then(|account| account.referrer);
+    let brought_by = |of| state.accounts.values().filter(|a| a.referrer == Some(of)).map(|a| a.user).collect();
+    judge_chain(user, referrer, referrer_of, brought_by)
+}
+
+/// Stores the edge, and creates both users when missing.
+pub(crate) fn link(state: &mut State, user: UserId, referrer: UserId, since: Timestamp, now: Timestamp) {
+    state.account(referrer, now);
+    let account = state.account(user, now);
+    account.referrer = Some(referrer);
+    account.referred_at = Some(since);
+    account.updated_at = now;
+}
+
+#[async_trait]
+impl Referrals for MemoryStorage {
+    async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
+        self.write("set_referrer", |state, stamp| {
+            let arguments = set.fingerprint();
+            let SetReferrer { user, referrer, bonus, key } = set;
+            if user == referrer {
+                return Err(Error::invalid("referrer", "must not be the user"));
+            }
+            let replayed_key = state.replay(user, key.as_ref(), arguments)?.is_some();
+            let present = state.accounts.get(&user).and_then(referral_of);
+            let replayed = match present {
+                Some(_) if replayed_key => true,
+                Some(present) if present.referrer != referrer => {
+                    let reason = format!("user {} brought them first", present.referrer);
+                    return Err(Error::conflict("referrer of user", user, reason));
+                }
+                Some(_) => true,
+                None => {
+                    check_chain(state, user, referrer)?;
+                    link(state, user, referrer, stamp.now, stamp.now);
+                    if let Some(bonus) = bonus {
+                        let account = state.account(referrer, stamp.now);
+                        account.set_quota(account.quota().add_bonus(bonus)?);
+                        state.account(user, stamp.now).referral_bonus = bonus.get();
+                    }
+                    false
+                }
+            };
+            match (replayed_key, replayed) {
+                (true, _) => {}
+                (false, true) => state.settle_unchanged(user, key, arguments, Answer::Record, stamp),
+                (false, false) => state.settle(user, key, arguments, Answer::Record, stamp),
+            }
+            let record = state.accounts.get(&user).and_then(referral_of);
+            let record = record.ok_or_else(|| Error::internal("a referral that was just stored is missing"))?;
+            Ok(Stored { record, replayed })
+        })
+    }
+
+    async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>> {
+        self.read("get_referrer", |state| Ok(state.accounts.get(&user).and_then(|account| account.referrer)))
+    }
+
+    async fn get_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
+        self.read("get_referrals", |state| {
+            let brought: Vec<_> = (state.accounts.values())
+                .filter(|account| account.referrer == Some(list.referrer))
+                .filter_map(referral_of)
+                .collect();
+            let position = |referral: &Referral| newest(referral.since, &sortable(referral.user));
+            page(brought.iter(), &list.page, list.filter(), Order::Ascending, position)
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! Holds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    Answer, CommitReserve, Error, Hold, HoldName, HoldStatus, HoldStep, ListReserves, Memo, Money, OperationKey,
+    OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance, Reserves, Result, SignedMoney,
+    Stamp, UserId,
+};
+
+use crate::MemoryStorage;
+use crate::state::{Order, Posting, State, newest, page, sortable};
+
+fn referring_to(name: &HoldName, memo: Memo) -> Result<Memo> {
+    Ok(Memo { reference: Some(Reference::new(name.as_str())?), ..memo })
+}
+
+fn hold_of(state: &State, user: UserId, name: &HoldName) -> Result<Arc<Hold>> {
+    let hold = state.holds.get(&(user, name.clone()));
+    hold.cloned().ok_or_else(|| Error::not_found("hold", name))
+}
+
+/// Ends a hold: spends `spent` of it and gives the rest back.
+fn end(state: &mut State, hold: &Hold, spent: Money, key: &OperationKey, stamp: Stamp) -> Result<Receipt> {
+    let rest = Money::from_micros(hold.amount.money().micros() - spent.micros())?;
+    let mut receipt = Receipt { operation: stamp.operation, balance_after: Money::ZERO, replayed: false };
+    let parts = [
+        (OperationKind::Commit, spent, SignedMoney::ZERO),
+        (OperationKind::Release, rest, SignedMoney::plus(rest)),
+    ];
+    for (kind, part, balance) in parts {
+        if !part.is_zero() {
+            let memo = referring_to(&hold.name, Memo::default())?;
+            let held = SignedMoney::minus(part);
+            receipt = state.post(hold.user, Posting { kind, balance, held, key: key.clone(), memo }, stamp)?;
+        }
+    }
+    let ended = Hold {
+        status: if spent.is_zero() { HoldStatus::Released } else { HoldStatus::Committed },
+        committed: spent,
+        updated_at: stamp.now,
+        ended: Some(receipt),
+        ..hold.clone()
+    };
+    state.holds.insert((hold.user, hold.name.clone()), Arc::new(ended));
+    Ok(receipt)
+}
+
+#[async_trait]
+impl Reserves for MemoryStorage {
+    async fn reserve_balance(&self, reserve: ReserveBalance) -> Result<Receipt> {
+        self.write("reserve_balance", |state, stamp| {
+            let arguments = reserve.fingerprint();
+            if let Some(first) = state.replay_money(reserve.user, reserve.key.as_ref(), arguments)? {
+                return Ok(first);
+            }
+            if let Some(hold) = state.holds.get(&(reserve.user, reserve.name.clone())) {
+                let again = hold.judge_reserve(&reserve)?;
+                state.settle_unchanged(reserve.user, reserve.key, arguments, Answer::Money(again), stamp);
+                return Ok(again);
+            }
+            let ReserveBalance { user, name, amount, expires_at, memo, key } = reserve;
+            let available = state.balance(user);
+            if available < amount.money() {
+                return Err(Error::insufficient_funds(available, amount.money()));
+            }
+            let key = key.unwrap_or_else(|| stamp.operation.to_key());
+            let posting = Posting {
+                kind: OperationKind::Hold,
+                balance: SignedMoney::minus(amount.money()),
+                held: SignedMoney::plus(amount.money()),
+                key: key.clone(),
+                memo: referring_to(&name, memo)?,
+            };
+            let receipt = state.post(user, posting, stamp)?;
+            let hold = Hold {
+                user,
+                name: name.clone(),
+                amount,
+                status: HoldStatus::Open,
+                committed: Money::ZERO,
+                expires_at,
+                created_at: stamp.now,
+                updated_at: stamp.now,
+                opened: receipt,
+                ended: None,
+            };
+            state.holds.insert((user, name), Arc::new(hold));
+            state.settle(user, Some(key), arguments, Answer::Money(receipt), stamp);
+            Ok(receipt)
+        })
+    }
+
+    async fn commit_reserve(&self, commit: CommitReserve) -> Result<Receipt> {
+        self.write("commit_reserve", |state, stamp| {
+            let arguments = commit.fingerprint();
+            let CommitReserve { user, name, amount, key } = commit;
+            if let Some(first) = state.replay_money(user, key.as_ref(), arguments)? {
+                return Ok(first);
+            }
+            let hold = hold_of(state, user, &name)?;
+            match hold.judge_commit(amount)? {
+                HoldStep::Replay(first) => {
+                    state.settle_unchanged(user, key, arguments, Answer::Money(first), stamp);
+                    Ok(first)
+                }
+                HoldStep::Apply(spent) => {
+                    let key = key.unwrap_or_else(|| stamp.operation.to_key());
+                    let receipt = end(state, &hold, spent, &key, stamp)?;
+                    state.settle(user, Some(key), arguments, Answer::Money(receipt), stamp);
+                    Ok(receipt)
+                }
+            }
+        })
+    }
+
+    async fn release_reserve(&self, release: ReleaseReserve) -> Result<Receipt> {
+        self.write("release_reserve", |state, stamp| {
+            let arguments = release.fingerprint();
+            let ReleaseReserve { user, name, key } = release;
+            if let Some(first) = state.replay_money(user, key.as_ref(), arguments)? {
+                return Ok(first);
+            }
+            let hold = hold_of(state, user, &name)?;
+            match hold.judge_release()? {
+                HoldStep::Replay(first) => {
+                    state.settle_unchanged(user, key, arguments, Answer::Money(first), stamp);
+                    Ok(first)
+                }
+                HoldStep::Apply(_) => {
+                    let key = key.unwrap_or_else(|| stamp.operation.to_key());
+                    let receipt = end(state, &hold, Money::ZERO, &key, stamp)?;
+                    state.settle(user, Some(key), arguments, Answer::Money(receipt), stamp);
+                    Ok(receipt)
+                }
+            }
+        })
+    }
+
+    async fn find_reserve(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>> {
+        self.read("find_reserve", |state| Ok(state.holds.get(&(user, name.clone())).cloned()))
+    }
+
+    async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
+        self.read("list_reserves", |state| {
+            let holds = state.holds.values().filter(|hold| list.matches(hold));
+            // Names hold no control characters, so that NUL keeps a name before every longer one.
+            page(holds, &list.page, list.filter(), Order::Descending, |hold| {
+                newest(hold.created_at, &format!("{}\0{}", hold.name, sortable(hold.user)))
+            })
+        })
+    }
+
+    async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
+        let mut released = Vec::new();
+        while released.len() < limit.get() {
+            // One atom for each hold.
+            let next = self.write("release_expired_reserves", |state, stamp| {
+                let expired = (state.holds.values())
+                    .filter(|hold| hold.status == HoldStatus::Open)
+                    .filter(|hold| hold.expires_at.is_some_and(|at| at <= stamp.now))
+                    .min_by_key(|hold| (hold.expires_at, hold.user, hold.name.clone()))
+                    .cloned();
+                let Some(hold) = expired else { return Ok(None) };
+                end(state, &hold, Money::ZERO, &stamp.operation.to_key(), stamp)?;
+                Ok(state.holds.get(&(hold.user, hold.name.clone())).cloned())
+            })?;
+            let Some(hold) = next else { break };
+            released.push(hold);
+        }
+        Ok(released)
+    }
+}

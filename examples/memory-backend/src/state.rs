@@ -1,0 +1,171 @@
+//! What a store holds, and the few steps that several operations share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use storage_core::{
+    AccountRecord, Answer, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace, LedgerRow,
+    Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt, Result, SignedMoney,
+    Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
+};
+
+/// Everything that a store knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) founded: Option<(TimeZone, HistoryRetention)>,
+    pub(crate) accounts: BTreeMap<UserId, AccountRecord>,
+    pub(crate) ledger: BTreeMap<UserId, Vec<Arc<LedgerRow>>>,
+    pub(crate) holds: BTreeMap<(UserId, HoldName), Arc<Hold>>,
+    pub(crate) jobs: BTreeMap<JobId, Arc<Job>>,
+    pub(crate) payments: BTreeMap<PaymentId, Arc<Payment>>,
+    /// Newest first.
+    pub(crate) history: BTreeMap<UserId, Vec<Arc<Generation>>>,
+    pub(crate) keys: BTreeMap<(UserId, KeySpace, OperationKey), UsedKey>,
+}
+
+/// One change of a user's money.
+pub(crate) struct Posting {
+    pub(crate) kind: OperationKind,
+    pub(crate) balance: SignedMoney,
+    pub(crate) held: SignedMoney,
+    pub(crate) key: OperationKey,
+    pub(crate) memo: Memo,
+}
+
+impl State {
+    /// The account, created when missing.
+    pub(crate) fn account(&mut self, user: UserId, now: Timestamp) -> &mut AccountRecord {
+        self.accounts.entry(user).or_insert_with(|| AccountRecord::new(user, now))
+    }
+
+    /// What the user can spend.
+    pub(crate) fn balance(&self, user: UserId) -> Money {
+        self.accounts.get(&user).map_or(Money::ZERO, |account| account.balance)
+    }
+
+    /// Changes the user's money and writes the row that says so. `InvalidInput` above the maximum.
+    pub(crate) fn post(&mut self, user: UserId, posting: Posting, stamp: Stamp) -> Result<Receipt> {
+        let Posting { kind, balance, held, key, memo } = posting;
+        let account = self.account(user, stamp.now);
+        account.balance = Money::from_micros(account.balance.micros() + balance.micros())?;
+        account.held = Money::from_micros(account.held.micros() + held.micros())?;
+        account.balance.checked_add(account.held)?;
+        if balance != SignedMoney::ZERO {
+            account.updated_at = stamp.now;
+        }
+        let (balance_after, held_after) = (account.balance, account.held);
+        let rows = self.ledger.entry(user).or_default();
+        rows.push(Arc::new(LedgerRow {
+            user,
+            seq: rows.len() as u64 + 1,
+            operation: stamp.operation,
+            kind,
+            balance_change: balance,
+            held_change: held,
+            balance_after,
+            held_after,
+            key,
+            reference: memo.reference,
+            reason: memo.reason,
+            actor: memo.actor,
+            at: stamp.now,
+        }));
+        Ok(Receipt { operation: stamp.operation, balance_after, replayed: false })
+    }
+
+    /// What the key's first call answered, `None` for a new key, `Conflict` for one of another call.
+    pub(crate) fn replay(
+        &self,
+        user: UserId,
+        key: Option<&OperationKey>,
+        arguments: Fingerprint,
+    ) -> Result<Option<UsedKey>> {
+        let Some(key) = key else { return Ok(None) };
+        check_key(user, key, arguments, self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())
+    }
+
+    /// The first receipt of a money operation, marked as a replay.
+    pub(crate) fn replay_money(
+        &self,
+        user: UserId,
+        key: Option<&OperationKey>,
+        arguments: Fingerprint,
+    ) -> Result<Option<Receipt>> {
+        Ok(match self.replay(user, key, arguments)?.map(|used| used.answer) {
+            Some(Answer::Money(first)) => Some(Receipt { replayed: true, ..first }),
+            _ => None,
+        })
+    }
+
+    /// Uses the key of a change up, minting one when the caller gave none.
+    pub(crate) fn settle(
+        &mut self,
+        user: UserId,
+        key: Option<OperationKey>,
+        arguments: Fingerprint,
+        answer: Answer,
+        stamp: Stamp,
+    ) {
+        self.settle_unchanged(user, key.or_else(|| Some(stamp.operation.to_key())), arguments, answer, stamp);
+    }
+
+    /// Uses the caller's key up, for a call that changed nothing. The first answer is kept as it was, not as the replay it may have been.
+    pub(crate) fn settle_unchanged(
+        &mut self,
+        user: UserId,
+        key: Option<OperationKey>,
+        arguments: Fingerprint,
+        answer: Answer,
+        stamp: Stamp,
+    ) {
+        let answer = match answer {
+            Answer::Money(receipt) => Answer::Money(Receipt { replayed: false, ..receipt }),
+            other => other,
+        };
+        if let Some(key) = key {
+            let used = UsedKey { arguments, operation: stamp.operation, answer };
+            self.keys.insert((user, KeySpace::Operation, key), used);
+        }
+    }
+}
+
+/// Which way a list goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// One page of a list. `position` gives text whose byte order is the list's order.
+pub(crate) fn page<'a, T: 'a>(
+    rows: impl Iterator<Item = &'a Arc<T>>,
+    request: &PageRequest,
+    filter: Fingerprint,
+    order: Order,
+    position: impl Fn(&T) -> String,
+) -> Result<Page<T>> {
+    let after = request.after.as_ref().map(|cursor| cursor.decode(filter)).transpose()?;
+    let mut rows: Vec<(String, Arc<T>)> = rows.map(|row| (position(row), Arc::clone(row))).collect();
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    if order == Order::Descending {
+        rows.reverse();
+    }
+    let is_behind = |place: &String| match (&after, order) {
+        (None, _) => true,
+        (Some(after), Order::Ascending) => place > after,
+        (Some(after), Order::Descending) => place < after,
+    };
+    let rows = rows.into_iter().filter(|(place, _)| is_behind(place)).map(|(_, row)| row);
+    let rows = rows.take(request.size.get() + 1).collect();
+    Ok(Page::from_surplus(rows, request.size, filter, position))
+}
+
+/// A user's number as text whose byte order is the number's order.
+pub(crate) fn sortable(user: UserId) -> String {
+    format!("{:020}", i128::from(user.get()) - i128::from(i64::MIN))
+}
+
+/// A moment and an id as text whose byte order is theirs.
+pub(crate) fn newest(at: Timestamp, id: &str) -> String {
+    format!("{:020}:{id}", at.micros())
+}

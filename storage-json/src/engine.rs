@@ -1,0 +1,348 @@
+//! The handle: reads see the published state, writes go through the queue to the writer thread.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use storage_core::{Applied, Environment, Error, ErrorKind, OperationKey, Result, Stamp};
+use tokio::sync::oneshot;
+
+use crate::files::Dir;
+use crate::journal::{Head, Journal};
+use crate::ledger::Ledger;
+use crate::locks::LockFile;
+use crate::manifest::{FileSum, Manifest};
+use crate::options::{Access, JsonOptions};
+use crate::state::{FileId, State};
+use crate::tx::{Decided, Tx};
+
+/// A poisoned lock only says that a thread panicked; what it guards is replaced whole, never left half-done.
+pub(crate) fn unpoisoned<T>(locked: LockResult<T>) -> T {
+    locked.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the journal is written with; held for a whole batch.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    pub(crate) journal: Journal,
+    pub(crate) manifest: Manifest,
+}
+
+/// Why a store takes no writes any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Dead(pub(crate) String);
+
+/// Everything that a handle, its clones' futures and the writer thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) dir: Dir,
+    pub(crate) options: JsonOptions,
+    pub(crate) state: RwLock<State>,
+    pub(crate) applier: Mutex<Applier>,
+    pub(crate) head: Head,
+    pub(crate) ledger: Ledger,
+    pub(crate) queue: Queue,
+    pub(crate) dead: OnceLock<Dead>,
+    pub(crate) closed: AtomicBool,
+    pub(crate) warnings: Mutex<Vec<String>>,
+    /// Files that were found as the manifest has them, by their time and length then.
+    pub(crate) seen: Mutex<HashMap<FileId, ((u64, u64), FileSum)>>,
+    /// Held for as long as the store is open. `None` after closing.
+    pub(crate) presence: Mutex<Option<LockFile>>,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        unpoisoned(self.state.read())
+    }
+    pub(crate) fn applier(&self) -> MutexGuard<'_, Applier> {
+        unpoisoned(self.applier.lock())
+    }
+    pub(crate) fn warn(&self, warning: String) {
+        let mut warnings = unpoisoned(self.warnings.lock());
+        if warnings.len() < 32 && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    /// Turns the store read-only, for this process at once and for the others through the head.
+    pub(crate) fn die(&self, why: &Error) {
+        let report = why.report().to_string();
+        if self.dead.set(Dead(report)).is_ok() {
+            let position = self.state().position;
+            // When even this fails, the others find out by their own sync.
+            let _ = self.head.write(crate::journal::Mark { position, dead: true });
+        }
+    }
+    pub(crate) fn read_only(&self) -> Option<Error> {
+        self.dead.get().map(|Dead(why)| {
+            Error::new(ErrorKind::ReadOnly).message(format!(
+                "a sync failed, so nothing more is promised here; close every process that has {} open and open it again ({why})",
+                self.dir.path().display()
+            ))
+        })
+    }
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+    pub(crate) fn durable(&self) -> bool {
+        self.options.durability == crate::options::Durability::Full
+    }
+}
+
+const WAITING: u8 = 0;
+const TAKEN: u8 = 1;
+const CANCELLED: u8 = 2;
+
+/// An operation in the queue.
+pub(crate) trait Op: Send {
+    /// Claims the operation for a batch; `false` when its caller is gone.
+    fn take(&self) -> bool;
+    /// Decides it and keeps the answer. `Some` when there is something to store.
+    fn decide(&mut self, tx: Tx<'_>) -> Option<Decided>;
+    fn stamp(&self) -> Stamp;
+    /// Hands the answer out; `Err` replaces it for an operation that could not be stored.
+    fn finish(self: Box<Self>, stored: Result<(), &Error>);
+}
+
+struct Pending<T, F> {
+    stamp: Stamp,
+    key: OperationKey,
+    phase: Arc<AtomicU8>,
+    decide: Option<F>,
+    answer: Option<Result<T>>,
+    wrote: bool,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> Op for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send,
+{
+    fn take(&self) -> bool {
+        !self.reply.is_closed()
+            && self.phase.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+    fn decide(&mut self, mut tx: Tx<'_>) -> Option<Decided> {
+        let decide = self.decide.take()?;
+        let answer = decide(&mut tx);
+        let decided = answer.is_ok().then(|| tx.finish());
+        self.answer = Some(answer);
+        let decided = decided.filter(|decided| !decided.changes.is_empty() || !decided.marks.is_empty());
+        self.wrote = decided.is_some();
+        decided
+    }
+    fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+    fn finish(self: Box<Self>, stored: Result<(), &Error>) {
+        let answer = match (stored, self.answer) {
+            (Ok(()), Some(answer)) => answer,
+            (Ok(()), None) => Err(Error::internal("an operation was never decided")),
+            // Whatever was decided in a batch that failed, refusals included, may rest on a change that is gone.
+            (Err(error), _) if self.wrote && error.applied() == Applied::Unknown => {
+                Err(error.clone().unknown(Some(self.key)))
+            }
+            (Err(error), _) => Err(error.clone().not_applied()),
+        };
+        // The caller may be gone; the change stands all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Work that is not an operation of the contract.
+pub(crate) type Control = Box<dyn FnOnce(&Arc<Shared>, &mut LockFile) + Send>;
+
+pub(crate) enum Work {
+    Op(Box<dyn Op>),
+    Control(Control),
+    /// The last handle is gone.
+    Stop,
+}
+
+/// What waits for the writer thread.
+#[derive(Default)]
+pub(crate) struct Queue {
+    work: Mutex<Vec<Work>>,
+    arrived: Condvar,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    pub(crate) fn push(&self, work: Work) {
+        unpoisoned(self.work.lock()).push(work);
+        self.arrived.notify_one();
+    }
+    /// Waits for work and takes all of it.
+    pub(crate) fn take(&self) -> Vec<Work> {
+        let mut work = unpoisoned(self.work.lock());
+        while work.is_empty() {
+            work = unpoisoned(self.arrived.wait(work));
+        }
+        std::mem::take(&mut *work)
+    }
+}
+
+/// Stops the writer thread when the last handle goes.
+#[derive(Debug)]
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.queue.push(Work::Stop);
+    }
+}
+
+/// A store in a directory of JSON files.
+///
+/// ```
+/// # async fn example() -> storage_core::Result<()> {
+/// use storage_core::{AddBalance, Balances, Store, UserId};
+/// use storage_json::{JsonOptions, JsonStorage};
+///
+/// let storage = JsonStorage::open(JsonOptions::new("./data")).await?;
+/// storage.add_balance(AddBalance::new(UserId::new(1001)?, "10".parse()?)).await?;
+/// storage.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct JsonStorage {
+    pub(crate) shared: Arc<Shared>,
+    _stop: StopOnDrop,
+}
+
+impl JsonStorage {
+    /// Opens the store in a directory, creating an empty one when nothing is there, and recovering one that a killed
+    /// process left.
+    ///
+    /// # Errors
+    /// `Locked` naming the process that keeps it; `SchemaMismatch` for another format or policy, or for records that
+    /// are not ours; `Corrupt` with file, line, column and key; `ReadOnly`, `StorageFull`, `Unavailable` as the disk
+    /// has it. Nothing on disk is changed by an open that fails for what it read.
+    pub async fn open(options: JsonOptions) -> Result<Self> {
+        let opened = tokio::task::spawn_blocking(move || crate::open::open(options)).await;
+        let (shared, writer) = opened
+            .map_err(|error| Error::internal("opening was interrupted").caused_by(error))?
+            .map_err(|error| error.in_operation("open"))?;
+        let shared = Arc::new(shared);
+        let thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("storage-json".to_owned())
+            .spawn(move || crate::writer::run(&thread, writer))
+            .map_err(|error| {
+                Error::new(ErrorKind::Unavailable).message("cannot start the writer thread").caused_by(error)
+            })?;
+        Ok(Self { _stop: StopOnDrop(Arc::clone(&shared)), shared })
+    }
+
+    pub(crate) fn env(&self) -> &Environment {
+        &self.shared.options.environment
+    }
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.shared.ledger.clone()
+    }
+
+    /// An error that is found before the store is asked: after `Closed`, which always comes first.
+    pub(crate) fn refuse(&self, operation: &'static str, error: Error) -> Error {
+        self.shared.check_open().err().unwrap_or(error).in_operation(operation)
+    }
+
+    /// Runs what reads the disk where it may block.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Error::internal("a task was interrupted").caused_by(error))?
+    }
+
+    /// Looks at the published state, after catching up with what other processes made durable.
+    pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
+        loop {
+            self.shared.check_open()?;
+            if self.shared.options.access == Access::Exclusive {
+                return Ok(look(&self.shared.state()));
+            }
+            let head = self.shared.head.read()?;
+            {
+                // The writer moves head and state under the state's lock, so a head read before is covered here
+                // unless another process wrote it.
+                let state = self.shared.state();
+                if head.is_none_or(|mark| state.position.covers(&mark.position)) {
+                    return Ok(look(&state));
+                }
+            }
+            let shared = Arc::clone(&self.shared);
+            self.blocking(move || crate::writer::follow(&shared)).await?;
+        }
+    }
+
+    /// Queues an operation and waits for its answer, at most for the deadline.
+    pub(crate) async fn write<T, F>(&self, operation: &'static str, key: Option<OperationKey>, decide: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.write_inner(key, decide).await.map_err(|error| error.in_operation(operation))
+    }
+
+    async fn write_inner<T, F>(&self, key: Option<OperationKey>, decide: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.shared.check_open()?;
+        let stamp = self.env().stamp();
+        let key = key.unwrap_or_else(|| stamp.operation.to_key());
+        let phase = Arc::new(AtomicU8::new(WAITING));
+        let (reply, answer) = oneshot::channel();
+        let pending = Pending {
+            stamp,
+            key: key.clone(),
+            phase: Arc::clone(&phase),
+            decide: Some(decide),
+            answer: None,
+            wrote: false,
+            reply,
+        };
+        self.shared.queue.push(Work::Op(Box::new(pending)));
+        let deadline = self.shared.options.deadline;
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            // The thread is gone: it was told to stop, or a defect ended it in the middle of a batch.
+            Ok(Err(_)) => Err(if phase.load(Ordering::Acquire) == TAKEN {
+                Error::internal("the writer thread ended in the middle of a batch").unknown(Some(key))
+            } else {
+                Error::closed()
+            }),
+            Err(_) => {
+                let busy = Error::new(ErrorKind::Busy { waited: deadline });
+                let taken = phase.compare_exchange(WAITING, CANCELLED, Ordering::AcqRel, Ordering::Acquire).is_err();
+                Err(if taken {
+                    busy.message("the disk did not confirm in time").unknown(Some(key))
+                } else {
+                    busy.message("another process keeps the writer lock; end it or repeat")
+                })
+            }
+        }
+    }
+
+    /// Runs a step on the writer thread, between two batches.
+    pub(crate) async fn control<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.push(Work::Control(Box::new(move |shared, lock| {
+            let _ = reply.send(step(shared, lock));
+        })));
+        answer.await.map_err(|_| Error::closed())?
+    }
+}

@@ -1,0 +1,61 @@
+//! The history of delivered generations.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AddGenerationToHistory, Answer, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory, History,
+    KeySpace, Newest, OperationKey, Page, Result, check_key,
+};
+
+use crate::engine::JsonStorage;
+
+#[async_trait]
+impl History for JsonStorage {
+    async fn add_generation_to_history(&self, add: AddGenerationToHistory) -> Result<GenerationReceipt> {
+        let key = add.id.as_ref().map(|id| OperationKey::new(id.as_str())).transpose()?;
+        self.write("add_generation_to_history", key, move |tx| {
+            let fingerprint = add.fingerprint();
+            let AddGenerationToHistory { user, id, model_id, model_name, params, result_urls, price } = add;
+            let id = match id {
+                Some(id) => id,
+                None => GenerationId::new(tx.stamp.operation.to_string())?,
+            };
+            // Found among the keys, not in the history: ids outlive the trimming.
+            let key = OperationKey::new(id.as_str())?;
+            let used = tx.used_key(user, KeySpace::Generation, &key)?;
+            let known = check_key(user, &key, fingerprint, used).map_err(|_| {
+                storage_core::Error::conflict("generation", &id, "it was recorded with other arguments")
+            })?;
+            if known.is_some() {
+                return Ok(GenerationReceipt { id, replayed: true });
+            }
+            let mut account = tx.account_or_new(user);
+            account.record.spent = account.record.spent.plus(price);
+            tx.settle(account, (KeySpace::Generation, key), fingerprint, Answer::Record, Vec::new())?;
+            let generation =
+                Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };
+            tx.put_generation(user, &generation, tx.env.policy.history.limit());
+            Ok(GenerationReceipt { id, replayed: false })
+        })
+        .await
+    }
+
+    async fn get_user_generations_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
+        let filter = list.filter();
+        let GetUserGenerationsHistory { user, page } = list;
+        let after = match Newest::of_request(&page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((at, GenerationId::new(id)?)),
+        };
+        let rows = self
+            .read(|state| {
+                let newest = state.history.newest_of(user, after.clone()).take(page.size.get() + 1);
+                newest.map(|(_, _, generation)| Arc::clone(generation)).collect()
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, page.size, filter, |generation| {
+            Newest::new(generation.at, generation.id.as_str()).to_text()
+        }))
+    }
+}

@@ -1,0 +1,126 @@
+//! Generation jobs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AddGenerationJob, Answer, Error, Job, JobId, Jobs, ListJobs, Newest, Page, Result, Stored, TaskId, UpdateJobStatus,
+    UsedKey,
+};
+
+use crate::engine::JsonStorage;
+use crate::tx::Tx;
+
+/// The id of a new job: the caller's, else the external task id, else the operation's.
+fn id_of(add: &AddGenerationJob, operation: storage_core::OperationId) -> Result<JobId> {
+    match (&add.job, &add.external_task_id) {
+        (Some(id), _) => Ok(id.clone()),
+        (None, Some(task)) => JobId::new(task.as_str()),
+        (None, None) => JobId::new(operation.to_string()),
+    }
+}
+
+/// The job that a replayed creation made.
+fn created(tx: &Tx<'_>, add: &AddGenerationJob, used: &UsedKey) -> Result<Stored<Job>> {
+    let id = id_of(add, used.operation)?;
+    let record = tx.job(&id).ok_or_else(|| Error::internal(format!("job {id} of a used key is gone")))?;
+    Ok(Stored { record, replayed: true })
+}
+
+fn task_is_free(tx: &Tx<'_>, task: &TaskId, job: &JobId) -> Result<()> {
+    match tx.job_by_task(task) {
+        Some(other) if other.id != *job => {
+            Err(Error::conflict("external task id", task, format!("it belongs to job {}", other.id)))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Jobs for JsonStorage {
+    async fn add_generation_job(&self, add: AddGenerationJob) -> Result<Stored<Job>> {
+        self.write("add_generation_job", add.key.clone(), move |tx| {
+            let fingerprint = add.fingerprint();
+            if let Some(used) = tx.replayed(add.user, add.key.as_ref(), fingerprint)? {
+                return created(tx, &add, &used);
+            }
+            let id = id_of(&add, tx.stamp.operation)?;
+            if let Some(record) = tx.job(&id) {
+                if record.created_with != add.creation() {
+                    return Err(Error::conflict("job", &id, "it was created with other arguments"));
+                }
+                tx.settle_unchanged(add.user, add.key, fingerprint, Answer::Record)?;
+                return Ok(Stored { record, replayed: true });
+            }
+            if let Some(task) = &add.external_task_id {
+                task_is_free(tx, task, &id)?;
+            }
+            let (user, key) = (add.user, add.key.clone());
+            let record = tx.put_job(Job::create(add, id, tx.now()));
+            let account = tx.account_or_new(user);
+            tx.settle_operation(account, key, fingerprint, Answer::Record, Vec::new())?;
+            Ok(Stored { record, replayed: false })
+        })
+        .await
+    }
+
+    async fn update_job_status(&self, update: UpdateJobStatus) -> Result<Stored<Job>> {
+        self.write("update_job_status", update.key.clone(), move |tx| {
+            let fingerprint = update.fingerprint();
+            let job = tx.job(&update.job).ok_or_else(|| Error::not_found("job", &update.job))?;
+            if tx.replayed(job.user, update.key.as_ref(), fingerprint)?.is_some() {
+                return Ok(Stored { record: job, replayed: true });
+            }
+            let Some(changed) = job.judge_update(&update, tx.now())? else {
+                tx.settle_unchanged(job.user, update.key, fingerprint, Answer::Record)?;
+                return Ok(Stored { record: job, replayed: true });
+            };
+            if let Some(task) = &update.external_task_id {
+                task_is_free(tx, task, &job.id)?;
+            }
+            let record = tx.put_job(changed);
+            let account = tx.account_or_new(record.user);
+            tx.settle_operation(account, update.key, fingerprint, Answer::Record, Vec::new())?;
+            Ok(Stored { record, replayed: false })
+        })
+        .await
+    }
+
+    async fn get_job(&self, job: &JobId) -> Result<Option<Arc<Job>>> {
+        self.read(|state| state.jobs.get(job).cloned()).await
+    }
+
+    async fn find_job_by_task_id(&self, task: &TaskId) -> Result<Option<Arc<Job>>> {
+        self.read(|state| state.jobs_by_task.get(task).and_then(|id| state.jobs.get(id)).cloned()).await
+    }
+
+    async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
+        let filter = list.filter();
+        let after = match Newest::of_request(&list.page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((at, JobId::new(id)?)),
+        };
+        let wanted = list.page.size.get() + 1;
+        let rows = self
+            .read(|state| {
+                let matching = |id: &JobId| state.jobs.get(id).filter(|job| list.matches(job)).cloned();
+                match list.user {
+                    Some(user) => {
+                        let mine = state.jobs_by_user.newest_of(user, after.clone());
+                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
+                    }
+                    None => {
+                        let range = match after.clone() {
+                            None => state.jobs_by_time.range(..),
+                            Some(after) => state.jobs_by_time.range(..after),
+                        };
+                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
+                    }
+                }
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, list.page.size, filter, |job| {
+            Newest::new(job.created_at, job.id.as_str()).to_text()
+        }))
+    }
+}

@@ -1,0 +1,119 @@
+//! The manifest: which files make up the store, their checksums, and the policy that was stored with them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use storage_core::{Error, HistoryRetention, Place, Policy, Result, TimeZone, Timestamp};
+
+use crate::files::Dir;
+
+pub(crate) const MANIFEST: &str = "manifest.json";
+/// The version of the directory format that this crate writes and reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What the manifest says of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileSum {
+    pub(crate) bytes: u64,
+    pub(crate) crc32: String,
+}
+
+impl FileSum {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len() as u64, crc32: format!("{:08x}", crc32fast::hash(bytes)) }
+    }
+}
+
+/// Which files make up the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    pub(crate) format: u32,
+    pub(crate) time_zone: TimeZone,
+    pub(crate) history: HistoryRetention,
+    /// The journal whose changes are not in the files yet.
+    pub(crate) generation: u64,
+    /// The sequence number of that journal's first line.
+    pub(crate) seq: u64,
+    /// The length of the ledger when that journal began.
+    pub(crate) ledger_bytes: u64,
+    pub(crate) checkpoint_at: Timestamp,
+    pub(crate) files: BTreeMap<String, FileSum>,
+    /// While a checkpoint renames its files: what they become.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) next: BTreeMap<String, FileSum>,
+    /// Where the store's contents were moved to; writing here is refused then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moved_to: Option<String>,
+}
+
+impl Manifest {
+    pub(crate) fn new(policy: &Policy, now: Timestamp) -> Self {
+        Self {
+            format: FORMAT,
+            time_zone: policy.time_zone.clone(),
+            history: policy.history,
+            generation: 0,
+            seq: 1,
+            ledger_bytes: 0,
+            checkpoint_at: now,
+            files: BTreeMap::new(),
+            next: BTreeMap::new(),
+            moved_to: None,
+        }
+    }
+
+    /// Reads the manifest; `None` when there is none.
+    pub(crate) fn read(dir: &Dir) -> Result<Option<Self>> {
+        let Some(bytes) = dir.read(MANIFEST)? else { return Ok(None) };
+        let damaged = |error: serde_json::Error| {
+            let place = Place::new(MANIFEST).at(error.line() as u64, error.column() as u64);
+            Error::corrupt(place, "this is not a manifest").caused_by(error)
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(Error::schema(
+                format!("a data directory of format {format}"),
+                format!("format {FORMAT}"),
+                "storage of a version that knows this format",
+            ));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Prepares the manifest beside the one in use.
+    pub(crate) fn replace(&self, dir: &Dir, durable: bool) -> Result<()> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::internal("the manifest could not be serialised").caused_by(error))?;
+        bytes.push(b'\n');
+        dir.stage(MANIFEST, &bytes, durable)
+    }
+
+    /// Refuses a policy other than the one that the store was created with.
+    pub(crate) fn check_policy(&self, policy: &Policy) -> Result<()> {
+        if self.time_zone != policy.time_zone {
+            return Err(Error::schema(
+                format!("a store of the time zone {}", self.time_zone),
+                policy.time_zone.to_string(),
+                format!("with the time zone {} (STORAGE_TIME_ZONE), or storage policy --time-zone", self.time_zone),
+            ));
+        }
+        if self.history != policy.history {
+            let words = |retention| match retention {
+                HistoryRetention::Newest(count) => format!("the newest {count} history entries"),
+                HistoryRetention::Everything => "all history".to_owned(),
+            };
+            return Err(Error::schema(
+                format!("a store that keeps {}", words(self.history)),
+                words(policy.history),
+                "with the store's retention (STORAGE_HISTORY), or storage policy --history",
+            ));
+        }
+        Ok(())
+    }
+}

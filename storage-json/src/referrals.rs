@@ -1,0 +1,102 @@
+//! Referrals.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AccountRecord, Answer, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
+    Timestamp, UserId, judge_chain,
+};
+
+use crate::engine::JsonStorage;
+use crate::state::State;
+use crate::tx::Tx;
+
+/// Whom a referrer brought, by time and user id.
+pub(crate) fn brought_by(state: &State, referrer: UserId) -> impl Iterator<Item = (Timestamp, UserId)> {
+    let all = state.referred.range(first_of(referrer, Timestamp::MIN)..);
+    all.take_while(move |(by, ..)| *by == referrer).map(|(_, since, user)| (*since, *user))
+}
+
+/// The lowest place of a referrer's entries from a time on.
+fn first_of(referrer: UserId, since: Timestamp) -> (UserId, Timestamp, UserId) {
+    (referrer, since, UserId::new(i64::MIN).unwrap_or(referrer))
+}
+
+fn shown(record: &AccountRecord) -> Option<Referral> {
+    let (referrer, since) = record.referrer.zip(record.referred_at)?;
+    Some(Referral { user: record.user, referrer, since, bonus: record.referral_bonus })
+}
+
+/// Judges a new edge against everything decided so far.
+pub(crate) fn judge(tx: &Tx<'_>, user: UserId, referrer: UserId) -> Result<()> {
+    let referrer_of = |of: UserId| tx.account(of).and_then(|account| account.record.referrer);
+    judge_chain(user, referrer, referrer_of, |of| tx.brought_by(of))
+}
+
+#[async_trait]
+impl Referrals for JsonStorage {
+    async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
+        if set.user == set.referrer {
+            return Err(self.refuse("set_referrer", Error::invalid("referrer", "must not be the user")));
+        }
+        self.write("set_referrer", set.key.clone(), move |tx| {
+            let fingerprint = set.fingerprint();
+            let SetReferrer { user, referrer, bonus, key } = set;
+            let standing = tx.account(user).and_then(|account| shown(&account.record));
+            if tx.replayed(user, key.as_ref(), fingerprint)?.is_some() {
+                let record = standing.ok_or_else(|| Error::internal("the referral of a used key is gone"))?;
+                return Ok(Stored { record: Arc::new(record), replayed: true });
+            }
+            if let Some(record) = standing {
+                if record.referrer != referrer {
+                    let reason = format!("user {} brought them", record.referrer);
+                    return Err(Error::conflict("referrer of user", user, reason));
+                }
+                tx.settle_unchanged(user, key, fingerprint, Answer::Record)?;
+                return Ok(Stored { record: Arc::new(record), replayed: true });
+            }
+            judge(tx, user, referrer)?;
+            let mut above = tx.account_or_new(referrer);
+            if let Some(count) = bonus {
+                above.record.set_quota(above.record.quota().add_bonus(count)?);
+            }
+            tx.put_account(above);
+            let mut account = tx.account_or_new(user);
+            account.record.referrer = Some(referrer);
+            account.record.referred_at = Some(tx.now());
+            account.record.referral_bonus = bonus.map_or(0, storage_core::BonusCount::get);
+            account.record.updated_at = tx.now();
+            let record = Referral { user, referrer, since: tx.now(), bonus: account.record.referral_bonus };
+            tx.settle_operation(account, key, fingerprint, Answer::Record, Vec::new())?;
+            Ok(Stored { record: Arc::new(record), replayed: false })
+        })
+        .await
+    }
+
+    async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>> {
+        self.read(|state| state.account(user).and_then(|account| account.record.referrer)).await
+    }
+
+    async fn get_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
+        let filter = list.filter();
+        let GetReferrals { referrer, page } = list;
+        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
+        let after = match Newest::of_request(&page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((referrer, at, id.parse::<UserId>().map_err(|_| damaged())?)),
+        };
+        let lower = after.map_or(Bound::Included(first_of(referrer, Timestamp::MIN)), Bound::Excluded);
+        let rows = self
+            .read(|state| {
+                let mine = state.referred.range((lower, Bound::Unbounded)).take_while(|(by, ..)| *by == referrer);
+                let referrals = mine.filter_map(|(_, _, user)| shown(&state.account(*user)?.record));
+                referrals.take(page.size.get() + 1).map(Arc::new).collect()
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, page.size, filter, |referral| {
+            Newest::new(referral.since, referral.user.to_string()).to_text()
+        }))
+    }
+}

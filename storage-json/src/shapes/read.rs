@@ -1,0 +1,303 @@
+//! Reading the files back, strictly: whatever is not as it should be is refused with its place, and nothing is guessed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use storage_core::{
+    AccountRecord, AddGenerationJob, Error, Generation, Hold, Job, Payment, PaymentOrigin, Result, Timestamp, Total,
+    UserId,
+};
+
+use super::record::At;
+use super::{LISTS, NO_DATE};
+use crate::json_text::{Dialect, Node, NodeValue, Source};
+use crate::state::{FileId, State};
+
+/// The bytes of the files, and which of them were edited by hand.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) files: BTreeMap<FileId, Vec<u8>>,
+    pub(crate) edited: Vec<FileId>,
+}
+
+/// Builds the state that the files describe.
+///
+/// A user whom only a hand-edited file names is created at `now`.
+pub(crate) fn load(loaded: &Loaded, now: Timestamp) -> Result<State> {
+    let mut reading = Reading { accounts: BTreeMap::new(), state: State::default(), now };
+    // The accounts first: everything else refers to them.
+    let order =
+        [FileId::Users, FileId::Balances, FileId::Languages, FileId::Gifts, FileId::Quotas, FileId::AdminLimits];
+    let rest = [FileId::Referrals, FileId::Holds, FileId::Payments, FileId::Jobs, FileId::History];
+    for file in order.into_iter().chain(rest) {
+        let Some(bytes) = loaded.files.get(&file) else { continue };
+        let source = Source::new(file.name(), bytes)?;
+        let strangers = loaded.edited.contains(&file);
+        source.entries(Dialect::Strict, &mut |key, offset, node| {
+            let at = At { source: &source, key: &key };
+            reading.entry(file, at, offset, &node, strangers)
+        })?;
+    }
+    Ok(reading.finish())
+}
+
+struct Reading {
+    accounts: BTreeMap<UserId, AccountRecord>,
+    state: State,
+    now: Timestamp,
+}
+
+impl Reading {
+    fn account(&mut self, at: At<'_, '_>, offset: usize, user: UserId, strangers: bool) -> Result<&mut AccountRecord> {
+        if !strangers && !self.accounts.contains_key(&user) {
+            return Err(at.fail(offset, format!("user {user} is missing from users.json")));
+        }
+        let now = self.now;
+        Ok(self.accounts.entry(user).or_insert_with(|| AccountRecord::new(user, now)))
+    }
+
+    fn entry(&mut self, file: FileId, at: At<'_, '_>, offset: usize, node: &Node<'_>, strangers: bool) -> Result<()> {
+        match file {
+            FileId::Users => {
+                let record = user(at, offset, node)?;
+                self.accounts.insert(record.user, record);
+            }
+            FileId::Balances => {
+                let balance = at.money(node)?;
+                self.account(at, offset, at.user(offset)?, strangers)?.balance = balance;
+            }
+            FileId::Languages => {
+                let language = at.parsed(node)?;
+                self.account(at, offset, at.user(offset)?, strangers)?.language = Some(language);
+            }
+            FileId::Gifts => {
+                let NodeValue::Bool(claimed) = node.value else {
+                    return Err(at.fail(node.offset, format!("true or false is expected, not {}", node.kind())));
+                };
+                self.account(at, offset, at.user(offset)?, strangers)?.gift_claimed = claimed;
+            }
+            FileId::Quotas => {
+                let fields = at.fields(node, &["date", "count", "bonus"])?;
+                let date = fields.needed("date", |at, node| {
+                    if at.text(node)? == NO_DATE { Ok(None) } else { at.parsed(node).map(Some) }
+                })?;
+                let used = fields.needed("count", At::counted)?;
+                let bank = fields.optional("bonus", At::counted)?.unwrap_or(0);
+                let account = self.account(at, offset, at.user(offset)?, strangers)?;
+                (account.quota_date, account.quota_used, account.bank) = (date, used, bank);
+            }
+            FileId::AdminLimits => {
+                let fields = at.fields(node, &["limit", "spent"])?;
+                let limit = fields.needed("limit", At::money)?;
+                let spent = fields.optional("spent", At::from_number::<Total>)?;
+                let account = self.account(at, offset, at.user(offset)?, strangers)?;
+                account.admin_limit = Some(limit);
+                account.spent = spent.unwrap_or(account.spent);
+            }
+            FileId::Referrals => self.referral(at, offset, node, strangers)?,
+            FileId::Holds => self.hold(at, offset, node)?,
+            FileId::Payments => {
+                let payment = payment(at, node)?;
+                self.account(at, offset, payment.user, strangers)?;
+                if let Some(provider) = &payment.provider_key
+                    && self.state.payments_by_provider.contains_key(provider)
+                {
+                    return Err(at.fail(offset, format!("the provider key {provider} stands twice")));
+                }
+                self.state.put_payment(Arc::new(payment));
+            }
+            FileId::Jobs => {
+                let job = job(at, node)?;
+                self.account(at, offset, job.user, strangers)?;
+                if let Some(task) = &job.external_task_id
+                    && self.state.jobs_by_task.contains_key(task)
+                {
+                    return Err(at.fail(offset, format!("the external task id {task} stands twice")));
+                }
+                self.state.put_job(Arc::new(job));
+            }
+            FileId::History => {
+                let user = at.user(offset)?;
+                self.account(at, offset, user, strangers)?;
+                let NodeValue::Array(items) = &node.value else {
+                    return Err(at.fail(node.offset, format!("a list is expected, not {}", node.kind())));
+                };
+                for item in items {
+                    self.state.put_generation(user, Arc::new(generation(at, item)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn referral(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>, strangers: bool) -> Result<()> {
+        // The lists repeat what the entries say; an edit of them alone changes nothing.
+        if at.key == LISTS {
+            return Ok(());
+        }
+        let user = at.user(offset)?;
+        let referrer: UserId = at.from_number(node)?;
+        if user == referrer {
+            return Err(at.fail(node.offset, "a user cannot be their own referrer"));
+        }
+        self.account(at, offset, referrer, strangers)?;
+        // The entries come in file order, so a circle is complete when its last edge is read.
+        let mut above = Some(referrer);
+        for _ in 0..storage_core::MAX_REFERRAL_CHAIN {
+            above = above.and_then(|user| self.accounts.get(&user)).and_then(|account| account.referrer);
+            if above == Some(user) {
+                return Err(at.fail(node.offset, "this referrer closes a circle"));
+            }
+        }
+        let now = self.now;
+        let account = self.account(at, offset, user, strangers)?;
+        account.referrer = Some(referrer);
+        account.referred_at.get_or_insert(now);
+        Ok(())
+    }
+
+    fn hold(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<()> {
+        let hold: Hold = serde_json::from_str(node.raw)
+            .map_err(|error| at.fail(node.offset, "this is not a hold").caused_by(error))?;
+        if at.key != format!("{}/{}", hold.user, hold.name) {
+            return Err(at.fail(offset, "the key is not the hold's user and name"));
+        }
+        self.account(at, offset, hold.user, false)?;
+        self.state.put_hold(Arc::new(hold));
+        Ok(())
+    }
+
+    fn finish(self) -> State {
+        let Self { accounts, mut state, .. } = self;
+        let mut kept: BTreeMap<UserId, u32> = BTreeMap::new();
+        for (user, _) in state.history.all() {
+            *kept.entry(user).or_default() += 1;
+        }
+        for (user, mut record) in accounts {
+            // A referrer removed by hand leaves no date behind.
+            if record.referrer.is_none() {
+                (record.referred_at, record.referral_bonus) = (None, 0);
+            }
+            state.put_account(record);
+            if let Some(account) = state.accounts.get_mut(&user) {
+                account.history = kept.get(&user).copied().unwrap_or(0);
+            }
+        }
+        state.dirty.clear();
+        state
+    }
+}
+
+fn user(at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<AccountRecord> {
+    let fields = at.fields(node, &["created_at", "updated_at", "held", "spent", "referred_at", "referral_bonus"])?;
+    let mut record = AccountRecord::new(at.user(offset)?, fields.needed("created_at", At::time)?);
+    record.updated_at = fields.needed("updated_at", At::time)?;
+    record.held = fields.optional("held", At::money)?.unwrap_or_default();
+    record.spent = fields.optional("spent", At::from_number)?.unwrap_or_default();
+    record.referred_at = fields.optional("referred_at", At::time)?;
+    record.referral_bonus = fields.optional("referral_bonus", At::counted)?.unwrap_or(0);
+    Ok(record)
+}
+
+fn payment(at: At<'_, '_>, node: &Node<'_>) -> Result<Payment> {
+    let fields = at.fields(
+        node,
+        &[
+            "payment_id",
+            "user_id",
+            "amount",
+            "payment_method",
+            "screenshot_file_id",
+            "status",
+            "created_at",
+            "updated_at",
+            "admin_id",
+            "notes",
+            "provider_key",
+            "origin",
+        ],
+    )?;
+    let payment = Payment {
+        id: fields.needed("payment_id", At::parsed)?,
+        user: fields.needed("user_id", At::from_number)?,
+        amount: fields.needed("amount", At::from_number)?,
+        method: fields.needed("payment_method", At::parsed)?,
+        screenshot_file_id: fields.optional("screenshot_file_id", At::parsed)?,
+        provider_key: fields.optional("provider_key", At::parsed)?,
+        status: fields.needed("status", At::parsed)?,
+        admin: fields.optional("admin_id", At::from_number)?,
+        notes: fields.optional("notes", At::parsed)?,
+        origin: fields
+            .optional("origin", |at, node| match at.text(node)? {
+                "here" => Ok(PaymentOrigin::Here),
+                "imported" => Ok(PaymentOrigin::Imported),
+                _ => Err(at.fail(node.offset, "must be here or imported")),
+            })?
+            .unwrap_or(PaymentOrigin::Here),
+        created_at: fields.needed("created_at", At::time)?,
+        updated_at: fields.needed("updated_at", At::time)?,
+    };
+    same_id(at, node, payment.id.as_str())?;
+    Ok(payment)
+}
+
+fn same_id(at: At<'_, '_>, node: &Node<'_>, id: &str) -> Result<(), Error> {
+    if at.key == id { Ok(()) } else { Err(at.fail(node.offset, format!("the record's id {id:?} is not its key"))) }
+}
+
+fn job(at: At<'_, '_>, node: &Node<'_>) -> Result<Job> {
+    let fields = at.fields(
+        node,
+        &[
+            "job_id",
+            "user_id",
+            "model_id",
+            "model_name",
+            "params",
+            "price",
+            "status",
+            "task_id",
+            "external_task_id",
+            "created_at",
+            "updated_at",
+            "result_urls",
+            "error_message",
+            "created_with",
+        ],
+    )?;
+    let add = AddGenerationJob {
+        user: fields.needed("user_id", At::from_number)?,
+        job: Some(fields.needed("job_id", At::parsed)?),
+        external_task_id: fields.optional("external_task_id", At::parsed)?,
+        model_id: fields.needed("model_id", At::parsed)?,
+        model_name: fields.needed("model_name", At::parsed)?,
+        params: fields.needed("params", At::params)?,
+        price: fields.needed("price", At::money)?,
+        key: None,
+    };
+    let created_at = fields.needed("created_at", At::time)?;
+    let id = fields.needed("job_id", At::parsed::<storage_core::JobId>)?;
+    same_id(at, node, id.as_str())?;
+    let mut job = Job::create(add, id, created_at);
+    job.updated_at = fields.needed("updated_at", At::time)?;
+    job.status = fields.needed("status", At::parsed)?;
+    job.result_urls = fields.optional("result_urls", At::urls)?.unwrap_or_default();
+    job.error_message = fields.optional("error_message", At::parsed)?;
+    // Absent from a record added by hand: then it was created with what it holds now.
+    job.created_with = fields.optional("created_with", At::parsed)?.unwrap_or(job.created_with);
+    Ok(job)
+}
+
+fn generation(at: At<'_, '_>, node: &Node<'_>) -> Result<Generation> {
+    let known = ["id", "model_id", "model_name", "params", "result_urls", "price", "timestamp"];
+    let fields = at.fields(node, &known)?;
+    Ok(Generation {
+        id: fields.needed("id", At::parsed)?,
+        model_id: fields.needed("model_id", At::parsed)?,
+        model_name: fields.needed("model_name", At::parsed)?,
+        params: fields.needed("params", At::params)?,
+        result_urls: fields.optional("result_urls", At::urls)?.unwrap_or_default(),
+        price: fields.needed("price", At::money)?,
+        at: fields.needed("timestamp", At::time)?,
+    })
+}

@@ -1,0 +1,205 @@
+//! The store as a whole: ping, close, dump, restore, import.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use storage_core::{
+    BackendInfo, DumpReader, DumpSummary, DumpWriter, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
+};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use crate::engine::{JsonStorage, Shared, unpoisoned};
+use crate::locks::{LockFile, Try};
+use crate::options::Access;
+use crate::state::FileSet;
+use crate::writer::{catch_up, locked};
+use crate::{import, snapshot};
+
+/// How many imported records are decided in one batch.
+const IMPORT_BATCH: usize = 256;
+
+#[async_trait]
+impl Store for JsonStorage {
+    async fn ping(&self) -> Result<()> {
+        // Through the queue and the locks, and onto the disk: what a write needs is there.
+        self.shared.check_open().map_err(|error| error.in_operation("ping"))?;
+        let deadline = self.shared.options.deadline;
+        let probed = self.control(|shared, lock| {
+            locked(shared, lock, |shared| {
+                catch_up(shared, &mut shared.applier(), true)?;
+                shared.read_only().map_or(Ok(()), Err)?;
+                shared.dir.probe()
+            })
+        });
+        tokio::time::timeout(deadline, probed)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Busy { waited: deadline })))
+            .map_err(|error| error.in_operation("ping"))
+    }
+
+    fn backend(&self) -> BackendInfo {
+        let options = &self.shared.options;
+        let mut warnings = unpoisoned(self.shared.warnings.lock()).clone();
+        warnings.extend(self.shared.read_only().map(|error| error.to_string()));
+        BackendInfo {
+            name: "json".to_owned(),
+            reason: options.reason.clone(),
+            location: options.dir.display().to_string(),
+            warnings,
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let deadline = self.shared.options.deadline;
+        let closed = self.control(close);
+        tokio::time::timeout(deadline, closed)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Busy { waited: deadline })))
+            .map_err(|error| error.in_operation("close"))
+    }
+
+    async fn dump(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Unavailable)
+                .message("the dump cannot be written")
+                .caused_by(error)
+                .in_operation("dump")
+        };
+        let snapshot = self.read(snapshot::Snapshot::take).await.map_err(|error| error.in_operation("dump"))?;
+        let mut writer = DumpWriter::new(&self.env().policy)?;
+        let ledger = self.ledger();
+        let mut records = self.blocking(move || snapshot.into_records(ledger)).await?;
+        loop {
+            // The disk is read away from the runtime, a piece at a time.
+            let (rest, piece) = self
+                .blocking(move || {
+                    while writer.waiting() < 256 * 1024 {
+                        let Some(record) = records.next().transpose()? else {
+                            return Ok((None, writer));
+                        };
+                        writer.record(&record)?;
+                    }
+                    Ok((Some(records), writer))
+                })
+                .await
+                .map_err(|error| error.in_operation("dump"))?;
+            writer = piece;
+            out.write_all(&writer.take()).await.map_err(failed)?;
+            match rest {
+                Some(rest) => records = rest,
+                None => break,
+            }
+        }
+        let (bytes, summary) = writer.finish()?;
+        out.write_all(&bytes).await.map_err(failed)?;
+        out.flush().await.map_err(failed)?;
+        Ok(summary)
+    }
+
+    async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
+        self.restore_inner(from).await.map_err(|error| error.in_operation("restore"))
+    }
+
+    async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
+        let mut outcomes = Vec::with_capacity(records.len());
+        let mut records = records.into_iter().peekable();
+        while records.peek().is_some() {
+            // Each record is an operation of its own, but many share a batch and its sync.
+            let some: Vec<ImportRecord> = records.by_ref().take(IMPORT_BATCH).collect();
+            let puts = some.into_iter().map(|record| {
+                self.write("import_records", None, move |tx| {
+                    // A refusal of one record never stops the others.
+                    import::put(tx, record)
+                })
+            });
+            outcomes.extend(join_all(puts.collect()).await?);
+        }
+        Ok(outcomes)
+    }
+}
+
+/// Waits for futures that were all started, in order.
+async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T>> + Send>) -> Result<Vec<T>> {
+    use std::task::Poll;
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    let mut answers: Vec<Option<Result<T>>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        let mut all = true;
+        for (future, answer) in futures.iter_mut().zip(&mut answers) {
+            if answer.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(ready) => *answer = Some(ready),
+                    Poll::Pending => all = false,
+                }
+            }
+        }
+        if all { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    answers.into_iter().flatten().collect()
+}
+
+/// Finishes the handle; the last one leaves the files complete and the journal empty.
+fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
+    let closed = locked(shared, lock, |shared| {
+        let mut presence = unpoisoned(shared.presence.lock());
+        let Some(mut held) = presence.take() else { return Ok(()) };
+        let outcome = (|| {
+            if shared.read_only().is_some() {
+                // Nothing is lost by leaving the recovery to the next opening.
+                return Ok(());
+            }
+            let mut applier = shared.applier();
+            catch_up(shared, &mut applier, true)?;
+            if shared.options.access == Access::Exclusive || held.try_exclusive()? == Try::Got {
+                crate::checkpoint::checkpoint(shared, &mut applier, &FileSet::default())?;
+            }
+            Ok(())
+        })();
+        held.release();
+        outcome
+    });
+    closed
+}
+
+impl JsonStorage {
+    async fn restore_inner(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
+        self.shared.check_open()?;
+        let mut reader = DumpReader::new();
+        let mut records = Vec::new();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut limited = tokio::io::AsyncReadExt::take(&mut *from, storage_core::dump::MAX_DUMP_LINE as u64 + 1);
+            let count = limited.read_until(b'\n', &mut line).await.map_err(|error| {
+                Error::new(ErrorKind::Unavailable).message("the dump cannot be read").caused_by(error)
+            })?;
+            if count == 0 {
+                break;
+            }
+            records.extend(reader.line(&line)?);
+        }
+        let (header, summary) = reader.finish()?;
+        let policy = &self.env().policy;
+        if header.time_zone != policy.time_zone || header.history != policy.history {
+            return Err(Error::schema(
+                format!("a dump of the time zone {} with retention {:?}", header.time_zone, header.history),
+                format!("{} with {:?}", policy.time_zone, policy.history),
+                "storage restore with the dump's policy (STORAGE_TIME_ZONE, STORAGE_HISTORY)",
+            ));
+        }
+        self.control(move |shared, lock| {
+            locked(shared, lock, |shared| {
+                let mut applier = shared.applier();
+                catch_up(shared, &mut applier, true)?;
+                snapshot::restore(shared, &mut applier, records)
+            })
+        })
+        .await?;
+        Ok(summary)
+    }
+}

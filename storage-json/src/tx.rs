@@ -1,0 +1,342 @@
+//! What an operation decides against: the published state, under it the batch's earlier operations, under them its own
+//! changes. Nothing here is visible to readers, and an operation that fails leaves nothing behind.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use storage_core::dump::{GenerationRecord, JobRecord, PaymentRecord};
+use storage_core::{
+    AccountRecord, Answer, Environment, Fingerprint, Generation, GenerationId, Hold, HoldName, Job, JobId, KeySpace,
+    Memo, Money, OperationKey, OperationKind, Payment, PaymentId, ProviderKey, Receipt, Reference, Result, Stamp,
+    TaskId, Timestamp, UsedKey, UserId, check_key,
+};
+
+use crate::ledger::{Ledger, Line, Row};
+use crate::state::{Account, Change, LineMark, State};
+
+/// Changes that are not published yet: for lookups as maps, for the journal as a list.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    accounts: HashMap<UserId, Account>,
+    holds: HashMap<(UserId, HoldName), Arc<Hold>>,
+    jobs: HashMap<JobId, Arc<Job>>,
+    tasks: HashMap<TaskId, JobId>,
+    payments: HashMap<PaymentId, Arc<Payment>>,
+    providers: HashMap<ProviderKey, PaymentId>,
+    generations: Vec<(UserId, Timestamp, GenerationId)>,
+    trims: BTreeSet<(UserId, Timestamp, GenerationId)>,
+    keys: HashMap<(UserId, KeySpace, OperationKey), Line>,
+}
+
+impl Overlay {
+    /// Takes over what a successful operation changed.
+    pub(crate) fn absorb(&mut self, own: Overlay) {
+        self.accounts.extend(own.accounts);
+        self.holds.extend(own.holds);
+        self.jobs.extend(own.jobs);
+        self.tasks.extend(own.tasks);
+        self.payments.extend(own.payments);
+        self.providers.extend(own.providers);
+        self.generations.extend(own.generations);
+        self.trims.extend(own.trims);
+        self.keys.extend(own.keys);
+    }
+}
+
+/// One operation being decided.
+#[derive(Debug)]
+pub(crate) struct Tx<'a> {
+    state: &'a State,
+    batch: &'a Overlay,
+    own: Overlay,
+    ledger: &'a Ledger,
+    pub(crate) env: &'a Environment,
+    pub(crate) stamp: Stamp,
+    /// For the journal, in order.
+    changes: Vec<Change>,
+    /// The texts of the new ledger lines, one behind the other, and what to remember of each.
+    pub(crate) lines: Vec<u8>,
+    pub(crate) marks: Vec<LineMark>,
+    /// Where the next ledger line will stand.
+    ledger_end: u64,
+}
+
+/// What a decided operation leaves: for the journal and for publication.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) overlay: Overlay,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) lines: Vec<u8>,
+    pub(crate) marks: Vec<LineMark>,
+}
+
+/// A change of a user's money, before it has its place in the ledger.
+#[derive(Debug)]
+pub(crate) struct Posting {
+    pub(crate) kind: OperationKind,
+    pub(crate) balance: Money,
+    pub(crate) held: Money,
+    pub(crate) memo: Memo,
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(
+        state: &'a State,
+        batch: &'a Overlay,
+        ledger: &'a Ledger,
+        env: &'a Environment,
+        stamp: Stamp,
+        ledger_end: u64,
+    ) -> Self {
+        let (own, changes, lines, marks) = Default::default();
+        Self { state, batch, own, ledger, env, stamp, changes, lines, marks, ledger_end }
+    }
+
+    pub(crate) fn finish(self) -> Decided {
+        let mut changes = self.changes;
+        // An account may be put several times in one operation; its last value says it all.
+        let accounts = self.own.accounts.values();
+        changes.splice(0..0, accounts.map(|account| Change::Account(Box::new(account.record.clone()))));
+        Decided { overlay: self.own, changes, lines: self.lines, marks: self.marks }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.stamp.now
+    }
+
+    pub(crate) fn account(&self, user: UserId) -> Option<&Account> {
+        self.own.accounts.get(&user).or_else(|| self.batch.accounts.get(&user)).or_else(|| self.state.account(user))
+    }
+    /// The account, a new one when there is none. Nothing is created before [`Tx::put_account`].
+    pub(crate) fn account_or_new(&self, user: UserId) -> Account {
+        self.account(user).cloned().unwrap_or_else(|| Account::new(AccountRecord::new(user, self.now())))
+    }
+    pub(crate) fn put_account(&mut self, account: Account) {
+        self.own.accounts.insert(account.record.user, account);
+    }
+    /// Creates the user when missing.
+    pub(crate) fn ensure_account(&mut self, user: UserId) {
+        if self.account(user).is_none() {
+            let account = self.account_or_new(user);
+            self.put_account(account);
+        }
+    }
+
+    pub(crate) fn hold(&self, user: UserId, name: &HoldName) -> Option<Arc<Hold>> {
+        let key = (user, name.clone());
+        self.own.holds.get(&key).or_else(|| self.batch.holds.get(&key)).or_else(|| self.state.holds.get(&key)).cloned()
+    }
+    pub(crate) fn put_hold(&mut self, hold: Hold) -> Arc<Hold> {
+        let hold = Arc::new(hold);
+        self.changes.push(Change::Hold(Box::new((*hold).clone())));
+        self.own.holds.insert((hold.user, hold.name.clone()), Arc::clone(&hold));
+        hold
+    }
+
+    pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
+        self.own.jobs.get(id).or_else(|| self.batch.jobs.get(id)).or_else(|| self.state.jobs.get(id)).cloned()
+    }
+    /// The job that has this external task id now.
+    pub(crate) fn job_by_task(&self, task: &TaskId) -> Option<Arc<Job>> {
+        let tasks = [self.own.tasks.get(task), self.batch.tasks.get(task), self.state.jobs_by_task.get(task)];
+        // An entry further down may be out of date: the job it names has another external id by now.
+        tasks
+            .into_iter()
+            .flatten()
+            .find_map(|id| self.job(id).filter(|job| job.external_task_id.as_ref() == Some(task)))
+    }
+    pub(crate) fn put_job(&mut self, job: Job) -> Arc<Job> {
+        let job = Arc::new(job);
+        self.changes.push(Change::Job(Box::new(JobRecord::from((*job).clone()))));
+        if let Some(task) = &job.external_task_id {
+            self.own.tasks.insert(task.clone(), job.id.clone());
+        }
+        self.own.jobs.insert(job.id.clone(), Arc::clone(&job));
+        job
+    }
+
+    pub(crate) fn payment(&self, id: &PaymentId) -> Option<Arc<Payment>> {
+        let payments = [self.own.payments.get(id), self.batch.payments.get(id), self.state.payments.get(id)];
+        payments.into_iter().flatten().next().cloned()
+    }
+    pub(crate) fn payment_by_provider(&self, provider: &ProviderKey) -> Option<Arc<Payment>> {
+        let ids = [
+            self.own.providers.get(provider),
+            self.batch.providers.get(provider),
+            self.state.payments_by_provider.get(provider),
+        ];
+        ids.into_iter().flatten().next().and_then(|id| self.payment(id))
+    }
+    pub(crate) fn put_payment(&mut self, payment: Payment) -> Arc<Payment> {
+        let payment = Arc::new(payment);
+        self.changes.push(Change::Payment(Box::new(PaymentRecord::from((*payment).clone()))));
+        if let Some(provider) = &payment.provider_key {
+            self.own.providers.insert(provider.clone(), payment.id.clone());
+        }
+        self.own.payments.insert(payment.id.clone(), Arc::clone(&payment));
+        payment
+    }
+
+    /// Adds a history entry and trims the oldest ones beyond `keep`. The account must be put before.
+    pub(crate) fn put_generation(&mut self, user: UserId, generation: &Generation, keep: usize) {
+        self.changes.push(Change::Generation(Box::new(GenerationRecord::new(user, generation))));
+        self.own.generations.push((user, generation.at, generation.id.clone()));
+        let mut account = self.account_or_new(user);
+        account.history += 1;
+        let surplus = usize::try_from(account.history).unwrap_or(usize::MAX).saturating_sub(keep);
+        if surplus > 0 {
+            for (at, id) in self.oldest_generations(user, surplus) {
+                self.own.trims.insert((user, at, id.clone()));
+                self.changes.push(Change::Trim { user, at, id });
+                account.history -= 1;
+            }
+        }
+        self.put_account(account);
+    }
+    fn oldest_generations(&self, user: UserId, count: usize) -> Vec<(Timestamp, GenerationId)> {
+        let published = self.state.history.newest_of(user, None).map(|(at, id, _)| (user, at, id.clone()));
+        let pending = self.batch.generations.iter().chain(&self.own.generations).filter(|key| key.0 == user).cloned();
+        let mut present: BTreeSet<_> = published.chain(pending).collect();
+        present.retain(|key| !self.batch.trims.contains(key) && !self.own.trims.contains(key));
+        present.into_iter().take(count).map(|(_, at, id)| (at, id)).collect()
+    }
+
+    /// Whom a referrer brought, in no particular order.
+    pub(crate) fn brought_by(&self, referrer: UserId) -> Vec<UserId> {
+        let published = crate::referrals::brought_by(self.state, referrer).map(|(_, user)| user);
+        let pending = self.batch.accounts.values().chain(self.own.accounts.values());
+        let pending =
+            pending.filter(|account| account.record.referrer == Some(referrer)).map(|account| account.record.user);
+        let users: BTreeSet<UserId> = published.chain(pending).collect();
+        users.into_iter().collect()
+    }
+
+    /// What a key was used for.
+    pub(crate) fn used_key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>> {
+        let slot = (user, space, key.clone());
+        if let Some(line) = self.own.keys.get(&slot).or_else(|| self.batch.keys.get(&slot)) {
+            return Ok(Some(line.used()));
+        }
+        Ok(self.state.keys.find(self.ledger, user, space, key)?.map(|line| line.used()))
+    }
+    /// Whether a call only repeats one that had succeeded; `Conflict` when its key was used for something else.
+    pub(crate) fn replayed(
+        &self,
+        user: UserId,
+        key: Option<&OperationKey>,
+        arguments: Fingerprint,
+    ) -> Result<Option<UsedKey>> {
+        let Some(key) = key else { return Ok(None) };
+        check_key(user, key, arguments, self.used_key(user, KeySpace::Operation, key)?)
+    }
+    /// [`Tx::replayed`], for an operation that answers a money receipt.
+    pub(crate) fn replayed_receipt(
+        &self,
+        user: UserId,
+        key: Option<&OperationKey>,
+        arguments: Fingerprint,
+    ) -> Result<Option<Receipt>> {
+        Ok(match self.replayed(user, key, arguments)?.map(|used| used.answer) {
+            Some(Answer::Money(receipt)) => Some(Receipt { replayed: true, ..receipt }),
+            _ => None,
+        })
+    }
+    /// The key of the operation: the caller's, else its own id.
+    pub(crate) fn key_or_minted(&self, key: Option<OperationKey>) -> OperationKey {
+        key.unwrap_or_else(|| self.stamp.operation.to_key())
+    }
+    /// The receipt of this operation.
+    pub(crate) fn receipt(&self, balance_after: Money) -> Receipt {
+        Receipt { operation: self.stamp.operation, balance_after, replayed: false }
+    }
+
+    /// Changes an account's money and gives the row that records it.
+    pub(crate) fn post(&self, account: &mut Account, posting: Posting) -> Result<Row> {
+        let Posting { kind, balance, held, memo } = posting;
+        // The most that balance and held money may come to together.
+        balance.checked_add(held)?;
+        let record = &mut account.record;
+        let row = Row {
+            seq: account.rows + 1,
+            kind,
+            balance_change: balance.change_since(record.balance),
+            held_change: held.change_since(record.held),
+            balance_after: balance,
+            held_after: held,
+            reference: memo.reference,
+            reason: memo.reason,
+            actor: memo.actor,
+            at: self.stamp.now,
+        };
+        if balance != record.balance {
+            record.updated_at = self.stamp.now;
+        }
+        (record.balance, record.held) = (balance, held);
+        account.rows += 1;
+        Ok(row)
+    }
+
+    /// Uses a key up: writes the receipt and the rows as one ledger line, and stores the account.
+    pub(crate) fn settle(
+        &mut self,
+        mut account: Account,
+        (space, key): (KeySpace, OperationKey),
+        arguments: Fingerprint,
+        answer: Answer,
+        rows: Vec<Row>,
+    ) -> Result<()> {
+        let user = account.record.user;
+        let offset = self.ledger_end + self.lines.len() as u64;
+        let line = Line {
+            user,
+            space,
+            key: key.clone(),
+            operation: self.stamp.operation,
+            arguments,
+            answer,
+            prev: account.last.filter(|_| !rows.is_empty()),
+            rows,
+        };
+        line.write(&mut self.lines)?;
+        if !line.rows.is_empty() {
+            account.last = Some(offset);
+        }
+        self.marks.push(LineMark { user, space, key: key.to_string(), offset, rows: line.rows.len() as u64 });
+        self.own.keys.insert((user, space, key), line);
+        self.put_account(account);
+        Ok(())
+    }
+    /// [`Tx::settle`] for an operation's key; the caller's, else the minted one.
+    pub(crate) fn settle_operation(
+        &mut self,
+        account: Account,
+        key: Option<OperationKey>,
+        arguments: Fingerprint,
+        answer: Answer,
+        rows: Vec<Row>,
+    ) -> Result<()> {
+        let key = self.key_or_minted(key);
+        self.settle(account, (KeySpace::Operation, key), arguments, answer, rows)
+    }
+    /// Uses an explicit key up for a call that changed nothing. Without a key there is nothing to remember.
+    pub(crate) fn settle_unchanged(
+        &mut self,
+        user: UserId,
+        key: Option<OperationKey>,
+        arguments: Fingerprint,
+        answer: Answer,
+    ) -> Result<()> {
+        match key {
+            None => Ok(()),
+            Some(key) => {
+                let account = self.account_or_new(user);
+                self.settle_operation(account, Some(key), arguments, answer, Vec::new())
+            }
+        }
+    }
+}
+
+/// What a ledger row refers to, from an id that keeps the same rules.
+pub(crate) fn reference(id: &str) -> Result<Option<Reference>> {
+    Reference::new(id).map(Some)
+}

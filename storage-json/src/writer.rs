@@ -1,0 +1,286 @@
+//! The one writer of a handle: takes all operations that wait, decides them in order, appends their lines with one write
+//! and one sync, and only then publishes and answers.
+//!
+//! Locks, always in this order: the `writer` file lock, the applier, the state. The file lock and the applier are held
+//! for the whole batch, the state only while deciding (shared) and publishing (exclusive), never across a sync.
+
+use std::sync::Arc;
+
+use storage_core::{Error, Result};
+
+use crate::engine::{Applier, Op, Shared, Work, unpoisoned};
+use crate::files::{io_error, write_all_at};
+use crate::journal::{Journal, Mark, Record, write_record};
+use crate::locks::LockFile;
+use crate::manifest::Manifest;
+use crate::options::Access;
+use crate::state::{Change, LineMark, Position, State};
+use crate::tx::{Overlay, Tx};
+
+/// Runs until the last handle is gone.
+pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
+    loop {
+        let mut batch = Vec::new();
+        for work in shared.queue.take() {
+            match work {
+                Work::Op(op) => batch.push(op),
+                Work::Control(step) => {
+                    run_batch(shared, &mut lock, std::mem::take(&mut batch));
+                    step(shared, &mut lock);
+                }
+                Work::Stop => {
+                    run_batch(shared, &mut lock, batch);
+                    return;
+                }
+            }
+        }
+        run_batch(shared, &mut lock, batch);
+    }
+}
+
+fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, mut batch: Vec<Box<dyn Op>>) {
+    batch.retain(|op| op.take());
+    if batch.is_empty() {
+        return;
+    }
+    // Closing gave the presence up: whatever still came through the queue must not touch the files.
+    if unpoisoned(shared.presence.lock()).is_none() {
+        batch.into_iter().for_each(|op| op.finish(Err(&Error::closed())));
+        return;
+    }
+    let outcome = locked(shared, lock, |shared| {
+        let mut applier = shared.applier();
+        catch_up(shared, &mut applier, true)?;
+        let stored = commit(shared, &mut applier, &mut batch);
+        if stored.is_ok() {
+            crate::checkpoint::when_due(shared, &mut applier);
+        }
+        stored
+    });
+    for op in batch {
+        op.finish(outcome.as_ref().map(|()| ()));
+    }
+}
+
+/// Runs a step under the writer lock.
+pub(crate) fn locked<T>(
+    shared: &Arc<Shared>,
+    lock: &mut LockFile,
+    step: impl FnOnce(&Arc<Shared>) -> Result<T>,
+) -> Result<T> {
+    // Whoever has the store for itself needs no lock for each batch.
+    if shared.options.access == Access::Exclusive {
+        return step(shared);
+    }
+    lock.exclusive()?;
+    let outcome = step(shared);
+    lock.release();
+    outcome
+}
+
+/// What a batch will leave behind once it is durable.
+#[derive(Default)]
+struct Batch {
+    overlay: Overlay,
+    journal: Vec<u8>,
+    ledger: Vec<u8>,
+    changes: Vec<Change>,
+    marks: Vec<LineMark>,
+}
+
+/// Decides the operations, makes them durable and publishes them.
+fn commit(shared: &Shared, applier: &mut Applier, ops: &mut [Box<dyn Op>]) -> Result<()> {
+    let mut batch = Batch::default();
+    let (start, end) = {
+        let state = shared.state();
+        let start = state.position;
+        let mut end = start;
+        for op in ops.iter_mut() {
+            let tx =
+                Tx::new(&state, &batch.overlay, &shared.ledger, &shared.options.environment, op.stamp(), end.ledger);
+            let Some(decided) = op.decide(tx) else { continue };
+            write_record(&mut batch.journal, end, start.seq, &decided.changes, &decided.lines)?;
+            end = Position {
+                seq: end.seq + 1,
+                offset: start.offset + batch.journal.len() as u64,
+                ledger: end.ledger + decided.lines.len() as u64,
+                ..end
+            };
+            batch.ledger.extend_from_slice(&decided.lines);
+            batch.changes.extend(decided.changes);
+            batch.marks.extend(decided.marks);
+            batch.overlay.absorb(decided.overlay);
+        }
+        (start, end)
+    };
+    if end == start {
+        return Ok(());
+    }
+    if let Some(refusal) = shared.read_only() {
+        return Err(refusal);
+    }
+    if let Some(to) = &applier.manifest.moved_to {
+        return Err(Error::new(storage_core::ErrorKind::Moved { to: to.clone() }));
+    }
+    store(shared, &mut applier.journal, start, &batch)?;
+    publish(shared, start, end, batch)
+}
+
+/// Writes a batch and makes it durable. On an error nothing of it will ever be read back, unless the error says that
+/// this is unknown.
+fn store(shared: &Shared, journal: &mut Journal, start: Position, batch: &Batch) -> Result<()> {
+    journal.reserve(start.offset, batch.journal.len())?;
+    // First the ledger: bytes behind its end mean nothing until a journal line speaks of them.
+    write_all_at(&shared.ledger.file, &batch.ledger, start.ledger)
+        .map_err(|(error, _)| io_error(error, "cannot write", &shared.dir.join(crate::ledger::LEDGER)))?;
+    if let Err((error, partly)) = journal.write(start.offset, &batch.journal) {
+        if partly {
+            // Whole lines of a batch that is refused must not be found by a recovery.
+            let upto = start.offset + batch.journal.len() as u64;
+            if journal.wipe(start.offset, upto).and_then(|()| journal.sync()).is_err() {
+                shared.die(&error);
+                return Err(error.unknown(None));
+            }
+        }
+        return Err(error);
+    }
+    if shared.durable()
+        && let Err(error) = journal.sync()
+    {
+        shared.die(&error);
+        let refusal = shared.read_only().unwrap_or(error);
+        return Err(refusal.unknown(None));
+    }
+    Ok(())
+}
+
+/// Shows a durable batch: to other processes through the head, to this one through the state.
+fn publish(shared: &Shared, start: Position, end: Position, batch: Batch) -> Result<()> {
+    let mut state = unpoisoned(shared.state.write());
+    if shared.options.access == Access::Shared
+        && let Err(error) = shared.head.write(Mark { position: end, dead: false })
+    {
+        // The batch is durable but the others cannot learn of it: they must not build beside it.
+        drop(state);
+        shared.die(&error);
+        return Err(error.unknown(None));
+    }
+    debug_assert_eq!(state.position, start, "only this thread moves the state during a batch");
+    for change in batch.changes {
+        state.apply(change);
+    }
+    for mark in &batch.marks {
+        state.mark_line(mark);
+    }
+    state.position = end;
+    Ok(())
+}
+
+/// Catches a reader up with what other processes made durable.
+pub(crate) fn follow(shared: &Arc<Shared>) -> Result<()> {
+    let caught_up = {
+        let mut applier = shared.applier();
+        follow_journal(shared, &mut applier)?
+    };
+    if caught_up {
+        return Ok(());
+    }
+    // Too far behind: the files must be read again, which only works while nobody writes. The applier is not held
+    // while waiting for the lock, because the writer thread takes them the other way round.
+    let mut lock = LockFile::open(&shared.dir, crate::locks::WRITER, shared.options.locking)?;
+    lock.exclusive_within(shared.options.deadline, || crate::locks::Holder::read(&shared.dir))?;
+    let mut applier = shared.applier();
+    catch_up(shared, &mut applier, false)
+}
+
+/// Follows the journal up to the head; `false` when the journal that this handle reads is gone.
+fn follow_journal(shared: &Shared, applier: &mut Applier) -> Result<bool> {
+    let Some(mark) = shared.head.read()? else { return Ok(false) };
+    if mark.dead {
+        let _ = shared.dead.set(crate::engine::Dead("another process reported it".to_owned()));
+    }
+    let position = shared.state().position;
+    if position.covers(&mark.position) {
+        return Ok(true);
+    }
+    if mark.position.generation == position.generation {
+        apply_from(shared, &applier.journal, Some(mark.position.offset))?;
+        return Ok(true);
+    }
+    if mark.position.generation != position.generation + 1 {
+        return Ok(false);
+    }
+    // A checkpoint went by. The open file still holds the old journal's end, all of it durable, although its name is
+    // gone by now.
+    apply_from(shared, &applier.journal, None)?;
+    let Some(manifest) = Manifest::read(&shared.dir)? else { return Ok(false) };
+    if manifest.generation != mark.position.generation || manifest.seq != shared.state().position.seq {
+        return Ok(false);
+    }
+    let Some(journal) = Journal::open(&shared.dir, manifest.generation)? else { return Ok(false) };
+    begin_generation(shared, applier, journal, manifest);
+    apply_from(shared, &applier.journal, Some(mark.position.offset))?;
+    Ok(true)
+}
+
+/// Moves on to the journal that a checkpoint began.
+pub(crate) fn begin_generation(shared: &Shared, applier: &mut Applier, journal: Journal, manifest: Manifest) {
+    let mut state = unpoisoned(shared.state.write());
+    state.position = Position { generation: manifest.generation, offset: 0, ..state.position };
+    state.dirty.clear();
+    applier.journal = journal;
+    applier.manifest = manifest;
+}
+
+fn apply_from(shared: &Shared, journal: &Journal, upto: Option<u64>) -> Result<()> {
+    let from = shared.state().position;
+    let tail = journal.read(from, upto, upto.unwrap_or(0))?;
+    let mut state = unpoisoned(shared.state.write());
+    apply_records(&mut state, tail.records);
+    Ok(())
+}
+
+pub(crate) fn apply_records(state: &mut State, records: Vec<Record>) {
+    for record in records {
+        for change in record.changes {
+            state.apply(change);
+        }
+        for mark in &record.marks {
+            state.mark_line(mark);
+        }
+        state.position = record.end;
+    }
+}
+
+/// Brings this handle to the very end, under the writer lock: what a process wrote that died before it could sync is
+/// synced, taken over and announced, and what it left unfinished is wiped.
+pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier, build_on_it: bool) -> Result<()> {
+    if shared.options.access == Access::Exclusive {
+        return Ok(());
+    }
+    if !follow_journal(shared, applier)? {
+        crate::open::reload(shared, applier)?;
+    }
+    let position = shared.state().position;
+    if !build_on_it || shared.dead.get().is_some() || !applier.journal.has_bytes_at(position.offset)? {
+        return Ok(());
+    }
+    let tail = applier.journal.read(position, None, 0)?;
+    if tail.garbage > tail.end.offset {
+        applier.journal.wipe(tail.end.offset, tail.garbage)?;
+    }
+    for record in &tail.records {
+        write_all_at(&shared.ledger.file, &record.lines, record.ledger)
+            .map_err(|(error, _)| io_error(error, "cannot write", &shared.dir.join(crate::ledger::LEDGER)))?;
+    }
+    if shared.durable()
+        && let Err(error) = applier.journal.sync()
+    {
+        shared.die(&error);
+        return Err(error);
+    }
+    let mut state = unpoisoned(shared.state.write());
+    shared.head.write(Mark { position: tail.end, dead: false })?;
+    apply_records(&mut state, tail.records);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The suite that every backend must pass, on directories.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use conformance_tests::{Harness, Need, Site};
+use storage_core::{Environment, Storage};
+use storage_json::{JsonOptions, JsonStorage};
+
+struct Directories;
+
+#[async_trait::async_trait]
+impl Harness for Directories {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+    fn supports(&self, need: Need) -> bool {
+        match need {
+            Need::SecondHandle | Need::Reopen | Need::TimeZones => true,
+        }
+    }
+    async fn create(&self) -> Result<Site, String> {
+        let dir = tempfile::Builder::new().prefix("storage-json-").tempdir().map_err(|error| error.to_string())?;
+        Ok(Site::new(dir.keep().display().to_string()))
+    }
+    async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
+        let dir = PathBuf::from(site.to_string()).join("data");
+        let storage = JsonStorage::open(JsonOptions { environment, ..JsonOptions::new(dir) }).await?;
+        Ok(Arc::new(storage))
+    }
+    async fn destroy(&self, site: Site) {
+        // What cannot be removed is a temporary directory that the system removes.
+        let _ = std::fs::remove_dir_all(site.to_string());
+    }
+}
+
+fn main() -> ExitCode {
+    conformance_tests::run(Directories)
+}

@@ -58,7 +58,10 @@ async fn a_credit_answers_the_balance_it_made(context: Context) -> Check {
     let rows = rows(&*storage, context.alice).await?;
     let operations: Vec<_> = rows.iter().map(|row| row.operation).collect();
     ensure_eq!(operations, [second.operation, first.operation]);
-    ensure_eq!(ledger(&*storage, context.alice).await?, ["credit +10.00 +0.00 = 10.00 0.00", "credit +0.50 +0.00 = 10.50 0.00"]);
+    ensure_eq!(
+        ledger(&*storage, context.alice).await?,
+        ["credit +10.00 +0.00 = 10.00 0.00", "credit +0.50 +0.00 = 10.50 0.00"]
+    );
     clean(&*storage).await
 }
 

@@ -56,6 +56,20 @@ pub(crate) fn present<T>(value: Option<T>, what: &str) -> Check<T> {
     }
 }
 
+/// Both sides below each other; long ones from shortly before where they begin to differ.
+pub(crate) fn sides(got: &str, expected: &str) -> String {
+    const LONG: usize = 400;
+    let same = got.chars().zip(expected.chars()).take_while(|(one, other)| one == other).count();
+    let skipped = if got.len().max(expected.len()) > LONG { same.saturating_sub(60) } else { 0 };
+    let shown = |text: &str| {
+        let from = if skipped > 0 { "..." } else { "" };
+        let part: String = text.chars().skip(skipped).take(LONG).collect();
+        let to = if text.chars().count() > skipped + LONG { "..." } else { "" };
+        format!("{from}{part}{to}")
+    };
+    format!("\n       got: {}\n  expected: {}", shown(got), shown(expected))
+}
+
 /// Fails unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
@@ -79,9 +93,10 @@ macro_rules! ensure_eq {
             (left, right) => {
                 if !(*left == *right) {
                     return Err($crate::check::Failure::new(format!(
-                        "{}: {}\n       got: {left:?}\n  expected: {right:?}",
+                        "{}: {}{}",
                         format_args!($($message)+),
-                        stringify!($left)
+                        stringify!($left),
+                        $crate::check::sides(&format!("{left:?}"), &format!("{right:?}"))
                     )));
                 }
             }
@@ -90,3 +105,26 @@ macro_rules! ensure_eq {
 }
 
 pub(crate) use {ensure, ensure_eq};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_sides_are_shown_where_they_differ() {
+        assert_eq!(sides("1", "2"), "\n       got: 1\n  expected: 2");
+        let shown = sides(&format!("{}b", "a".repeat(1000)), &format!("{}c", "a".repeat(1000)));
+        assert!(shown.contains("ab\n") && shown.ends_with("ac") && shown.len() < 300, "{shown}");
+    }
+
+    #[test]
+    fn a_failure_names_the_line_of_the_question_mark() {
+        fn fails() -> Check {
+            let () = Err(storage_core::Error::closed())?;
+            Ok(())
+        }
+        let failure = fails().unwrap_err();
+        assert_eq!(failure.file, file!());
+        assert_eq!(failure.line, line!() - 5);
+    }
+}

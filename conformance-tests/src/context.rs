@@ -62,6 +62,12 @@ impl Context {
         Ok(UserId::new(id)?)
     }
 
+    /// One of many users, numbered from a first one.
+    pub(crate) fn numbered(&self, first: i64, number: usize) -> Check<UserId> {
+        let number = i64::try_from(number).map_err(|error| Failure::new(error.to_string()))?;
+        self.user(first + number)
+    }
+
     /// A handle with the default policy.
     pub(crate) async fn open(&self) -> Check<Arc<dyn Storage>> {
         Ok(self.try_open(Policy::default()).await?)
@@ -74,7 +80,16 @@ impl Context {
 
     /// What opening answers. Each handle mints ids in a lane of its own.
     pub(crate) async fn try_open(&self, policy: Policy) -> storage_core::Result<Arc<dyn Storage>> {
-        let ids: Arc<dyn IdSource> = Arc::new(SequentialIds::lane(self.lanes.fetch_add(1, Ordering::SeqCst)));
+        let ids = Arc::new(SequentialIds::lane(self.lanes.fetch_add(1, Ordering::SeqCst)));
+        self.open_as(policy, ids).await
+    }
+
+    /// A handle with the default policy that mints its ids from this source.
+    pub(crate) async fn open_minting(&self, ids: Arc<dyn IdSource>) -> Check<Arc<dyn Storage>> {
+        Ok(self.open_as(Policy::default(), ids).await?)
+    }
+
+    async fn open_as(&self, policy: Policy, ids: Arc<dyn IdSource>) -> storage_core::Result<Arc<dyn Storage>> {
         let clock = Arc::<ManualClock>::clone(&self.clock);
         self.harness.open(&self.site, Environment { clock, ids, policy }).await
     }
@@ -101,5 +116,8 @@ pub(crate) fn in_zone(name: &str) -> Check<Policy> {
 
 /// The default policy that keeps so much history.
 pub(crate) fn keeping(entries: u32) -> Policy {
-    Policy { history: HistoryRetention::Newest(NonZeroU32::new(entries).unwrap_or(NonZeroU32::MIN)), ..Policy::default() }
+    Policy {
+        history: HistoryRetention::Newest(NonZeroU32::new(entries).unwrap_or(NonZeroU32::MIN)),
+        ..Policy::default()
+    }
 }

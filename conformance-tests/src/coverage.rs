@@ -149,9 +149,7 @@ pub fn table() -> String {
     );
     for id in contract_ids() {
         let proof = match (proofs.get(id.as_str()), ELSEWHERE.iter().find(|elsewhere| elsewhere.id == id)) {
-            (Some(scenarios), _) => {
-                scenarios.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>")
-            }
+            (Some(scenarios), _) => scenarios.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join("<br>"),
             (None, Some(elsewhere)) => elsewhere.by.to_owned(),
             (None, None) => "nothing".to_owned(),
         };
@@ -190,6 +188,9 @@ mod tests {
             std::io::Write::write_all(&mut file, table().as_bytes()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap();
-        assert!(written == table(), "docs/scenarios.md is out of date; run UPDATE_DOCS=1 cargo test -p conformance-tests");
+        assert!(
+            written == table(),
+            "docs/scenarios.md is out of date; run UPDATE_DOCS=1 cargo test -p conformance-tests"
+        );
     }
 }

@@ -34,10 +34,8 @@ list_scenarios! {
 }
 
 async fn history(storage: &dyn Storage, user: UserId) -> Check<Vec<Arc<Generation>>> {
-    all_pages(PageSize::MAX, |page| {
-        storage.get_user_generations_history(GetUserGenerationsHistory { user, page })
-    })
-    .await
+    all_pages(PageSize::MAX, |page| storage.get_user_generations_history(GetUserGenerationsHistory { user, page }))
+        .await
 }
 
 async fn ids(storage: &dyn Storage, user: UserId) -> Check<Vec<String>> {
@@ -254,14 +252,12 @@ async fn a_history_is_paged_without_gap_or_repeat(context: Context) -> Check {
             storage.get_user_generations_history(GetUserGenerationsHistory { user: context.alice, page })
         })
         .await?;
-        let paged: Vec<_> = pages.iter().map(|entry| entry.id.to_string()).collect();
-        ensure_eq!(paged, whole, "pages of {size}");
+        let listed: Vec<_> = pages.iter().map(|entry| entry.id.to_string()).collect();
+        ensure_eq!(listed, whole, "pages of {size}");
     }
     let first = GetUserGenerationsHistory { user: context.alice, page: PageRequest::first(PageSize::new(3)?) };
     let next = storage.get_user_generations_history(first).await?.next;
-    let foreign = GetUserGenerationsHistory {
-        user: context.bob,
-        page: PageRequest { size: PageSize::DEFAULT, after: next },
-    };
+    let foreign =
+        GetUserGenerationsHistory { user: context.bob, page: PageRequest { size: PageSize::DEFAULT, after: next } };
     refused(storage.get_user_generations_history(foreign).await, &Expected::Invalid("cursor"))
 }

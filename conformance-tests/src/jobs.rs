@@ -80,8 +80,7 @@ async fn a_job_creates_its_user(context: Context) -> Check {
 
 async fn the_external_task_id_is_the_id_of_a_job_without_one(context: Context) -> Check {
     let storage = context.open().await?;
-    let add =
-        AddGenerationJob { job: None, external_task_id: Some("kie-1".parse()?), ..job(context.alice, "unused")? };
+    let add = AddGenerationJob { job: None, external_task_id: Some("kie-1".parse()?), ..job(context.alice, "unused")? };
     let stored = storage.add_generation_job(add.clone()).await?;
     ensure_eq!(stored.record.id.as_str(), "kie-1");
     ensure_eq!(storage.find_job_by_task_id(&"kie-1".parse()?).await?.as_ref(), Some(&stored.record));
@@ -151,10 +150,7 @@ async fn an_external_task_id_belongs_to_one_job(context: Context) -> Check {
     order(&*storage, context.alice, "job-2").await?;
     let taken = Expected::ConflictNaming("kie-1".to_owned());
     refused_without_trace!(storage, storage.add_generation_job(task("job-3", "kie-1")?), taken);
-    let steal = UpdateJobStatus {
-        external_task_id: Some("kie-1".parse()?),
-        ..update("job-2", JobStatus::Running)?
-    };
+    let steal = UpdateJobStatus { external_task_id: Some("kie-1".parse()?), ..update("job-2", JobStatus::Running)? };
     refused_without_trace!(storage, storage.update_job_status(steal), taken);
     let own = UpdateJobStatus { external_task_id: Some("kie-2".parse()?), ..update("job-2", JobStatus::Running)? };
     storage.update_job_status(own).await?;
@@ -254,10 +250,8 @@ async fn a_failure_with_only_a_message_is_stored(context: Context) -> Check {
 async fn success_clears_an_old_error(context: Context) -> Check {
     let storage = context.open().await?;
     order(&*storage, context.alice, "job-1").await?;
-    let limping = UpdateJobStatus {
-        error_message: Some("slow, waiting".parse()?),
-        ..update("job-1", JobStatus::Running)?
-    };
+    let limping =
+        UpdateJobStatus { error_message: Some("slow, waiting".parse()?), ..update("job-1", JobStatus::Running)? };
     storage.update_job_status(limping).await?;
     let urls = ResultUrls::new(["https://example.org/1.png", "https://example.org/2.png"])?;
     let done = UpdateJobStatus { result_urls: Some(urls.clone()), ..update("job-1", JobStatus::Completed)? };

@@ -48,6 +48,7 @@
 //! A scenario is a plain async function in the file of its domain; the list at the top of each file gives its
 //! name and the ids of the contract that it proves. [`table`] turns the lists into `docs/scenarios.md`.
 
+mod calls;
 mod check;
 mod context;
 mod coverage;
@@ -59,14 +60,22 @@ mod steps;
 
 mod admin_limits;
 mod balances;
+mod concurrency;
+mod errors;
 mod free_generations;
 mod history;
+mod imports;
 mod jobs;
+mod keys;
 mod operations;
+mod paging;
 mod payments;
 mod referrals;
 mod reserves;
+mod rules;
+mod store;
 mod users;
+mod values;
 
 pub use check::Failure;
 pub use context::Context;

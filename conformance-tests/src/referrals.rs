@@ -112,8 +112,8 @@ async fn racing_calls_cannot_close_a_circle(context: Context) -> Check {
         // Each of four users names the next one: at most three can succeed.
         let answers = together(4, |number| {
             let storage = storage.clone();
-            let user = context.user(round * 10 + number as i64);
-            let next = context.user(round * 10 + (number as i64 + 1) % 4);
+            let user = context.numbered(round * 10, number);
+            let next = context.numbered(round * 10, (number + 1) % 4);
             async move { Check::Ok(storage.set_referrer(SetReferrer::new(user?, next?)).await) }
         })
         .await?;

@@ -1,9 +1,11 @@
 //! Holds: money set aside until it is spent or given back.
 
+pub(crate) mod expiry;
+
 use std::sync::Arc;
 
 use storage_core::{
-    CommitReserve, Hold, HoldStatus, ListReserves, Money, PageSize, ReleaseReserve, ReserveBalance, Storage, UserId,
+    CommitReserve, Hold, HoldStatus, ListReserves, Money, ReleaseReserve, ReserveBalance, Storage, UserId,
 };
 
 use crate::check::{Check, ensure_eq, present};
@@ -33,12 +35,6 @@ list_scenarios! {
     four_releases_at_once_refund_once ["release_reserve", "R4"];
     commit_and_release_at_once_end_the_hold_one_way ["commit_reserve", "release_reserve", "R4"];
     fifty_holds_at_once_never_overdraw ["reserve_balance", "W11", "R4"];
-    an_expired_hold_is_released_at_its_moment_and_not_before ["release_expired_reserves"];
-    an_expired_hold_can_be_committed_until_it_is_swept ["release_expired_reserves", "commit_reserve"];
-    a_sweep_takes_the_longest_expired_first_and_keeps_its_limit ["release_expired_reserves"];
-    a_sweep_leaves_other_holds_alone ["release_expired_reserves"];
-    four_sweepers_release_each_hold_once ["release_expired_reserves", "R4"];
-    a_swept_hold_answers_like_a_released_one ["release_expired_reserves"];
     holds_are_listed_by_user_status_and_age ["list_reserves"];
     an_unknown_hold_is_none ["find_reserve", "R1"];
 }
@@ -54,17 +50,6 @@ fn commit(user: UserId, name: &str, amount: Option<&str>) -> Check<CommitReserve
 
 fn release(user: UserId, name: &str) -> Check<ReleaseReserve> {
     Ok(ReleaseReserve::new(user, name.parse()?))
-}
-
-async fn expiring(context: &Context, storage: &dyn Storage, user: UserId, name: &str, in_secs: i64) -> Check {
-    let at = context.now().plus_micros(in_secs * 1_000_000);
-    storage.reserve_balance(ReserveBalance::new(user, name.parse()?, "1".parse()?).expiring_at(at)).await?;
-    Ok(())
-}
-
-async fn sweep(storage: &dyn Storage, limit: u32) -> Check<Vec<String>> {
-    let released = storage.release_expired_reserves(PageSize::new(limit)?).await?;
-    Ok(released.iter().map(|hold| hold.name.to_string()).collect())
 }
 
 async fn a_hold_moves_money_aside(context: Context) -> Check {
@@ -353,98 +338,6 @@ async fn fifty_holds_at_once_never_overdraw(context: Context) -> Check {
     }
     ensure_eq!(storage.list_reserves(ListReserves::default()).await?.items.len(), 25);
     clean(&*storage).await
-}
-
-async fn an_expired_hold_is_released_at_its_moment_and_not_before(context: Context) -> Check {
-    let storage = context.open().await?;
-    credit(&*storage, context.alice, "10").await?;
-    expiring(&context, &*storage, context.alice, "job-1", 60).await?;
-    context.clock.advance_micros(60_000_000 - 1);
-    ensure_eq!(sweep(&*storage, 10).await?, Vec::<String>::new());
-    context.clock.advance_micros(1);
-    let released = storage.release_expired_reserves(PageSize::DEFAULT).await?;
-    ensure_eq!(released.len(), 1);
-    ensure_eq!(released[0], find(&*storage, context.alice, "job-1").await?, "answers the hold as it stands");
-    ensure_eq!((released[0].status, released[0].updated_at), (HoldStatus::Released, context.now()));
-    ensure_eq!(ledger(&*storage, context.alice).await?[2], "release +1.00 -1.00 = 10.00 0.00 (job-1)");
-    ensure_eq!(sweep(&*storage, 10).await?, Vec::<String>::new(), "once");
-    clean(&*storage).await
-}
-
-async fn an_expired_hold_can_be_committed_until_it_is_swept(context: Context) -> Check {
-    let storage = context.open().await?;
-    credit(&*storage, context.alice, "10").await?;
-    expiring(&context, &*storage, context.alice, "job-1", 60).await?;
-    context.clock.advance_secs(3600);
-    ensure_eq!(find(&*storage, context.alice, "job-1").await?.status, HoldStatus::Open);
-    storage.commit_reserve(commit(context.alice, "job-1", None)?).await?;
-    ensure_eq!(sweep(&*storage, 10).await?, Vec::<String>::new());
-    ensure_eq!(balance(&*storage, context.alice).await?, "9.00");
-    clean(&*storage).await
-}
-
-async fn a_sweep_takes_the_longest_expired_first_and_keeps_its_limit(context: Context) -> Check {
-    let storage = context.open().await?;
-    for user in [context.alice, context.bob] {
-        credit(&*storage, user, "10").await?;
-    }
-    expiring(&context, &*storage, context.alice, "third", 30).await?;
-    expiring(&context, &*storage, context.bob, "first", 10).await?;
-    expiring(&context, &*storage, context.alice, "fourth", 40).await?;
-    expiring(&context, &*storage, context.bob, "second", 20).await?;
-    context.clock.advance_secs(3600);
-    ensure_eq!(sweep(&*storage, 1).await?, ["first"]);
-    ensure_eq!(sweep(&*storage, 2).await?, ["second", "third"]);
-    ensure_eq!(sweep(&*storage, 2).await?, ["fourth"]);
-    clean(&*storage).await
-}
-
-async fn a_sweep_leaves_other_holds_alone(context: Context) -> Check {
-    let storage = context.open().await?;
-    credit(&*storage, context.alice, "10").await?;
-    hold(&*storage, context.alice, "forever", "1").await?;
-    expiring(&context, &*storage, context.alice, "later", 7200).await?;
-    context.clock.advance_secs(3600);
-    let before = dump_text(&*storage).await?;
-    ensure_eq!(sweep(&*storage, 10).await?, Vec::<String>::new());
-    ensure_eq!(dump_text(&*storage).await?, before);
-    Ok(())
-}
-
-async fn four_sweepers_release_each_hold_once(context: Context) -> Check {
-    let storage = context.open().await?;
-    credit(&*storage, context.alice, "100").await?;
-    for number in 0..40 {
-        expiring(&context, &*storage, context.alice, &format!("job-{number:02}"), 1 + number).await?;
-    }
-    context.clock.advance_secs(3600);
-    let answers = together(4, |_| {
-        let storage = storage.clone();
-        async move { sweep(&*storage, 100).await }
-    })
-    .await?;
-    let mut names: Vec<String> = Vec::new();
-    for answer in answers {
-        names.extend(answer?);
-    }
-    names.sort();
-    ensure_eq!(names, (0..40).map(|number| format!("job-{number:02}")).collect::<Vec<_>>());
-    ensure_eq!(balance(&*storage, context.alice).await?, "100.00");
-    clean(&*storage).await
-}
-
-async fn a_swept_hold_answers_like_a_released_one(context: Context) -> Check {
-    let storage = context.open().await?;
-    credit(&*storage, context.alice, "10").await?;
-    expiring(&context, &*storage, context.alice, "job-1", 60).await?;
-    context.clock.advance_secs(60);
-    sweep(&*storage, 10).await?;
-    let ended = present(find(&*storage, context.alice, "job-1").await?.ended, "the receipt")?;
-    let again = storage.release_reserve(release(context.alice, "job-1")?).await?;
-    ensure_eq!(again, storage_core::Receipt { replayed: true, ..ended });
-    let refusal = transition("hold", "job-1", "released", "committed");
-    refused_without_trace!(storage, storage.commit_reserve(commit(context.alice, "job-1", None)?), refusal);
-    Ok(())
 }
 
 async fn holds_are_listed_by_user_status_and_age(context: Context) -> Check {

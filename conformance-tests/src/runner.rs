@@ -14,7 +14,7 @@ use crate::harness::Harness;
 use crate::scenario::{Scenario, scenarios};
 
 /// The longest that a scenario may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Runs the suite against a backend, with the command line of `cargo test`.
 ///
@@ -29,8 +29,7 @@ pub fn run(harness: impl Harness) -> ExitCode {
         }
     };
     let harness: Arc<dyn Harness> = Arc::new(harness);
-    let trials =
-        scenarios().into_iter().map(|scenario| trial(scenario, &harness, runtime.handle().clone())).collect();
+    let trials = scenarios().into_iter().map(|scenario| trial(scenario, &harness, runtime.handle().clone())).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     runtime.shutdown_timeout(Duration::from_secs(5));
     conclusion.exit_code()

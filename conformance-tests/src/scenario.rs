@@ -53,13 +53,23 @@ pub fn scenarios() -> Vec<Scenario> {
         crate::users::SCENARIOS,
         crate::balances::SCENARIOS,
         crate::reserves::SCENARIOS,
+        crate::reserves::expiry::SCENARIOS,
         crate::operations::SCENARIOS,
         crate::free_generations::SCENARIOS,
         crate::admin_limits::SCENARIOS,
         crate::jobs::SCENARIOS,
         crate::history::SCENARIOS,
         crate::payments::SCENARIOS,
+        crate::payments::refunds::SCENARIOS,
         crate::referrals::SCENARIOS,
+        crate::values::SCENARIOS,
+        crate::rules::SCENARIOS,
+        crate::keys::SCENARIOS,
+        crate::concurrency::SCENARIOS,
+        crate::paging::SCENARIOS,
+        crate::store::SCENARIOS,
+        crate::imports::SCENARIOS,
+        crate::errors::SCENARIOS,
     ]
     .concat()
 }

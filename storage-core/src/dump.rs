@@ -377,7 +377,8 @@ pub struct KeyRecord {
 
 /// One record of a dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+// Not `kind`: a ledger row has a field of that name.
+#[serde(tag = "record", rename_all = "snake_case")]
 pub enum DumpRecord {
     /// A user.
     Account(AccountRecord),

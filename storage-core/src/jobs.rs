@@ -128,15 +128,10 @@ impl Job {
     /// Judges an update: the changed job, `None` for a replay, or `InvalidTransition`.
     pub fn judge_update(&self, update: &UpdateJobStatus, now: Timestamp) -> Result<Option<Self>> {
         let UpdateJobStatus { job: _, status, result_urls, error_message, external_task_id, key: _ } = update;
-        if *status == JobStatus::Completed && error_message.is_some() {
-            return Err(Error::invalid("error message", "must be absent from a completed job"));
-        }
-        fn same<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
-            given.is_none() || given == stored
-        }
-        let equal = same(result_urls.as_ref(), Some(&self.result_urls))
-            && same(error_message.as_ref(), self.error_message.as_ref())
-            && same(external_task_id.as_ref(), self.external_task_id.as_ref());
+        update.check()?;
+        let equal = is_same(result_urls.as_ref(), Some(&self.result_urls))
+            && is_same(error_message.as_ref(), self.error_message.as_ref())
+            && is_same(external_task_id.as_ref(), self.external_task_id.as_ref());
         let stays = *status == self.status;
         if stays && equal {
             return Ok(None);
@@ -160,6 +155,11 @@ impl Job {
         };
         Ok(Some(job))
     }
+}
+
+/// Whether a detail that was given equals the stored one; one that was not given keeps what is stored.
+fn is_same<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
+    given.is_none() || given == stored
 }
 
 /// Arguments of [`Jobs::add_generation_job`].
@@ -222,6 +222,14 @@ impl UpdateJobStatus {
     /// Only the status.
     pub fn new(job: JobId, status: JobStatus) -> Self {
         Self { job, status, result_urls: None, error_message: None, external_task_id: None, key: None }
+    }
+    /// The rule that no single value can keep: `InvalidInput` for a completed job with an error message. Backends
+    /// call it first of all.
+    pub fn check(&self) -> Result<()> {
+        if self.status == JobStatus::Completed && self.error_message.is_some() {
+            return Err(Error::invalid("error message", "must be absent from a completed job"));
+        }
+        Ok(())
     }
     /// What a replay must repeat.
     pub fn fingerprint(&self) -> Fingerprint {

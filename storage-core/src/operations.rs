@@ -203,7 +203,7 @@ pub struct AuditedState {
 impl AuditTrail {
     /// Starts with no rows.
     pub fn new(user: UserId) -> Self {
-        Self { user, rows: 0, balance: 0, held: 0, credited: Default::default(), problems: Vec::new() }
+        Self { user, rows: 0, balance: 0, held: 0, credited: std::collections::BTreeMap::new(), problems: Vec::new() }
     }
     /// Adds the next row.
     pub fn push(&mut self, row: &LedgerRow) {

@@ -31,7 +31,7 @@ impl TimeZone {
     }
     /// The civil date of a moment in this zone.
     pub fn date_of(&self, moment: Timestamp) -> CivilDate {
-        let moment = jiff::Timestamp::from_microsecond(moment.micros()).unwrap_or_default();
+        let moment = jiff::Timestamp::from_microsecond(moment.micros()).unwrap_or(jiff::Timestamp::MAX);
         CivilDate::from_jiff(self.0.to_datetime(moment).date())
     }
     /// The moment of a local time without a zone; of two at the end of summer time the earlier.

@@ -217,7 +217,8 @@ pub(crate) fn set_aside(dir: &Dir, name: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     let taken = dir.names()?;
-    let free = (1..).map(|n| format!("{name}.edited-{n}")).find(|aside| !taken.contains(aside));
+    // One more than there are names: one of them is free.
+    let free = (0..=taken.len()).map(|n| format!("{name}.edited-{}", n + 1)).find(|aside| !taken.contains(aside));
     let Some(aside) = free else { return Ok(None) };
     dir.rename(name, &aside)?;
     Ok(Some(aside))

@@ -33,6 +33,9 @@ pub(crate) struct Applier {
 #[derive(Clone, Debug)]
 pub(crate) struct Dead(pub(crate) String);
 
+/// A file's time and length when it was found to be as the manifest has it.
+pub(crate) type Seen = ((u64, u64), FileSum);
+
 /// Everything that a handle, its clones' futures and the writer thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -47,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Files that were found as the manifest has them, by their time and length then.
-    pub(crate) seen: Mutex<HashMap<FileId, ((u64, u64), FileSum)>>,
+    pub(crate) seen: Mutex<HashMap<FileId, Seen>>,
     /// Held for as long as the store is open. `None` after closing.
     pub(crate) presence: Mutex<Option<LockFile>>,
 }

@@ -21,9 +21,9 @@ fn receipt(tx: &Tx<'_>, account: &Account, source: QuotaSource) -> QuotaReceipt 
     }
 }
 
-fn replay_of(answer: Answer) -> Result<QuotaReceipt> {
+fn replay_of(answer: &Answer) -> Result<QuotaReceipt> {
     match answer {
-        Answer::Quota(receipt) => Ok(QuotaReceipt { replayed: true, ..receipt }),
+        Answer::Quota(receipt) => Ok(QuotaReceipt { replayed: true, ..*receipt }),
         _ => Err(Error::internal("a quota operation's key answers something else")),
     }
 }
@@ -52,7 +52,7 @@ impl FreeGenerations for JsonStorage {
                 {
                     return Err(Error::transition("operation key", key, "returned", "taken"));
                 }
-                return replay_of(used.answer);
+                return replay_of(&used.answer);
             }
             let mut account = tx.account_or_new(user);
             let policy = &tx.env.policy;
@@ -69,7 +69,7 @@ impl FreeGenerations for JsonStorage {
         let ReturnFreeGeneration { user, take } = give_back;
         self.write("return_free_generation", Some(take.clone()), move |tx| {
             if let Some(used) = tx.used_key(user, KeySpace::Return, &take)? {
-                return replay_of(used.answer);
+                return replay_of(&used.answer);
             }
             let taken = IncrementFreeGenerations { user, key: Some(take.clone()) }.fingerprint();
             let used = check_key(user, &take, taken, tx.used_key(user, KeySpace::Operation, &take)?)?;
@@ -91,7 +91,7 @@ impl FreeGenerations for JsonStorage {
             let fingerprint = bonus.fingerprint();
             let AddReferralBonus { referrer, count, key } = bonus;
             if let Some(used) = tx.replayed(referrer, key.as_ref(), fingerprint)? {
-                return replay_of(used.answer);
+                return replay_of(&used.answer);
             }
             let mut account = tx.account_or_new(referrer);
             account.record.set_quota(account.record.quota().add_bonus(count)?);

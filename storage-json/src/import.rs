@@ -11,7 +11,7 @@ use crate::tx::{Posting, Tx};
 pub(crate) fn put(tx: &mut Tx<'_>, record: ImportRecord) -> Result<ImportOutcome> {
     let put = match record {
         ImportRecord::Balance { user, balance, created_at } => put_balance(tx, user, balance, created_at),
-        ImportRecord::Generation { user, generation } => put_generation(tx, user, generation),
+        ImportRecord::Generation { user, generation } => put_generation(tx, user, &generation),
         ImportRecord::Job(job) => put_job(tx, job),
         ImportRecord::Payment(payment) => put_payment(tx, payment),
         ImportRecord::Referral { user, referrer, since } => put_referral(tx, user, referrer, since),
@@ -63,7 +63,7 @@ fn put_balance(
     Ok(ImportOutcome::Added)
 }
 
-fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: Generation) -> Result<ImportOutcome> {
+fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: &Generation) -> Result<ImportOutcome> {
     let key = OperationKey::new(generation.id.as_str())?;
     let arguments = storage_core::AddGenerationToHistory {
         user,
@@ -84,7 +84,7 @@ fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: Generation) -> Resu
     }
     let account = tx.account_or_new(user);
     tx.settle(account, (KeySpace::Generation, key), arguments, Answer::Record, Vec::new())?;
-    tx.put_generation(user, &generation, tx.env.policy.history.limit());
+    tx.put_generation(user, generation, tx.env.policy.history.limit());
     Ok(ImportOutcome::Added)
 }
 

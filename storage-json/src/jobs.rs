@@ -65,19 +65,20 @@ impl Jobs for JsonStorage {
     }
 
     async fn update_job_status(&self, update: UpdateJobStatus) -> Result<Stored<Job>> {
+        update.check().map_err(|error| self.refuse("update_job_status", error))?;
         self.write("update_job_status", update.key.clone(), move |tx| {
             let fingerprint = update.fingerprint();
             let job = tx.job(&update.job).ok_or_else(|| Error::not_found("job", &update.job))?;
             if tx.replayed(job.user, update.key.as_ref(), fingerprint)?.is_some() {
                 return Ok(Stored { record: job, replayed: true });
             }
+            if let Some(task) = &update.external_task_id {
+                task_is_free(tx, task, &job.id)?;
+            }
             let Some(changed) = job.judge_update(&update, tx.now())? else {
                 tx.settle_unchanged(job.user, update.key, fingerprint, Answer::Record)?;
                 return Ok(Stored { record: job, replayed: true });
             };
-            if let Some(task) = &update.external_task_id {
-                task_is_free(tx, task, &job.id)?;
-            }
             let record = tx.put_job(changed);
             let account = tx.account_or_new(record.user);
             tx.settle_operation(account, update.key, fingerprint, Answer::Record, Vec::new())?;

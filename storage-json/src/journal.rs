@@ -128,10 +128,10 @@ impl Journal {
     }
 
     fn allocate(&mut self, upto: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        let zeros = vec![0; 64 * 1024];
         while self.allocated < upto {
-            write_all_at(&self.file, &ZEROS, self.allocated).map_err(|(error, _)| error)?;
-            self.allocated += ZEROS.len() as u64;
+            write_all_at(&self.file, &zeros, self.allocated).map_err(|(error, _)| error)?;
+            self.allocated += zeros.len() as u64;
         }
         Ok(())
     }

@@ -189,7 +189,6 @@ pub(crate) struct GlanceRow {
     pub(crate) seq: u64,
     pub(crate) kind: OperationKind,
     pub(crate) balance_after: Money,
-    pub(crate) held_after: Money,
     #[serde(default)]
     pub(crate) reference: Option<Reference>,
 }

@@ -38,6 +38,7 @@ mod open;
 mod operations;
 mod options;
 mod payments;
+mod recover;
 mod referrals;
 mod reserves;
 mod shapes;

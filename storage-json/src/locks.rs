@@ -103,15 +103,6 @@ impl LockFile {
         }
         Ok(())
     }
-
-    /// Notes who holds the store, for the others' `Locked`.
-    pub(crate) fn sign(&self, dir: &Dir, now: Timestamp) {
-        // Only for people: a store works without it.
-        if let Ok(file) = dir.open(PRESENCE) {
-            let text = format!("{:<10} {now}\n", std::process::id());
-            let _ = write_all_at(&file, text.as_bytes(), 0);
-        }
-    }
 }
 
 /// Who holds the store, as far as it is known.
@@ -122,6 +113,14 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
+    /// Notes that this process has the store open.
+    pub(crate) fn sign(dir: &Dir, now: Timestamp) {
+        // Only for people: a store works without it.
+        if let Ok(file) = dir.open(PRESENCE) {
+            let text = format!("{:<10} {now}\n", std::process::id());
+            let _ = write_all_at(&file, text.as_bytes(), 0);
+        }
+    }
     pub(crate) fn read(dir: &Dir) -> Self {
         let mut buffer = [0; 64];
         let text = dir

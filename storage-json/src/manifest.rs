@@ -48,6 +48,12 @@ pub(crate) struct Manifest {
     pub(crate) moved_to: Option<String>,
 }
 
+/// What is read first: a later format may have other fields.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
 impl Manifest {
     pub(crate) fn new(policy: &Policy, now: Timestamp) -> Self {
         Self {
@@ -71,10 +77,6 @@ impl Manifest {
             let place = Place::new(MANIFEST).at(error.line() as u64, error.column() as u64);
             Error::corrupt(place, "this is not a manifest").caused_by(error)
         };
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
         let Version { format } = serde_json::from_slice(&bytes).map_err(damaged)?;
         if format != FORMAT {
             return Err(Error::schema(

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-use storage_core::{Answer, Error, Fingerprint, Memo, OperationKind, Payment, Place, Result, Stamp, UserId};
+use storage_core::{Error, ErrorKind, Place, Result, UserId};
 
-use crate::checkpoint::{self, Before, COPIES};
+use crate::checkpoint::COPIES;
 use crate::engine::{Applier, Queue, Shared, unpoisoned};
-use crate::files::{Dir, io_error, staged, write_all_at};
-use crate::journal::{self, Head, Journal, Mark};
+use crate::files::Dir;
+use crate::journal::{self, Head, Journal};
 use crate::ledger::{Glance, GlanceRow, LEDGER, Ledger};
 use crate::locks::{Holder, LockFile, PRESENCE, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
-use crate::options::{Access, JsonOptions, Locking, PolicyMismatch};
+use crate::options::{Access, JsonOptions, Locking};
+use crate::recover;
 use crate::shapes::{self, Loaded};
-use crate::state::{FileId, FileSet, Position, State};
-use crate::tx::{Overlay, Posting, Tx};
+use crate::state::{FileId, Position, State};
 use crate::writer::apply_records;
 
 /// Opens a store. Answers what its handle shares, and the writer thread's lock file.
@@ -32,11 +32,9 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     let mut presence = LockFile::open(&dir, PRESENCE, options.locking)?;
     let alone = presence.try_exclusive()? == Try::Got;
     let mut warnings = Vec::new();
-    if !alone {
-        if options.access == Access::Exclusive || presence.try_shared()? == Try::Held {
-            let Holder { pid, since } = Holder::read(&dir);
-            return Err(Error::new(storage_core::ErrorKind::Locked { pid, since }).message("end that process first"));
-        }
+    if !alone && (options.access == Access::Exclusive || presence.try_shared()? == Try::Held) {
+        let Holder { pid, since } = Holder::read(&dir);
+        return Err(Error::new(ErrorKind::Locked { pid, since }).message("end that process first"));
     }
     if options.locking == Locking::Without {
         warnings.push("locks are not used: a second process would destroy this one's work".to_owned());
@@ -46,9 +44,12 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     }
     let head = Head::open(&dir)?;
     let ledger = Ledger::open(&dir)?;
-    let (state, journal, manifest) =
-        if alone { recover(&dir, &options, &head, &ledger, &mut warnings)? } else { join(&dir, &options, &ledger)? };
-    presence.sign(&dir, options.environment.clock.now());
+    let (state, journal, manifest) = if alone {
+        recover::recover(&dir, &options, &head, &ledger, &mut warnings)?
+    } else {
+        join(&dir, &options, &ledger)?
+    };
+    Holder::sign(&dir, options.environment.clock.now());
     let shared = Shared {
         state: RwLock::new(state),
         applier: Mutex::new(Applier { journal, manifest }),
@@ -106,7 +107,7 @@ fn join(dir: &Dir, options: &JsonOptions, ledger: &Ledger) -> Result<(State, Jou
     manifest.check_policy(&options.environment.policy)?;
     let loaded = read_files(dir, &manifest, Edits::Ignored)?;
     let mut state = shapes::load(&loaded, options.environment.clock.now())?;
-    index_ledger(ledger, &manifest, &mut state, None)?;
+    index_ledger(ledger, &manifest, &mut state, &mut |_, _| {})?;
     let journal = Journal::open(dir, manifest.generation)?.ok_or_else(|| lost_journal(&manifest))?;
     Ok((state, journal, manifest))
 }
@@ -126,13 +127,13 @@ pub(crate) fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
     Ok(())
 }
 
-fn lost_journal(manifest: &Manifest) -> Error {
+pub(crate) fn lost_journal(manifest: &Manifest) -> Error {
     Error::corrupt(Place::new(journal::name(manifest.generation)), "the journal that the manifest names is missing")
 }
 
 /// What to do with files that are not as the manifest has them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Edits {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Edits {
     /// The store was closed: take them over.
     Honoured,
     /// Changes wait in the journal, or the store is open: use the copies.
@@ -140,9 +141,9 @@ enum Edits {
 }
 
 /// Reads the files that the manifest lists.
-fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result<Loaded> {
+pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result<Loaded> {
     let copies = Dir::new(dir.join(COPIES));
-    let mut loaded = Loaded::default();
+    let mut loaded = Loaded { mixed: !manifest.next.is_empty(), ..Loaded::default() };
     for file in FileId::ALL {
         let name = file.name();
         let (listed, next) = (manifest.files.get(name), manifest.next.get(name));
@@ -184,11 +185,11 @@ fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result<Loaded> {
 }
 
 /// Notes every ledger line up to the manifest's length: where each key stands, and where each user's rows end.
-fn index_ledger(
+pub(crate) fn index_ledger(
     ledger: &Ledger,
     manifest: &Manifest,
     state: &mut State,
-    mut each: Option<&mut dyn FnMut(UserId, &GlanceRow)>,
+    each: &mut dyn FnMut(UserId, &GlanceRow),
 ) -> Result<()> {
     let end = manifest.ledger_bytes;
     let damaged = |offset, problem| Error::corrupt(Place::new(LEDGER).offset(offset), problem);
@@ -210,206 +211,12 @@ fn index_ledger(
         }
         account.rows += glance.rows.len() as u64;
         account.last = Some(offset);
-        if let Some(each) = &mut each {
-            glance.rows.iter().for_each(|row| each(glance.user, row));
+        for row in &glance.rows {
+            each(glance.user, row);
         }
         Ok(())
     })?;
     state.position = Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: end };
-    Ok(())
-}
-
-/// Opens a store that nobody else has open: finishes what a killed process left, honours hand edits.
-fn recover(
-    dir: &Dir,
-    options: &JsonOptions,
-    head: &Head,
-    ledger: &Ledger,
-    warnings: &mut Vec<String>,
-) -> Result<(State, Journal, Manifest)> {
-    let (environment, durable) = (&options.environment, options.durability == crate::options::Durability::Full);
-    let now = environment.clock.now();
-    let fresh = Manifest::new(&environment.policy, now);
-    let found = Manifest::read(dir)?;
-    let is_new = found.is_none();
-    let mut manifest = found.unwrap_or(fresh);
-    let adopt = options.on_policy_mismatch == PolicyMismatch::Adopt;
-    if !adopt {
-        manifest.check_policy(&environment.policy)?;
-    }
-    let mark = head.read()?.filter(|_| !is_new);
-    if durable && mark.is_some_and(|mark| mark.position.generation > manifest.generation) {
-        return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is older than a checkpoint that was promised"));
-    }
-    let mark = mark.filter(|mark| mark.position.generation == manifest.generation);
-
-    let old = Journal::open(dir, manifest.generation)?;
-    if old.is_none() && manifest.generation > 0 {
-        return Err(lost_journal(&manifest));
-    }
-    let start =
-        Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: manifest.ledger_bytes };
-    let tail =
-        old.as_ref().map(|old| old.read(start, None, mark.map_or(0, |mark| mark.position.offset))).transpose()?;
-    let unclean = is_new
-        || !manifest.next.is_empty()
-        || mark.is_some_and(|mark| mark.dead)
-        || tail.as_ref().is_some_and(|tail| tail.garbage > 0 || !tail.records.is_empty());
-
-    let edits = if unclean { Edits::Ignored } else { Edits::Honoured };
-    let loaded = read_files(dir, &manifest, edits)?;
-    let mut state = shapes::load(&loaded, now)?;
-    let mut ends = HashMap::new();
-    let mut credited = std::collections::HashSet::new();
-    index_ledger(
-        ledger,
-        &manifest,
-        &mut state,
-        Some(&mut |user, row: &GlanceRow| {
-            ends.insert(user, (row.balance_after, row.held_after));
-            if row.kind == OperationKind::Payment
-                && let Some(payment) = &row.reference
-            {
-                credited.insert(payment.to_string());
-            }
-        }),
-    )?;
-    // Whatever came after this point is written again with the journal, or was never promised.
-    let mut also = FileSet::default();
-    if let Some(tail) = tail {
-        for record in &tail.records {
-            write_all_at(&ledger.file, &record.lines, record.ledger)
-                .map_err(|(error, _)| io_error(error, "cannot write", &dir.join(LEDGER)))?;
-        }
-        apply_records(&mut state, tail.records);
-    }
-    if edits == Edits::Honoured && !loaded.edited.is_empty() {
-        settle_payments(&mut state, &credited);
-        post_external_edits(&mut state, ledger, options, &ends)?;
-        warnings.push(format!("changed by hand and taken over: {}", names(&loaded.edited)));
-    }
-    if ledger.length()? > state.position.ledger {
-        ledger
-            .file
-            .set_len(state.position.ledger)
-            .map_err(|error| io_error(error, "cannot shorten", &dir.join(LEDGER)))?;
-    }
-    let changed_policy = manifest.check_policy(&environment.policy).is_err();
-    if changed_policy {
-        manifest.time_zone = environment.policy.time_zone.clone();
-        manifest.history = environment.policy.history;
-    }
-    let (state, journal, manifest) = if unclean || !loaded.edited.is_empty() || changed_policy {
-        for file in &loaded.edited {
-            also.add(*file);
-            if edits == Edits::Ignored
-                && let Some(aside) = checkpoint::set_aside(dir, file.name())?
-            {
-                warnings.push(format!(
-                    "{} was changed by hand while changes waited in the journal; the edit was set aside as {aside}",
-                    file.name()
-                ));
-            }
-        }
-        for name in manifest.next.keys() {
-            FileId::ALL.into_iter().filter(|file| file.name() == name).for_each(|file| also.add(file));
-        }
-        if durable {
-            ledger.file.sync_all().map_err(|error| io_error(error, "cannot sync", &dir.join(LEDGER)))?;
-        }
-        let before = Before { dir, manifest: &manifest, durable, now };
-        let (journal, written) = checkpoint::write(&before, &state, &also).map_err(|(error, _)| error)?;
-        state.position = Position { generation: written.generation, offset: 0, ..state.position };
-        state.dirty.clear();
-        (state, journal, written)
-    } else {
-        // The last process may have died between a rename and the sync of its directory.
-        if durable {
-            dir.sync()?;
-        }
-        let journal = old.ok_or_else(|| lost_journal(&manifest))?;
-        (state, journal, manifest)
-    };
-    head.reset(Mark { position: state.position, dead: false })?;
-    sweep(dir, manifest.generation)?;
-    Ok((state, journal, manifest))
-}
-
-fn names(files: &[FileId]) -> String {
-    files.iter().map(|file| file.name()).collect::<Vec<_>>().join(", ")
-}
-
-/// Payments decided by hand are marked: they never credit here.
-fn settle_payments(state: &mut State, credited: &std::collections::HashSet<String>) {
-    let by_hand: Vec<Payment> = state
-        .payments
-        .values()
-        .filter_map(|payment| {
-            let mut judged = (**payment).clone();
-            let was_credited = credited.contains(judged.id.as_str());
-            crate::payments::settle_origin(&mut judged, was_credited);
-            (judged != **payment).then_some(judged)
-        })
-        .collect();
-    for payment in by_hand {
-        state.put_payment(Arc::new(payment));
-    }
-}
-
-/// Writes an `external_edit` row for each user whose balance is not what the ledger says.
-fn post_external_edits(
-    state: &mut State,
-    ledger: &Ledger,
-    options: &JsonOptions,
-    ends: &HashMap<UserId, (storage_core::Money, storage_core::Money)>,
-) -> Result<()> {
-    let differing: Vec<UserId> = state
-        .accounts
-        .values()
-        .filter(|account| {
-            let ledger_says = ends.get(&account.record.user).map(|(balance, _)| *balance).unwrap_or_default();
-            account.record.balance != ledger_says
-        })
-        .map(|account| account.record.user)
-        .collect();
-    for user in differing {
-        let stamp: Stamp = options.environment.stamp();
-        let batch = Overlay::default();
-        let mut tx = Tx::new(state, &batch, ledger, &options.environment, stamp, state.position.ledger);
-        let mut account = tx.account_or_new(user);
-        let edited = account.record.balance;
-        account.record.balance = ends.get(&user).map(|(balance, _)| *balance).unwrap_or_default();
-        let held = account.record.held;
-        let posting = Posting { kind: OperationKind::ExternalEdit, balance: edited, held, memo: Memo::default() };
-        let row = tx.post(&mut account, posting).map_err(|error| {
-            let place = Place::new(FileId::Balances.name()).key(user.to_string());
-            Error::corrupt(place, format!("the balance set by hand breaks a rule: {error}"))
-        })?;
-        let answer = Answer::Money(tx.receipt(edited));
-        tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])?;
-        let decided = tx.finish();
-        write_all_at(&ledger.file, &decided.lines, state.position.ledger)
-            .map_err(|(error, _)| io_error(error, "cannot write", &options.dir.join(LEDGER)))?;
-        state.position.ledger += decided.lines.len() as u64;
-        for change in decided.changes {
-            state.apply(change);
-        }
-        for mark in &decided.marks {
-            state.mark_line(mark);
-        }
-    }
-    Ok(())
-}
-
-/// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.
-fn sweep(dir: &Dir, generation: u64) -> Result<()> {
-    for name in dir.names()? {
-        let ours = FileId::ALL.iter().any(|file| staged(file.name()) == name) || name == staged(MANIFEST);
-        let old_journal = journal::generation_of(&name).is_some_and(|old| old != generation);
-        if ours || old_journal {
-            dir.remove(&name)?;
-        }
-    }
     Ok(())
 }
 

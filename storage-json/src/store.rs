@@ -105,6 +105,7 @@ impl Store for JsonStorage {
     }
 
     async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
+        self.shared.check_open().map_err(|error| error.in_operation("import_records"))?;
         let mut outcomes = Vec::with_capacity(records.len());
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
@@ -145,7 +146,7 @@ async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T>> + Send>)
 
 /// Finishes the handle; the last one leaves the files complete and the journal empty.
 fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
-    let closed = locked(shared, lock, |shared| {
+    locked(shared, lock, |shared| {
         let mut presence = unpoisoned(shared.presence.lock());
         let Some(mut held) = presence.take() else { return Ok(()) };
         let outcome = (|| {
@@ -162,8 +163,7 @@ fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
         })();
         held.release();
         outcome
-    });
-    closed
+    })
 }
 
 impl JsonStorage {

@@ -45,7 +45,9 @@ fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, mut batch: Vec<Box<dyn O
     }
     // Closing gave the presence up: whatever still came through the queue must not touch the files.
     if unpoisoned(shared.presence.lock()).is_none() {
-        batch.into_iter().for_each(|op| op.finish(Err(&Error::closed())));
+        for op in batch {
+            op.finish(Err(&Error::closed()));
+        }
         return;
     }
     let outcome = locked(shared, lock, |shared| {
@@ -58,7 +60,7 @@ fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, mut batch: Vec<Box<dyn O
         stored
     });
     for op in batch {
-        op.finish(outcome.as_ref().map(|()| ()));
+        op.finish(outcome.as_ref().copied());
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationToHistory, Answer, Error, Fingerprint, Generation, GenerationId, GenerationReceipt,
-    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, OperationId, OperationKey, Page, Result, UsedKey, UserId,
+    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, OperationId, OperationKey, Page, Result, UsedKey,
+    UserId,
 };
 
 use crate::MemoryStorage;

@@ -25,14 +25,12 @@ pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, s
                 price: generation.price,
             }
             .fingerprint();
-            Ok(match history::used_id(state, user, &generation.id)? {
-                Some(used) => same_or_kept(used == arguments, "another generation under this id"),
-                None => {
-                    state.account(user, stamp.now);
-                    history::record(state, user, generation, arguments, stamp.operation, policy.history)?;
-                    ImportOutcome::Added
-                }
-            })
+            if let Some(known) = history::used_id(state, user, &generation.id)? {
+                return Ok(same_or_kept(known == arguments, "another generation under this id"));
+            }
+            state.account(user, stamp.now);
+            history::record(state, user, generation, arguments, stamp.operation, policy.history)?;
+            Ok(ImportOutcome::Added)
         }
         ImportRecord::Job(job) => Ok(put_job(state, job, stamp)),
         ImportRecord::Payment(payment) => Ok(put_payment(state, payment, stamp)),

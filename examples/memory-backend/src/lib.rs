@@ -84,11 +84,7 @@ impl MemoryStorage {
     }
 
     /// Changes a copy, and puts it in place when the whole change succeeded.
-    fn write<T>(
-        &self,
-        operation: &'static str,
-        change: impl FnOnce(&mut State, Stamp) -> Result<T>,
-    ) -> Result<T> {
+    fn write<T>(&self, operation: &'static str, change: impl FnOnce(&mut State, Stamp) -> Result<T>) -> Result<T> {
         let stamp = self.environment.stamp();
         let mut place = self.place.lock();
         self.check_open().map_err(|error| error.in_operation(operation))?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, OperationId, OperationKey, OperationKind, Page, Payment,
-    PaymentId, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result, SignedMoney, Stamp,
+    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, OperationId, OperationKey, OperationKind, Page,
+    Payment, PaymentId, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result, SignedMoney, Stamp,
     Stored,
 };
 

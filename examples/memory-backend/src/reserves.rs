@@ -25,15 +25,14 @@ fn hold_of(state: &State, user: UserId, name: &HoldName) -> Result<Arc<Hold>> {
 fn end(state: &mut State, hold: &Hold, spent: Money, key: &OperationKey, stamp: Stamp) -> Result<Receipt> {
     let rest = Money::from_micros(hold.amount.money().micros() - spent.micros())?;
     let mut receipt = Receipt { operation: stamp.operation, balance_after: Money::ZERO, replayed: false };
-    let parts = [
-        (OperationKind::Commit, spent, SignedMoney::ZERO),
-        (OperationKind::Release, rest, SignedMoney::plus(rest)),
-    ];
+    let parts =
+        [(OperationKind::Commit, spent, SignedMoney::ZERO), (OperationKind::Release, rest, SignedMoney::plus(rest))];
     for (kind, part, balance) in parts {
         if !part.is_zero() {
             let memo = referring_to(&hold.name, Memo::default())?;
-            let held = SignedMoney::minus(part);
-            receipt = state.post(hold.user, Posting { kind, balance, held, key: key.clone(), memo }, stamp)?;
+            let from_hold = SignedMoney::minus(part);
+            receipt =
+                state.post(hold.user, Posting { kind, balance, held: from_hold, key: key.clone(), memo }, stamp)?;
         }
     }
     let ended = Hold {
@@ -163,7 +162,9 @@ impl Reserves for MemoryStorage {
                     .min_by_key(|hold| (hold.expires_at, hold.user, hold.name.clone()))
                     .cloned();
                 let Some(hold) = expired else { return Ok(None) };
-                end(state, &hold, Money::ZERO, &stamp.operation.to_key(), stamp)?;
+                let receipt = end(state, &hold, Money::ZERO, &stamp.operation.to_key(), stamp)?;
+                let arguments = ReleaseReserve::new(hold.user, hold.name.clone()).fingerprint();
+                state.settle(hold.user, None, arguments, Answer::Money(receipt), stamp);
                 Ok(state.holds.get(&(hold.user, hold.name.clone())).cloned())
             })?;
             let Some(hold) = next else { break };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, Answer, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace, LedgerRow,
-    Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt, Result, SignedMoney,
-    Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
+    AccountRecord, Answer, Error, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace,
+    LedgerRow, Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt, Result,
+    SignedMoney, Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
 };
 
 /// Everything that a store knows.
@@ -123,8 +123,8 @@ impl State {
             other => other,
         };
         if let Some(key) = key {
-            let used = UsedKey { arguments, operation: stamp.operation, answer };
-            self.keys.insert((user, KeySpace::Operation, key), used);
+            let place = (user, KeySpace::Operation, key);
+            self.keys.insert(place, UsedKey { arguments, operation: stamp.operation, answer });
         }
     }
 }
@@ -145,6 +145,11 @@ pub(crate) fn page<'a, T: 'a>(
     position: impl Fn(&T) -> String,
 ) -> Result<Page<T>> {
     let after = request.after.as_ref().map(|cursor| cursor.decode(filter)).transpose()?;
+    // Every position begins with a number of 20 digits.
+    let is_position = |text: &String| text.get(..20).is_some_and(|head| head.bytes().all(|byte| byte.is_ascii_digit()));
+    if after.as_ref().is_some_and(|after| !is_position(after)) {
+        return Err(Error::invalid("cursor", "must come from a page of the same list"));
+    }
     let mut rows: Vec<(String, Arc<T>)> = rows.map(|row| (position(row), Arc::clone(row))).collect();
     rows.sort_by(|one, other| one.0.cmp(&other.0));
     if order == Order::Descending {

@@ -23,9 +23,9 @@ fn records(state: &State) -> Vec<DumpRecord> {
     }
     records.extend(state.holds.values().map(|hold| DumpRecord::Hold(Arc::unwrap_or_clone(Arc::clone(hold)))));
     records.extend(state.jobs.values().map(|job| DumpRecord::Job(JobRecord::from(job.as_ref().clone()))));
-    for ((user, space, key), used) in &state.keys {
-        let (user, space, key, used) = (*user, *space, key.clone(), used.clone());
-        records.push(DumpRecord::Key(KeyRecord { user, space, key, used }));
+    for ((user, space, key), known) in &state.keys {
+        let record = KeyRecord { user: *user, space: *space, key: key.clone(), used: known.clone() };
+        records.push(DumpRecord::Key(record));
     }
     records.extend(state.ledger.values().flatten().map(|row| DumpRecord::Ledger(row.as_ref().clone())));
     let payments = state.payments.values().map(|payment| PaymentRecord::from(payment.as_ref().clone()));
@@ -127,7 +127,9 @@ impl Store for MemoryStorage {
             if !empty {
                 return Err(Error::conflict("store", "memory", "it is not empty"));
             }
-            records.into_iter().for_each(|record| put(state, record));
+            for record in records {
+                put(state, record);
+            }
             Ok(summary)
         })
     }

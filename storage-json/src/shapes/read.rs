@@ -18,6 +18,8 @@ use crate::state::{FileId, State};
 pub(crate) struct Loaded {
     pub(crate) files: BTreeMap<FileId, Vec<u8>>,
     pub(crate) edited: Vec<FileId>,
+    /// A checkpoint was interrupted: some files are newer than others, and the journal completes them.
+    pub(crate) mixed: bool,
 }
 
 /// Builds the state that the files describe.
@@ -32,7 +34,7 @@ pub(crate) fn load(loaded: &Loaded, now: Timestamp) -> Result<State> {
     for file in order.into_iter().chain(rest) {
         let Some(bytes) = loaded.files.get(&file) else { continue };
         let source = Source::new(file.name(), bytes)?;
-        let strangers = loaded.edited.contains(&file);
+        let strangers = loaded.mixed || loaded.edited.contains(&file);
         source.entries(Dialect::Strict, &mut |key, offset, node| {
             let at = At { source: &source, key: &key };
             reading.entry(file, at, offset, &node, strangers)
@@ -89,13 +91,13 @@ impl Reading {
             FileId::AdminLimits => {
                 let fields = at.fields(node, &["limit", "spent"])?;
                 let limit = fields.needed("limit", At::money)?;
-                let spent = fields.optional("spent", At::from_number::<Total>)?;
+                let spent = fields.optional("spent", At::numeric::<Total>)?;
                 let account = self.account(at, offset, at.user(offset)?, strangers)?;
                 account.admin_limit = Some(limit);
                 account.spent = spent.unwrap_or(account.spent);
             }
             FileId::Referrals => self.referral(at, offset, node, strangers)?,
-            FileId::Holds => self.hold(at, offset, node)?,
+            FileId::Holds => self.hold(at, offset, node, strangers)?,
             FileId::Payments => {
                 let payment = payment(at, node)?;
                 self.account(at, offset, payment.user, strangers)?;
@@ -136,7 +138,7 @@ impl Reading {
             return Ok(());
         }
         let user = at.user(offset)?;
-        let referrer: UserId = at.from_number(node)?;
+        let referrer: UserId = at.numeric(node)?;
         if user == referrer {
             return Err(at.fail(node.offset, "a user cannot be their own referrer"));
         }
@@ -156,13 +158,13 @@ impl Reading {
         Ok(())
     }
 
-    fn hold(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<()> {
+    fn hold(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>, strangers: bool) -> Result<()> {
         let hold: Hold = serde_json::from_str(node.raw)
             .map_err(|error| at.fail(node.offset, "this is not a hold").caused_by(error))?;
         if at.key != format!("{}/{}", hold.user, hold.name) {
             return Err(at.fail(offset, "the key is not the hold's user and name"));
         }
-        self.account(at, offset, hold.user, false)?;
+        self.account(at, offset, hold.user, strangers)?;
         self.state.put_hold(Arc::new(hold));
         Ok(())
     }
@@ -193,7 +195,7 @@ fn user(at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<AccountRecord>
     let mut record = AccountRecord::new(at.user(offset)?, fields.needed("created_at", At::time)?);
     record.updated_at = fields.needed("updated_at", At::time)?;
     record.held = fields.optional("held", At::money)?.unwrap_or_default();
-    record.spent = fields.optional("spent", At::from_number)?.unwrap_or_default();
+    record.spent = fields.optional("spent", At::numeric)?.unwrap_or_default();
     record.referred_at = fields.optional("referred_at", At::time)?;
     record.referral_bonus = fields.optional("referral_bonus", At::counted)?.unwrap_or(0);
     Ok(record)
@@ -219,13 +221,13 @@ fn payment(at: At<'_, '_>, node: &Node<'_>) -> Result<Payment> {
     )?;
     let payment = Payment {
         id: fields.needed("payment_id", At::parsed)?,
-        user: fields.needed("user_id", At::from_number)?,
-        amount: fields.needed("amount", At::from_number)?,
+        user: fields.needed("user_id", At::numeric)?,
+        amount: fields.needed("amount", At::numeric)?,
         method: fields.needed("payment_method", At::parsed)?,
         screenshot_file_id: fields.optional("screenshot_file_id", At::parsed)?,
         provider_key: fields.optional("provider_key", At::parsed)?,
         status: fields.needed("status", At::parsed)?,
-        admin: fields.optional("admin_id", At::from_number)?,
+        admin: fields.optional("admin_id", At::numeric)?,
         notes: fields.optional("notes", At::parsed)?,
         origin: fields
             .optional("origin", |at, node| match at.text(node)? {
@@ -266,7 +268,7 @@ fn job(at: At<'_, '_>, node: &Node<'_>) -> Result<Job> {
         ],
     )?;
     let add = AddGenerationJob {
-        user: fields.needed("user_id", At::from_number)?,
+        user: fields.needed("user_id", At::numeric)?,
         job: Some(fields.needed("job_id", At::parsed)?),
         external_task_id: fields.optional("external_task_id", At::parsed)?,
         model_id: fields.needed("model_id", At::parsed)?,

@@ -44,11 +44,11 @@ impl<'s, 'a> At<'s, 'a> {
         let problem = "a whole number in range is expected";
         self.number(node)?.parse().map_err(|_| self.fail(node.offset, problem))
     }
-    pub(super) fn from_number<T: FromStr<Err = Error>>(&self, node: &Node<'a>) -> Result<T> {
+    pub(super) fn numeric<T: FromStr<Err = Error>>(&self, node: &Node<'a>) -> Result<T> {
         self.number(node)?.parse().map_err(|error: Error| self.rule(node.offset, &error))
     }
     pub(super) fn money(&self, node: &Node<'a>) -> Result<Money> {
-        self.from_number(node)
+        self.numeric(node)
     }
     pub(super) fn time(&self, node: &Node<'a>) -> Result<Timestamp> {
         Timestamp::from_naive_iso(self.text(node)?).map_err(|error| self.rule(node.offset, &error))

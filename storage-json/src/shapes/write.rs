@@ -172,14 +172,14 @@ fn referrals(state: &State, out: &mut Entries) -> Result<()> {
 fn history(state: &State, out: &mut Entries) -> Result<()> {
     let mut last = None;
     for (user, generation) in state.history.all() {
-        if last != Some(user) {
+        if last == Some(user) {
+            out.text(",\n    ");
+        } else {
             if last.is_some() {
                 out.text("\n  ]");
             }
             out.key(&user.to_string())?;
             out.text("[\n    ");
-        } else {
-            out.text(",\n    ");
         }
         last = Some(user);
         let Generation { id, model_id, model_name, params, result_urls, price, at } = &**generation;

@@ -1,0 +1,374 @@
+//! The store as a whole: asked how it is, dumped, restored, opened with another policy.
+
+use serde_json::Value;
+use storage_core::{AddBalance, DumpSummary, HistoryRetention, IncrementFreeGenerations, Policy, Storage};
+
+use crate::calls::{Arguments, Keyed, prepare};
+use crate::check::{Check, Failure, ensure, ensure_eq, present};
+use crate::context::{Context, in_zone, keeping};
+use crate::expect::{Expected, refused, refused_without_trace};
+use crate::scenario::list_scenarios;
+use crate::steps::{balance, clean, credit, dump_text, hold, ledger, record};
+
+list_scenarios! {
+    "store":
+    an_open_store_answers_a_ping ["ping"];
+    a_backend_says_which_and_where ["backend"];
+    a_dump_has_header_records_and_footer ["dump", "M1"];
+    a_dump_names_no_backend_and_no_time ["dump", "M1"];
+    a_dump_is_ordered_by_kind_user_and_key ["dump", "M1"];
+    equal_histories_give_equal_dumps ["dump", "M1", "R8"];
+    dump_restore_dump_gives_the_same_bytes ["dump", "restore", "M1"];
+    a_dump_is_the_same_after_reopening ["dump", "R5"] needs [Reopen];
+    a_restored_store_is_the_same_after_reopening ["restore", "R5"] needs [Reopen];
+    a_restored_store_goes_on_where_the_other_stood ["restore", "M1"];
+    restoring_into_a_store_with_records_is_a_conflict ["restore", "R8"];
+    a_damaged_dump_is_refused_and_nothing_is_taken ["restore", "W40", "R12"];
+    a_cut_dump_is_refused_and_nothing_is_taken ["restore", "W40", "R12"];
+    a_dump_of_another_policy_is_refused ["restore", "V12"];
+    an_empty_store_dumps_and_restores ["dump", "restore"];
+    another_time_zone_is_a_schema_mismatch ["V12"] needs [Reopen, TimeZones];
+    another_retention_is_a_schema_mismatch ["V12"] needs [Reopen];
+    other_policies_may_change_between_openings ["V12"] needs [Reopen];
+    history_stays_trimmed_after_reopening ["V12", "R5"] needs [Reopen];
+}
+
+async fn an_open_store_answers_a_ping(context: Context) -> Check {
+    let storage = context.open().await?;
+    storage.ping().await?;
+    let before = dump_text(&*storage).await?;
+    storage.ping().await?;
+    ensure_eq!(dump_text(&*storage).await?, before);
+    Ok(())
+}
+
+async fn a_backend_says_which_and_where(context: Context) -> Check {
+    let storage = context.open().await?;
+    let info = storage.backend();
+    for (what, text) in [("name", &info.name), ("reason", &info.reason), ("location", &info.location)] {
+        ensure!(!text.trim().is_empty(), "the {what} says something");
+    }
+    storage.close().await?;
+    ensure_eq!(storage.backend().name, info.name, "a closed handle still says what it was");
+    Ok(())
+}
+
+/// A store with some of everything in it.
+async fn filled(context: &Context, storage: &dyn Storage) -> Check {
+    for user in [context.alice, context.bob, context.carol] {
+        prepare(storage, user).await?;
+    }
+    for keyed in Keyed::ALL {
+        context.clock.advance_micros(1);
+        let key = Some(format!("key of {keyed:?}").parse()?);
+        keyed.call(storage, context.alice, key, Arguments::Usual).await?;
+    }
+    for number in 1..=4 {
+        record(storage, context.bob, &format!("g-{number}"), "1.25").await?;
+    }
+    let take = IncrementFreeGenerations { user: context.bob, key: Some("job-1".parse()?) };
+    storage.increment_free_generations(take).await?;
+    let give_back = storage_core::ReturnFreeGeneration { user: context.bob, take: "job-1".parse()? };
+    storage.return_free_generation(give_back).await?;
+    Ok(())
+}
+
+fn lines(dump: &str) -> Check<Vec<Value>> {
+    dump.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+async fn a_dump_has_header_records_and_footer(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let mut bytes = Vec::new();
+    let summary = storage.dump(&mut bytes).await?;
+    let text = String::from_utf8(bytes).map_err(|error| Failure::new(error.to_string()))?;
+    let lines = lines(&text)?;
+    ensure_eq!(lines[0]["storage_dump"], 1);
+    ensure_eq!(lines[0]["time_zone"], "UTC");
+    let footer: DumpSummary = serde_json::from_value(present(lines.last(), "the footer")?["end"].clone())?;
+    ensure_eq!(footer, summary);
+    let kinds = ["account", "generation", "hold", "job", "key", "ledger", "payment"];
+    for kind in kinds {
+        let counted = lines.iter().filter(|line| line["record"] == kind).count() as u64;
+        ensure!(counted > 0, "no {kind} in the dump");
+        ensure_eq!(summary.count(kind), counted, "{kind}");
+    }
+    ensure_eq!(summary.counts.len(), kinds.len());
+    let report = storage.audit(storage_core::AuditScope::Everyone).await?;
+    ensure_eq!((summary.balances, summary.held), (report.balances, report.held));
+    ensure_eq!(summary.ledger, summary.balances);
+    Ok(())
+}
+
+async fn a_dump_names_no_backend_and_no_time(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let before = dump_text(&*storage).await?;
+    context.clock.advance_secs(1000);
+    ensure_eq!(dump_text(&*storage).await?, before, "the time of the dump shows in it");
+    let info = storage.backend();
+    let header = present(before.lines().next(), "the header")?;
+    ensure!(!header.contains(&info.name) && !header.contains(&info.location), "{header}");
+    Ok(())
+}
+
+async fn a_dump_is_ordered_by_kind_user_and_key(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let records = lines(&dump_text(&*storage).await?)?;
+    let records = &records[1..records.len() - 1];
+    let mut places = Vec::new();
+    for record in records {
+        let kind = present(record["record"].as_str(), "the kind")?.to_owned();
+        let text = |field: &str| record[field].as_str().map(ToOwned::to_owned);
+        let key = match (record["seq"].as_u64(), text("space")) {
+            (Some(seq), _) => format!("{seq:020}"),
+            (None, Some(space)) => format!("{space}/{}", present(text("key"), "the key")?),
+            (None, None) => text("id").or_else(|| text("name")).unwrap_or_default(),
+        };
+        places.push((kind, present(record["user"].as_i64(), "the user")?, key));
+    }
+    let mut sorted = places.clone();
+    sorted.sort();
+    ensure_eq!(places, sorted);
+    Ok(())
+}
+
+async fn equal_histories_give_equal_dumps(context: Context) -> Check {
+    let mut dumps = Vec::new();
+    for _ in 0..2 {
+        let context = context.elsewhere().await?;
+        context.clock.set("2026-01-15T10:00:00Z".parse()?);
+        // One lane for both, so that clock and ids are the same.
+        let ids: std::sync::Arc<dyn storage_core::IdSource> = std::sync::Arc::new(storage_core::SequentialIds::lane(7));
+        let storage = context.open_minting(ids).await?;
+        filled(&context, &*storage).await?;
+        dumps.push(dump_text(&*storage).await?);
+    }
+    ensure_eq!(dumps[0], dumps[1]);
+    Ok(())
+}
+
+async fn dump_restore_dump_gives_the_same_bytes(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let (mut dump, mut again) = (Vec::new(), Vec::new());
+    let summary = storage.dump(&mut dump).await?;
+    let restored = context.elsewhere().await?.open().await?;
+    ensure_eq!(restored.restore(&mut dump.as_slice()).await?, summary);
+    ensure_eq!(restored.dump(&mut again).await?, summary);
+    ensure!(dump == again, "{}", first_difference(&dump, &again));
+    clean(&*restored).await
+}
+
+fn first_difference(one: &[u8], other: &[u8]) -> String {
+    let (one, other) = (String::from_utf8_lossy(one), String::from_utf8_lossy(other));
+    let differing = one.lines().zip(other.lines()).find(|(one, other)| one != other);
+    differing.map_or_else(|| "one is longer".to_owned(), |(one, other)| format!("\n  {one}\n  {other}"))
+}
+
+async fn reopened(context: &Context, storage: std::sync::Arc<dyn Storage>) -> Check<std::sync::Arc<dyn Storage>> {
+    storage.close().await?;
+    drop(storage);
+    context.open().await
+}
+
+async fn a_dump_is_the_same_after_reopening(context: Context) -> Check {
+    let mut storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let before = dump_text(&*storage).await?;
+    for _ in 0..3 {
+        storage = reopened(&context, storage).await?;
+        let after = dump_text(&*storage).await?;
+        ensure!(after == before, "{}", first_difference(before.as_bytes(), after.as_bytes()));
+    }
+    clean(&*storage).await
+}
+
+async fn a_restored_store_is_the_same_after_reopening(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let dump = dump_text(&*storage).await?;
+    let there = context.elsewhere().await?;
+    let restored = there.open().await?;
+    restored.restore(&mut dump.as_bytes()).await?;
+    let restored = reopened(&there, restored).await?;
+    let after = dump_text(&*restored).await?;
+    ensure!(after == dump, "{}", first_difference(dump.as_bytes(), after.as_bytes()));
+    clean(&*restored).await
+}
+
+async fn a_restored_store_goes_on_where_the_other_stood(context: Context) -> Check {
+    let storage = context.open().await?;
+    credit(&*storage, context.alice, "10").await?;
+    hold(&*storage, context.alice, "job-1", "4").await?;
+    record(&*storage, context.alice, "g-1", "1").await?;
+    let dump = dump_text(&*storage).await?;
+    let restored = context.elsewhere().await?.open().await?;
+    restored.restore(&mut dump.as_bytes()).await?;
+    for storage in [&storage, &restored] {
+        let storage = &**storage;
+        storage.commit_reserve(storage_core::CommitReserve::new(context.alice, "job-1".parse()?)).await?;
+        ensure_eq!(record(storage, context.alice, "g-1", "1").await?.replayed, true);
+        credit(storage, context.alice, "1").await?;
+    }
+    ensure_eq!(ledger(&*restored, context.alice).await?, ledger(&*storage, context.alice).await?);
+    ensure_eq!(restored.find_user(context.alice).await?, storage.find_user(context.alice).await?);
+    ensure_eq!(balance(&*restored, context.alice).await?, "7.00");
+    clean(&*restored).await
+}
+
+async fn restoring_into_a_store_with_records_is_a_conflict(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let dump = dump_text(&*storage).await?;
+    let mut bytes = dump.as_bytes();
+    refused_without_trace!(storage, storage.restore(&mut bytes), Expected::Kind("Conflict"));
+    let there = context.elsewhere().await?.open().await?;
+    there.get_user(context.alice).await?;
+    let mut bytes = dump.as_bytes();
+    refused_without_trace!(there, there.restore(&mut bytes), Expected::Kind("Conflict"));
+    Ok(())
+}
+
+/// Proves that a broken dump is refused as damaged, and that the store takes the whole one afterwards.
+async fn refuses(context: &Context, broken: &[Vec<u8>], whole: &str) -> Check {
+    let storage = context.elsewhere().await?.open().await?;
+    for (number, bytes) in broken.iter().enumerate() {
+        let answer = storage.restore(&mut bytes.as_slice()).await;
+        ensure!(answer.is_err(), "broken dump {number} was taken: {}", String::from_utf8_lossy(bytes));
+        refused(answer, &Expected::Kind("Corrupt"))?;
+        ensure_eq!(dump_text(&*storage).await?.lines().count(), 2, "broken dump {number} left something");
+    }
+    storage.restore(&mut whole.as_bytes()).await?;
+    ensure_eq!(dump_text(&*storage).await?, whole);
+    Ok(())
+}
+
+async fn a_damaged_dump_is_refused_and_nothing_is_taken(context: Context) -> Check {
+    let storage = context.open().await?;
+    credit(&*storage, context.alice, "10").await?;
+    hold(&*storage, context.alice, "job-1", "4").await?;
+    let dump = dump_text(&*storage).await?;
+    let lines: Vec<&str> = dump.split_inclusive('\n').collect();
+    let mut broken: Vec<Vec<u8>> = Vec::new();
+    broken.push(dump.replace("\"10.00\"", "\"11.00\"").into_bytes());
+    broken.push(dump.replace("\"balance\":\"6.00\"", "\"balance\":\"60.0\"").into_bytes());
+    broken.push([&lines[..1], &lines[2..]].concat().concat().into_bytes());
+    broken.push([&lines[..2], &lines[1..]].concat().concat().into_bytes());
+    broken.push([&lines[..1], &lines[2..3], &lines[1..2], &lines[3..]].concat().concat().into_bytes());
+    broken.push(format!("{dump}{}", lines[1]).into_bytes());
+    broken.push(dump.replacen('{', "[", 1).into_bytes());
+    broken.push(dump.replacen(':', ": ", 5).into_bytes());
+    let mut invalid = dump.clone().into_bytes();
+    invalid.insert(lines[0].len() + 2, 0xff);
+    broken.push(invalid);
+    broken.push(format!("\u{feff}{dump}").into_bytes());
+    refuses(&context, &broken, &dump).await
+}
+
+async fn a_cut_dump_is_refused_and_nothing_is_taken(context: Context) -> Check {
+    let storage = context.open().await?;
+    credit(&*storage, context.alice, "10").await?;
+    let dump = dump_text(&*storage).await?;
+    let mut ends: Vec<usize> = dump.match_indices('\n').map(|(at, _)| at + 1).collect();
+    ends.pop();
+    ends.extend([0, 1, dump.len() / 2, dump.len() - 1]);
+    let broken: Vec<Vec<u8>> = ends.into_iter().map(|end| dump.as_bytes()[..end].to_vec()).collect();
+    refuses(&context, &broken, &dump).await
+}
+
+async fn a_dump_of_another_policy_is_refused(context: Context) -> Check {
+    let storage = context.open().await?;
+    credit(&*storage, context.alice, "10").await?;
+    let dump = dump_text(&*storage).await?;
+    let other = context.elsewhere().await?.open_with(keeping(7)).await?;
+    let mut bytes = dump.as_bytes();
+    refused_without_trace!(other, other.restore(&mut bytes), Expected::Kind("SchemaMismatch"));
+    ensure_eq!(other.find_user(context.alice).await?, None);
+    Ok(())
+}
+
+async fn an_empty_store_dumps_and_restores(context: Context) -> Check {
+    let storage = context.open().await?;
+    let dump = dump_text(&*storage).await?;
+    ensure_eq!(dump.lines().count(), 2, "header and footer");
+    let restored = context.elsewhere().await?.open().await?;
+    restored.restore(&mut dump.as_bytes()).await?;
+    ensure_eq!(dump_text(&*restored).await?, dump);
+    credit(&*restored, context.alice, "1").await?;
+    clean(&*restored).await
+}
+
+async fn mismatch(context: &Context, founded: Policy, other: Policy) -> Check {
+    let context = context.elsewhere().await?;
+    let storage = context.open_with(founded.clone()).await?;
+    credit(&*storage, context.alice, "10").await?;
+    let before = dump_text(&*storage).await?;
+    storage.close().await?;
+    drop(storage);
+    match context.try_open(other).await {
+        Err(error) => match error.kind() {
+            storage_core::ErrorKind::SchemaMismatch { found, wanted, run } => {
+                ensure!(found != wanted && !run.is_empty(), "found {found}, wanted {wanted}, run {run}");
+            }
+            _ => return Err(error.into()),
+        },
+        Ok(_) => return Err(Failure::new("the store opened with another policy")),
+    }
+    let storage = context.open_with(founded).await?;
+    ensure_eq!(dump_text(&*storage).await?, before, "the refused opening changed something");
+    Ok(())
+}
+
+async fn another_time_zone_is_a_schema_mismatch(context: Context) -> Check {
+    mismatch(&context, Policy::default(), in_zone("Europe/Kyiv")?).await?;
+    mismatch(&context, in_zone("Europe/Kyiv")?, Policy::default()).await?;
+    // The same offset today is not the same zone.
+    mismatch(&context, in_zone("Europe/Kyiv")?, in_zone("Europe/Helsinki")?).await
+}
+
+async fn another_retention_is_a_schema_mismatch(context: Context) -> Check {
+    let everything = Policy { history: HistoryRetention::Everything, ..Policy::default() };
+    mismatch(&context, Policy::default(), keeping(99)).await?;
+    mismatch(&context, keeping(101), Policy::default()).await?;
+    mismatch(&context, Policy::default(), everything).await
+}
+
+async fn other_policies_may_change_between_openings(context: Context) -> Check {
+    let storage = context.open().await?;
+    storage.get_user(context.alice).await?;
+    storage.close().await?;
+    drop(storage);
+    let policy = Policy {
+        default_language: "en".parse()?,
+        daily_free_generations: 9,
+        default_admin_limit: "7".parse()?,
+        main_admin: Some(context.bob),
+        ..Policy::default()
+    };
+    let storage = context.open_with(policy).await?;
+    ensure_eq!(storage.get_user(context.alice).await?.language.as_str(), "en", "no language was chosen");
+    ensure_eq!(storage.get_user_free_generations_remaining(context.alice).await?, 9);
+    ensure_eq!(storage.get_admin_limit(context.alice).await?.to_string(), "7.00");
+    ensure_eq!(storage.get_admin_limit(context.bob).await?.to_string(), "unlimited");
+    storage.add_balance(AddBalance::new(context.alice, "1".parse()?)).await?;
+    clean(&*storage).await
+}
+
+async fn history_stays_trimmed_after_reopening(context: Context) -> Check {
+    let storage = context.open_with(keeping(2)).await?;
+    for number in 1..=5 {
+        record(&*storage, context.alice, &format!("g-{number}"), "1").await?;
+        context.clock.advance_secs(1);
+    }
+    let before = dump_text(&*storage).await?;
+    storage.close().await?;
+    drop(storage);
+    let storage = context.open_with(keeping(2)).await?;
+    ensure_eq!(dump_text(&*storage).await?, before);
+    ensure_eq!(record(&*storage, context.alice, "g-1", "1").await?.replayed, true);
+    ensure_eq!(storage.get_admin_spent(context.alice).await?.to_string(), "5.00");
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Recovery: what an opener does who has the store alone. Finishes what a killed process left, honours hand edits, and
+//! leaves a fresh checkpoint wherever something was only read back and not known to be on the disk.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use storage_core::{Answer, Error, Fingerprint, Memo, Money, OperationKind, Payment, Place, Result, Stamp, UserId};
+
+use crate::checkpoint::{self, Before};
+use crate::files::{Dir, io_error, staged, write_all_at};
+use crate::journal::{self, Head, Journal, Mark, Tail};
+use crate::ledger::{GlanceRow, LEDGER, Ledger};
+use crate::manifest::{MANIFEST, Manifest};
+use crate::open::{Edits, index_ledger, lost_journal, read_files};
+use crate::options::{Durability, JsonOptions, PolicyMismatch};
+use crate::shapes::{self, Loaded};
+use crate::state::{FileId, FileSet, Position, State};
+use crate::tx::{Overlay, Posting, Tx};
+use crate::writer::apply_records;
+
+/// What was found on disk, before anything is judged.
+struct Left {
+    manifest: Manifest,
+    journal: Option<Journal>,
+    tail: Option<Tail>,
+    /// The last process did not close the store.
+    unclean: bool,
+}
+
+/// What the ledger says of balances and credits, for hand edits to be compared with.
+#[derive(Default)]
+struct LedgerSays {
+    balances: HashMap<UserId, Money>,
+    credited: HashSet<String>,
+}
+
+impl LedgerSays {
+    fn note(&mut self, user: UserId, row: &GlanceRow) {
+        self.balances.insert(user, row.balance_after);
+        if row.kind == OperationKind::Payment
+            && let Some(payment) = &row.reference
+        {
+            self.credited.insert(payment.to_string());
+        }
+    }
+    fn balance(&self, user: UserId) -> Money {
+        self.balances.get(&user).copied().unwrap_or_default()
+    }
+}
+
+fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
+    let policy = &options.environment.policy;
+    let found = Manifest::read(dir)?;
+    let is_new = found.is_none();
+    let manifest = found.unwrap_or_else(|| Manifest::new(policy, options.environment.clock.now()));
+    if options.on_policy_mismatch == PolicyMismatch::Refuse {
+        manifest.check_policy(policy)?;
+    }
+    let mark = head.read()?.filter(|_| !is_new);
+    let durable = options.durability == Durability::Full;
+    if durable && mark.is_some_and(|mark| mark.position.generation > manifest.generation) {
+        return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is older than a checkpoint that was promised"));
+    }
+    let mark = mark.filter(|mark| mark.position.generation == manifest.generation);
+    let journal = Journal::open(dir, manifest.generation)?;
+    if journal.is_none() && manifest.generation > 0 {
+        return Err(lost_journal(&manifest));
+    }
+    let start =
+        Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: manifest.ledger_bytes };
+    let promised = mark.map_or(0, |mark| mark.position.offset);
+    let tail = journal.as_ref().map(|journal| journal.read(start, None, promised)).transpose()?;
+    let unclean = is_new
+        || !manifest.next.is_empty()
+        || mark.is_some_and(|mark| mark.dead)
+        || tail.as_ref().is_some_and(|tail| tail.garbage > 0 || !tail.records.is_empty());
+    Ok(Left { manifest, journal, tail, unclean })
+}
+
+/// Opens a store that nobody else has open.
+pub(crate) fn recover(
+    dir: &Dir,
+    options: &JsonOptions,
+    head: &Head,
+    ledger: &Ledger,
+    warnings: &mut Vec<String>,
+) -> Result<(State, Journal, Manifest)> {
+    let Left { mut manifest, journal, tail, unclean } = look(dir, options, head)?;
+    let now = options.environment.clock.now();
+    let edits = if unclean { Edits::Ignored } else { Edits::Honoured };
+    let loaded = read_files(dir, &manifest, edits)?;
+    let mut state = shapes::load(&loaded, now)?;
+    let mut says = LedgerSays::default();
+    index_ledger(ledger, &manifest, &mut state, &mut |user, row| says.note(user, row))?;
+    // Everything was read and is whole; from here on the disk is written to.
+    if let Some(tail) = tail {
+        for record in &tail.records {
+            append(dir, ledger, &record.lines, record.ledger)?;
+        }
+        apply_records(&mut state, tail.records);
+    }
+    if edits == Edits::Honoured && !loaded.edited.is_empty() {
+        settle_payments(&mut state, &says);
+        post_external_edits(&mut state, ledger, options, &says)?;
+        warnings.push(format!("changed by hand and taken over: {}", names(&loaded.edited)));
+    }
+    if ledger.length()? > state.position.ledger {
+        // Lines of a batch that was never promised.
+        let cut = ledger.file.set_len(state.position.ledger);
+        cut.map_err(|error| io_error(error, "cannot shorten", &dir.join(LEDGER)))?;
+    }
+    let policy = &options.environment.policy;
+    let adopted = manifest.check_policy(policy).is_err();
+    if adopted {
+        (manifest.time_zone, manifest.history) = (policy.time_zone.clone(), policy.history);
+    }
+    let durable = options.durability == Durability::Full;
+    let (journal, manifest) = if unclean || adopted || !loaded.edited.is_empty() {
+        let also = files_to_renew(dir, &manifest, &loaded, edits, warnings)?;
+        if durable {
+            ledger.file.sync_all().map_err(|error| io_error(error, "cannot sync", &dir.join(LEDGER)))?;
+        }
+        let before = Before { dir, manifest: &manifest, durable, now };
+        checkpoint::write(&before, &state, &also).map_err(|(error, _)| error)?
+    } else {
+        // The last process may have died between a rename and the sync of its directory.
+        if durable {
+            dir.sync()?;
+        }
+        (journal.ok_or_else(|| lost_journal(&manifest))?, manifest)
+    };
+    state.position = Position { generation: manifest.generation, offset: 0, ..state.position };
+    state.dirty.clear();
+    head.reset(Mark { position: state.position, dead: false })?;
+    sweep(dir, manifest.generation)?;
+    Ok((state, journal, manifest))
+}
+
+fn append(dir: &Dir, ledger: &Ledger, lines: &[u8], offset: u64) -> Result<()> {
+    write_all_at(&ledger.file, lines, offset).map_err(|(error, _)| io_error(error, "cannot write", &dir.join(LEDGER)))
+}
+
+/// The files that a fresh checkpoint writes besides those that the journal changed; edits that cannot be honoured are
+/// set aside first.
+fn files_to_renew(
+    dir: &Dir,
+    manifest: &Manifest,
+    loaded: &Loaded,
+    edits: Edits,
+    warnings: &mut Vec<String>,
+) -> Result<FileSet> {
+    let mut also = FileSet::default();
+    for file in FileId::ALL.into_iter().filter(|file| manifest.next.contains_key(file.name())) {
+        also.add(file);
+    }
+    for file in &loaded.edited {
+        also.add(*file);
+        if edits == Edits::Ignored
+            && let Some(aside) = checkpoint::set_aside(dir, file.name())?
+        {
+            let name = file.name();
+            warnings.push(format!(
+                "{name} was changed by hand while changes waited in the journal; the edit was set aside as {aside}"
+            ));
+        }
+    }
+    Ok(also)
+}
+
+fn names(files: &[FileId]) -> String {
+    files.iter().map(|file| file.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Payments decided by hand are marked: they never credit here.
+fn settle_payments(state: &mut State, says: &LedgerSays) {
+    let by_hand: Vec<Payment> = state
+        .payments
+        .values()
+        .filter_map(|payment| {
+            let mut judged = (**payment).clone();
+            let was_credited = says.credited.contains(judged.id.as_str());
+            crate::payments::settle_origin(&mut judged, was_credited);
+            (judged != **payment).then_some(judged)
+        })
+        .collect();
+    for payment in by_hand {
+        state.put_payment(Arc::new(payment));
+    }
+}
+
+/// Writes an `external_edit` row for each user whose balance is not what the ledger says.
+fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions, says: &LedgerSays) -> Result<()> {
+    let differing: Vec<UserId> = state
+        .accounts
+        .values()
+        .filter(|account| account.record.balance != says.balance(account.record.user))
+        .map(|account| account.record.user)
+        .collect();
+    for user in differing {
+        let stamp: Stamp = options.environment.stamp();
+        let batch = Overlay::default();
+        let mut tx = Tx::new(state, &batch, ledger, &options.environment, stamp, state.position.ledger);
+        let mut account = tx.account_or_new(user);
+        let edited = account.record.balance;
+        account.record.balance = says.balance(user);
+        let held = account.record.held;
+        let posting = Posting { kind: OperationKind::ExternalEdit, balance: edited, held, memo: Memo::default() };
+        let row = tx.post(&mut account, posting).map_err(|error| {
+            let place = Place::new(FileId::Balances.name()).key(user.to_string());
+            Error::corrupt(place, format!("the balance set by hand breaks a rule: {error}"))
+        })?;
+        let answer = Answer::Money(tx.receipt(edited));
+        tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])?;
+        let decided = tx.finish();
+        append(&Dir::new(options.dir.clone()), ledger, &decided.lines, state.position.ledger)?;
+        state.position.ledger += decided.lines.len() as u64;
+        for change in decided.changes {
+            state.apply(change);
+        }
+        for mark in &decided.marks {
+            state.mark_line(mark);
+        }
+    }
+    Ok(())
+}
+
+/// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.
+fn sweep(dir: &Dir, generation: u64) -> Result<()> {
+    for name in dir.names()? {
+        let ours = FileId::ALL.iter().any(|file| staged(file.name()) == name) || name == staged(MANIFEST);
+        let old_journal = journal::generation_of(&name).is_some_and(|old| old != generation);
+        if ours || old_journal {
+            dir.remove(&name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What every command runs with: the configuration, the way out, and the answers given beforehand.
+
+use storage_core::{Error, Storage};
+use storage_factory::{Choice, Config, connect};
+
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// What every command runs with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) choice: Choice,
+    pub(crate) out: Output,
+    pub(crate) yes: bool,
+    pub(crate) dry_run: bool,
+}
+
+impl Context {
+    /// Runs `work` on the store, which must be there, and closes it.
+    pub(crate) async fn with_store<T>(
+        &self,
+        work: impl AsyncFnOnce(&dyn Storage) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if !self.choice.exists() {
+            return Err(self.no_store());
+        }
+        self.with_new_store(work).await
+    }
+
+    /// Runs `work` on the store, creating it when missing, and closes it.
+    pub(crate) async fn with_new_store<T>(
+        &self,
+        work: impl AsyncFnOnce(&dyn Storage) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let storage = connect(self.config.clone()).await?;
+        for warning in storage.backend().warnings {
+            self.out.note(&format!("warning: {warning}"));
+        }
+        let outcome = work(&*storage).await;
+        // What the work has to say is worth more than a close that fails after it.
+        let closed = storage.close().await;
+        let value = outcome?;
+        closed?;
+        Ok(value)
+    }
+
+    /// The failure of a command that needs a store where there is none.
+    pub(crate) fn no_store(&self) -> Failure {
+        Failure::from(Error::not_found("store", self.choice.location()))
+            .with_hint("storage import DIR, or start the bot, or name another place with --data-dir")
+    }
+}

@@ -1,0 +1,337 @@
+//! `storage import`: a directory that the earlier system left.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use storage_core::{ErrorKind, ImportOutcome, ImportRecord, Storage, Total, UserId};
+use storage_json::legacy::{self, FileNote, LeftAlone, Legacy, LegacyRecord, ReadOptions, Refusal, UncertainPayment};
+
+use crate::args::ImportArgs;
+use crate::confirm::Plan;
+use crate::context::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Table, facts};
+use crate::progress::Progress;
+use crate::status::Totals;
+
+/// Records that go into the store together, as one change.
+const BATCH: usize = 1000;
+
+pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome {
+    let ImportArgs { dir, strict, time_zone } = arguments;
+    not_its_own_source(context, &dir)?;
+    // Everything is read before anything is opened: a file that cannot be parsed refuses the whole import.
+    let now = context.config.environment.clock.now();
+    let Legacy { records, report: read } = {
+        let progress = Progress::new("reading");
+        let options = ReadOptions { time_zone, ..ReadOptions::new(now) };
+        legacy::read(&dir, &options, &mut |at| {
+            progress.say(at.file);
+            progress.set(at.done, at.total);
+        })
+        .map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::Corrupt(_) => "repair the file or take it out of the directory; nothing was imported",
+                _ => "storage import with a directory that holds the files of the earlier system",
+            };
+            Failure::from(error).with_hint(hint)
+        })?
+    };
+    let before = if context.choice.exists() {
+        context.with_store(async |storage| Ok(Totals::of(storage).await?)).await?
+    } else {
+        Totals::default()
+    };
+    let mut report = Report {
+        source: dir.display().to_string(),
+        dry_run: context.dry_run,
+        refused: read.refused,
+        rounded: read.rounded,
+        notes: read.notes,
+        left_alone: read.left_alone,
+        uncertain_payments: read.uncertain_payments,
+        uncertain_sum: read.uncertain_sum,
+        before,
+        ..Report::default()
+    };
+    if context.dry_run {
+        report.brought = Brought::by(&records);
+    } else {
+        plan(context, &dir, &records, &report).ask(context)?;
+        context
+            .with_new_store(async |storage| {
+                put_in(storage, records, &mut report).await?;
+                report.after = Some(Totals::of(storage).await?);
+                Ok(())
+            })
+            .await
+            .map_err(|failure| failure.with_hint("the same command again: what is in the store already is kept"))?;
+    }
+    let refused = !report.refused.is_empty();
+    context.out.answer(&report, || report.to_text(context))?;
+    Ok(if strict && refused { Exit::Differences } else { Exit::Done })
+}
+
+async fn put_in(storage: &dyn Storage, records: Vec<LegacyRecord>, report: &mut Report) -> Result<(), Failure> {
+    let progress = Progress::new("importing");
+    let (mut done, total) = (0, records.len() as u64);
+    let mut records = records.into_iter();
+    loop {
+        let (mut spots, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
+        for LegacyRecord { file, key, record } in records.by_ref().take(BATCH) {
+            spots.push((file, key, Figure::of(&record)));
+            batch.push(record);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let outcomes = storage.import_records(batch).await?;
+        for ((file, key, figure), outcome) in spots.into_iter().zip(outcomes) {
+            let spot = |reason| Refusal { file: file.to_string(), key: key.to_string(), reason };
+            match outcome {
+                ImportOutcome::Added => report.added += 1,
+                ImportOutcome::Same => report.same += 1,
+                ImportOutcome::Kept(reason) => report.kept.push(spot(reason)),
+                ImportOutcome::Refused(reason) => {
+                    report.refused.push(spot(reason));
+                    continue;
+                }
+            }
+            report.brought.add(&figure);
+        }
+        done += BATCH as u64;
+        progress.set(done.min(total), total);
+    }
+}
+
+fn plan(context: &Context, dir: &Path, records: &[LegacyRecord], report: &Report) -> Plan {
+    let brought = Brought::by(records);
+    let mut plan = Plan::new(context, format!("{} will be imported", dir.display()));
+    for (name, value) in brought.figures() {
+        plan.add(name, value);
+    }
+    plan.add("rounded", report.rounded.to_string());
+    plan.add("refused", report.refused.len().to_string());
+    plan.add("users before", report.before.users.to_string());
+    plan.add("balances before", report.before.balance_sum.to_string());
+    plan
+}
+
+/// What one record brings.
+enum Figure {
+    Balance(UserId, storage_core::Money),
+    Payment(UserId),
+    Job(UserId),
+    Generation(UserId),
+    Referral(UserId, UserId),
+    Other(UserId),
+}
+
+impl Figure {
+    fn of(record: &ImportRecord) -> Self {
+        match record {
+            ImportRecord::Balance { user, balance, .. } => Self::Balance(*user, *balance),
+            ImportRecord::Payment(payment) => Self::Payment(payment.user),
+            ImportRecord::Job(job) => Self::Job(job.user),
+            ImportRecord::Generation { user, .. } => Self::Generation(*user),
+            ImportRecord::Referral { user, referrer, .. } => Self::Referral(*user, *referrer),
+            other => Self::Other(other.user()),
+        }
+    }
+}
+
+/// What the good records of a directory add up to. The same at every import of the directory.
+#[derive(Debug, Default, Serialize)]
+struct Brought {
+    #[serde(serialize_with = "count")]
+    users: HashSet<UserId>,
+    balance_sum: Total,
+    payments: u64,
+    jobs: u64,
+    history_records: u64,
+}
+
+fn count<S: serde::Serializer>(users: &HashSet<UserId>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(users.len() as u64)
+}
+
+impl Brought {
+    fn by(records: &[LegacyRecord]) -> Self {
+        records.iter().fold(Self::default(), |mut brought, record| {
+            brought.add(&Figure::of(&record.record));
+            brought
+        })
+    }
+    fn add(&mut self, figure: &Figure) {
+        let user = match *figure {
+            Figure::Balance(user, balance) => {
+                self.balance_sum = self.balance_sum.plus(balance);
+                user
+            }
+            Figure::Payment(user) => {
+                self.payments += 1;
+                user
+            }
+            Figure::Job(user) => {
+                self.jobs += 1;
+                user
+            }
+            Figure::Generation(user) => {
+                self.history_records += 1;
+                user
+            }
+            Figure::Referral(user, referrer) => {
+                self.users.insert(referrer);
+                user
+            }
+            Figure::Other(user) => user,
+        };
+        self.users.insert(user);
+    }
+    fn figures(&self) -> [(&'static str, String); 5] {
+        [
+            ("users", self.users.len().to_string()),
+            ("balances", self.balance_sum.to_string()),
+            ("payments", self.payments.to_string()),
+            ("jobs", self.jobs.to_string()),
+            ("generations", self.history_records.to_string()),
+        ]
+    }
+}
+
+/// What an import answers.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    source: String,
+    dry_run: bool,
+    #[serde(flatten)]
+    brought: Brought,
+    rounded: u64,
+    added: u64,
+    same: u64,
+    refused: Vec<Refusal>,
+    kept: Vec<Refusal>,
+    notes: Vec<FileNote>,
+    left_alone: Vec<LeftAlone>,
+    uncertain_payments: Vec<UncertainPayment>,
+    uncertain_sum: Total,
+    before: Totals,
+    after: Option<Totals>,
+}
+
+impl Report {
+    fn to_text(&self, context: &Context) -> String {
+        let mut about = self.brought.figures().to_vec();
+        about.push(("rounded", format!("{} to 6 decimals", self.rounded)));
+        about.push(("refused", self.refused.len().to_string()));
+        if !self.dry_run {
+            about.push((
+                "outcome",
+                format!("{} added, {} there already, {} kept", self.added, self.same, self.kept.len()),
+            ));
+        }
+        let mut parts = vec![format!("Import of {}\n{}", self.source, facts("  ", &about))];
+        let mut totals = Table::new(&["store", "users>", "balances>"]);
+        for (name, of) in [("before", Some(self.before)), ("after", self.after)] {
+            if let Some(of) = of {
+                totals.row([name.to_owned(), of.users.to_string(), of.balance_sum.to_string()]);
+            }
+        }
+        parts.push(totals.to_text("  "));
+        parts.extend(listed("Refused", &self.refused));
+        parts.extend(listed("Kept as the store has it", &self.kept));
+        if !self.uncertain_payments.is_empty() {
+            let mut table = Table::new(&["payment", "user", "amount>"]);
+            for payment in &self.uncertain_payments {
+                table.row([payment.key.clone(), payment.user.to_string(), payment.amount.to_string()]);
+            }
+            let (count, sum) = (self.uncertain_payments.len(), self.uncertain_sum);
+            let title = format!("Approved, and nobody knows whether credited: {count} payments, {sum}");
+            parts.push(format!("{title}\n{}", shortened(&table)));
+        }
+        if !self.notes.is_empty() {
+            parts.push(format!("Notes\n{}", shortened(&self.notes_by_words())));
+        }
+        if !self.left_alone.is_empty() {
+            let mut table = Table::new(&["file", "why"]);
+            for file in &self.left_alone {
+                table.row([file.file.clone(), file.reason.clone()]);
+            }
+            parts.push(format!("Left alone\n{}", shortened(&table)));
+        }
+        parts.push(if self.dry_run {
+            "dry run: nothing was changed".to_owned()
+        } else {
+            let dir = context.choice.data_dir().map(|dir| crate::exit::quoted(&dir.display().to_string()));
+            let place = dir.map_or_else(String::new, |dir| format!(" --data-dir {dir}"));
+            format!("imported; next: storage audit{place}")
+        });
+        parts.join("\n\n")
+    }
+
+    /// Notes with the same words about one file are one line.
+    fn notes_by_words(&self) -> Table {
+        let mut lines: Vec<(&FileNote, usize)> = Vec::new();
+        for note in &self.notes {
+            match lines.iter_mut().find(|(first, _)| (&first.file, &first.note) == (&note.file, &note.note)) {
+                Some((_, times)) => *times += 1,
+                None => lines.push((note, 1)),
+            }
+        }
+        let mut table = Table::new(&["file", "key", "note"]);
+        for (FileNote { file, key, note }, times) in lines {
+            let key = key.clone().unwrap_or_default();
+            let key = if times > 1 { format!("{key} and {} more", times - 1) } else { key };
+            table.row([file.clone(), key, note.clone()]);
+        }
+        table
+    }
+}
+
+/// All refusals are shown: each stands for something that is not in the store.
+fn listed(title: &str, refusals: &[Refusal]) -> Option<String> {
+    let mut table = Table::new(&["file", "key", "reason"]);
+    for Refusal { file, key, reason } in refusals {
+        table.row([file.clone(), key.clone(), reason.clone()]);
+    }
+    (!refusals.is_empty()).then(|| format!("{title}\n{}", table.to_text("  ")))
+}
+
+/// The first lines of a table that may be long.
+fn shortened(table: &Table) -> String {
+    const SHOWN: usize = 25;
+    let text = table.to_text("  ");
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.get(..=SHOWN) {
+        Some(first) if lines.len() > SHOWN + 1 => {
+            format!("{}\n  and {} more; --json lists them all", first.join("\n"), lines.len() - SHOWN - 1)
+        }
+        _ => text,
+    }
+}
+
+/// Neither the store's own directory nor one around it or inside it is a source.
+fn not_its_own_source(context: &Context, dir: &Path) -> Result<(), Failure> {
+    let Some(data_dir) = context.choice.data_dir() else { return Ok(()) };
+    let (source, target) = (resolved(dir), resolved(data_dir));
+    if source.starts_with(&target) || target.starts_with(&source) {
+        let message = format!(
+            "{} is to be imported and the store is at {}: a store is never its own source, nor inside of it",
+            dir.display(),
+            data_dir.display()
+        );
+        return Err(Failure::refused(message, "storage import DIR --data-dir ELSEWHERE"));
+    }
+    Ok(())
+}
+
+/// The path without links, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let known = path.ancestors().find_map(|known| Some((known, known.canonicalize().ok()?)));
+    match known {
+        Some((known, real)) => path.strip_prefix(known).map_or(real.clone(), |rest| real.join(rest)),
+        None => path,
+    }
+}

@@ -1,0 +1,95 @@
+//! The command `storage`: import, look into, correct, verify, dump and restore a generation storage.
+//!
+//! Data goes to stdout; plans, progress, prompts and errors go to stderr. With `--json` stdout gets exactly one JSON
+//! object: the answer, or `{"error": {...}}`. A list's object has `items` and `next`. Money is always text.
+//!
+//! A command that changes something shows its plan first. `--dry-run` stops there. On a terminal it asks; elsewhere it
+//! goes on only with `--yes`.
+//!
+//! | exit code | meaning |
+//! | --- | --- |
+//! | 0 | done |
+//! | 1 | failed |
+//! | 2 | the command line or an environment variable is wrong |
+//! | 3 | the store has another format or policy than this program wants |
+//! | 4 | differences found: by the audit, by `verify`, or records refused by `import --strict` |
+//! | 5 | another process keeps the store |
+//! | 6 | the store cannot be reached |
+//! | 7 | refused: not confirmed, or it would overwrite something |
+//!
+//! To add a command: a variant and its arguments in `args.rs`, one function in the file of its group, one line in
+//! `dispatch` here. It takes the `Context`, answers an [`Exit`] or a failure, and prints
+//! through `output.rs` alone.
+
+mod args;
+mod audit;
+mod confirm;
+mod context;
+mod dump;
+mod exit;
+mod history;
+mod import;
+mod jobs;
+mod output;
+mod payments;
+mod policy;
+mod progress;
+mod referrals;
+mod status;
+mod users;
+mod verify;
+
+pub use exit::Exit;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use args::{Command, Parsed};
+use context::Context;
+use exit::{Failure, Outcome};
+
+/// Runs the command with the process's arguments and environment.
+pub fn main() -> ExitCode {
+    run(std::env::args_os().collect(), &|name| std::env::var_os(name)).into()
+}
+
+/// Runs the command with these arguments (the program's name first) and these environment variables.
+pub fn run(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Exit {
+    match args::parse(arguments, environment) {
+        Parsed::Run(command, context) => {
+            let outcome = block_on(*command, &context);
+            outcome.unwrap_or_else(|failure| context.out.failure(&failure))
+        }
+        Parsed::Wrong(out, failure) => out.failure(&failure),
+        // Help and version: what clap could not print, nobody reads.
+        Parsed::Shown(text) => text.print().map_or(Exit::Failed, |()| Exit::Done),
+    }
+}
+
+fn block_on(command: Command, context: &Context) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("the runtime could not be started", error))?;
+    let outcome = runtime.block_on(dispatch(command, context));
+    // A read of stdin that nobody waits for any more must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: Command, context: &Context) -> Outcome {
+    match command {
+        Command::Status => status::status(context).await,
+        Command::Verify => verify::verify(context).await,
+        Command::Import(arguments) => import::import(context, arguments).await,
+        Command::Policy { time_zone, history } => policy::policy(context, time_zone, history).await,
+        Command::Dump { file } => dump::dump(context, &file).await,
+        Command::Restore { file } => dump::restore(context, &file).await,
+        Command::User(command) => users::run(context, command).await,
+        Command::Payments(command) => payments::run(context, command).await,
+        Command::Jobs(command) => jobs::run(context, command).await,
+        Command::History { user, page } => history::history(context, user, &page).await,
+        Command::Referrals { user, page } => referrals::referrals(context, user, &page).await,
+        Command::Audit { user } => audit::audit(context, user).await,
+    }
+}

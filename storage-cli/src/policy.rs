@@ -1,0 +1,39 @@
+//! `storage policy`: another time zone and history retention for a store that has them already.
+
+use serde_json::json;
+use storage_core::{HistoryRetention, TimeZone};
+use storage_factory::adopt_policy;
+
+use crate::confirm::Plan;
+use crate::context::Context;
+use crate::exit::{Exit, Outcome};
+
+pub(crate) async fn policy(context: &Context, time_zone: TimeZone, history: HistoryRetention) -> Outcome {
+    if !context.choice.exists() {
+        return Err(context.no_store());
+    }
+    let mut plan = Plan::new(context, "days and history will be counted by another policy from now on");
+    plan.add("time zone", time_zone.name());
+    plan.add("history kept", retention(history));
+    if !plan.approve(context)? {
+        return Ok(Exit::Done);
+    }
+    let mut config = context.config.clone();
+    config.environment.policy.time_zone = time_zone.clone();
+    config.environment.policy.history = history;
+    adopt_policy(config).await?.close().await?;
+    let history = retention(history);
+    let object = json!({ "time_zone": time_zone, "history": history });
+    context.out.answer(&object, || {
+        format!("the store has its policy; every program needs it too: STORAGE_TIME_ZONE={time_zone} STORAGE_HISTORY={history}")
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A retention as `STORAGE_HISTORY` takes it.
+pub(crate) fn retention(history: HistoryRetention) -> String {
+    match history {
+        HistoryRetention::Newest(count) => count.to_string(),
+        HistoryRetention::Everything => "everything".to_owned(),
+    }
+}

@@ -1,0 +1,122 @@
+//! Runs the command as a shell does.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use storage_core::SharedStorage;
+use storage_factory::{Config, Mode, connect};
+
+/// What a command left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// The one JSON object on stdout.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "{self:#?}");
+        let value: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"));
+        assert!(value.is_object(), "{self:#?}");
+        value
+    }
+    /// Checks the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+}
+
+/// A directory for one test, and the command run beside it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storage"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("STORAGE_") {
+                command.env_remove(name);
+            }
+        }
+        command.env_remove("DATABASE_URL").env("DATA_DIR", self.data()).current_dir(self.dir.path());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        finish(self.command(arguments), &[])
+    }
+    pub(crate) fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied());
+        finish(command, &[])
+    }
+    pub(crate) fn run_piped(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped());
+        finish(command, stdin)
+    }
+    /// Works on the store through the library.
+    pub(crate) fn with_store<T>(&self, work: impl AsyncFnOnce(&SharedStorage) -> T) -> T {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let config = Config { mode: Mode::Json, data_dir: self.data(), ..Config::default() };
+            let storage = connect(config).await.unwrap();
+            let value = work(&storage).await;
+            storage.close().await.unwrap();
+            value
+        })
+    }
+}
+
+pub(crate) fn finish(mut command: Command, stdin: &[u8]) -> Ran {
+    let mut child = command.spawn().unwrap();
+    if let Some(mut pipe) = child.stdin.take() {
+        // Whoever refuses early does not read to the end.
+        let _ = pipe.write_all(stdin);
+    }
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Every file below a directory with its bytes.
+pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut directories = vec![dir.to_owned()];
+    while let Some(dir) = directories.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.push((path, bytes));
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -46,6 +46,9 @@ pub(crate) struct Manifest {
     /// Where the store's contents were moved to; writing here is refused then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) moved_to: Option<String>,
+    /// CRC-32 of the manifest as compact JSON with this field empty.
+    #[serde(default)]
+    pub(crate) crc32: String,
 }
 
 /// What is read first: a later format may have other fields.
@@ -67,7 +70,15 @@ impl Manifest {
             files: BTreeMap::new(),
             next: BTreeMap::new(),
             moved_to: None,
+            crc32: String::new(),
         }
+    }
+
+    fn sealed(&self) -> Result<Self> {
+        let unsealed = Self { crc32: String::new(), ..self.clone() };
+        let bytes = serde_json::to_vec(&unsealed)
+            .map_err(|error| Error::internal("the manifest could not be serialised").caused_by(error))?;
+        Ok(Self { crc32: format!("{:08x}", crc32fast::hash(&bytes)), ..unsealed })
     }
 
     /// Reads the manifest; `None` when there is none.
@@ -85,12 +96,16 @@ impl Manifest {
                 "storage of a version that knows this format",
             ));
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if manifest.sealed()? != manifest {
+            return Err(Error::corrupt(Place::new(MANIFEST), "the manifest was changed by somebody else"));
+        }
+        Ok(Some(manifest))
     }
 
     /// Prepares the manifest beside the one in use.
     pub(crate) fn replace(&self, dir: &Dir, durable: bool) -> Result<()> {
-        let mut bytes = serde_json::to_vec_pretty(self)
+        let mut bytes = serde_json::to_vec_pretty(&self.sealed()?)
             .map_err(|error| Error::internal("the manifest could not be serialised").caused_by(error))?;
         bytes.push(b'\n');
         dir.stage(MANIFEST, &bytes, durable)

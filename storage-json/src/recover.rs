@@ -149,15 +149,17 @@ fn files_to_renew(
     edits: Edits,
     warnings: &mut Vec<String>,
 ) -> Result<FileSet> {
+    // A hand edit may name users and records that other files have to know of.
+    if edits == Edits::Honoured && !loaded.edited.is_empty() {
+        return Ok(FileSet::all());
+    }
     let mut also = FileSet::default();
     for file in FileId::ALL.into_iter().filter(|file| manifest.next.contains_key(file.name())) {
         also.add(file);
     }
     for file in &loaded.edited {
         also.add(*file);
-        if edits == Edits::Ignored
-            && let Some(aside) = checkpoint::set_aside(dir, file.name())?
-        {
+        if let Some(aside) = checkpoint::set_aside(dir, file.name())? {
             let name = file.name();
             warnings.push(format!(
                 "{name} was changed by hand while changes waited in the journal; the edit was set aside as {aside}"

@@ -119,19 +119,24 @@ pub(crate) async fn dump_text(storage: &dyn Storage) -> Check<String> {
     String::from_utf8(bytes).map_err(|error| Failure::new(format!("the dump is not UTF-8: {error}")))
 }
 
+/// More pages than any scenario's list has.
+const MOST_PAGES: usize = 5000;
+
 /// Every row of a list, page by page.
 pub(crate) async fn all_pages<T, F>(size: PageSize, fetch: impl Fn(PageRequest) -> F) -> Check<Vec<Arc<T>>>
 where
     F: Future<Output = storage_core::Result<Page<T>>>,
 {
     let (mut rows, mut request) = (Vec::new(), PageRequest::first(size));
-    loop {
+    // A list that never ends is a failure, not a test that never ends.
+    for _ in 0..MOST_PAGES {
         let page = fetch(request).await?;
         ensure!(page.items.len() <= size.get(), "a page of {} rows for {}", page.items.len(), size.get());
         rows.extend(page.items);
         let Some(next) = page.next else { return Ok(rows) };
         request = PageRequest::after(size, next);
     }
+    Err(Failure::new(format!("the list has no end: {MOST_PAGES} pages of {}", size.get())))
 }
 
 /// Starts `count` calls at once, each in a task of its own, and gathers what they answer, in the order of their

@@ -1,17 +1,18 @@
 //! Checkpoints: the files are rewritten, only those that changed, and a new journal begins.
 //!
 //! Order: sync the ledger; stage every changed file and its copy; a manifest that names both the old and the new
-//! checksums; the renames; the new journal; a manifest that names the new state alone. A crash between any two of
-//! these leaves files that the manifest in place knows, and the journal that makes them complete.
+//! checksums; the renames; the new journal; a manifest that names the new state alone. From the first manifest on there
+//! is no way back: whoever finds it finishes the renames. So the files are always of one moment, and need nothing of a
+//! journal whose last batch may not have reached the disk.
 
 use std::collections::BTreeMap;
 
 use storage_core::Result;
 
 use crate::engine::{Applier, Shared, unpoisoned};
-use crate::files::{Dir, io_error};
+use crate::files::{Dir, io_error, staged};
 use crate::journal::{self, Journal, Mark};
-use crate::manifest::{FileSum, MANIFEST, Manifest};
+use crate::manifest::{FileSum, MANIFEST, Manifest, Next};
 use crate::options::Access;
 use crate::shapes;
 use crate::state::{FileId, FileSet, Position, State};
@@ -24,10 +25,13 @@ pub(crate) const COPIES: &str = ".checkpoint";
 pub(crate) fn when_due(shared: &Shared, applier: &mut Applier) {
     let grown = shared.state().position.offset;
     let stored: u64 = applier.manifest.files.values().map(|sum| sum.bytes).sum();
-    if grown < shared.options.checkpoint_bytes.max(stored / 2) {
+    let due = shared.options.checkpoint_bytes.max(stored / 2);
+    if grown < due.max(applier.retry_at) {
         return;
     }
     if let Err(error) = checkpoint(shared, applier, &FileSet::default()) {
+        // A disk without room must not cost every batch a try.
+        applier.retry_at = grown + due / 4;
         shared.warn(format!("a checkpoint could not be made: {}", error.report()));
     }
 }
@@ -51,9 +55,7 @@ pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier, also: &FileSet)
         applier.manifest = manifest;
     }
     let mut also = also.clone();
-    for file in FileId::ALL.into_iter().filter(|file| applier.manifest.next.contains_key(file.name())) {
-        also.add(file);
-    }
+    renew_pending(&shared.dir, &applier.manifest, shared.durable(), &mut also)?;
     for file in set_aside_edits(shared, &applier.manifest)? {
         also.add(file);
     }
@@ -119,6 +121,7 @@ pub(crate) fn write(
 ) -> Result<(Journal, Manifest), (storage_core::Error, Stage)> {
     let Before { dir, manifest, durable, now } = *before;
     let copies = Dir::new(dir.join(COPIES));
+    let sync = |dir: &Dir| if durable { dir.sync() } else { Ok(()) };
     let mut sums = BTreeMap::new();
     let prepare = |sums: &mut BTreeMap<String, FileSum>| -> Result<()> {
         copies.create()?;
@@ -134,17 +137,19 @@ pub(crate) fn write(
             }
             sums.insert(name.to_owned(), FileSum::of(&bytes));
         }
-        let pending = Manifest { next: sums.clone(), ..manifest.clone() };
-        pending.replace(dir, durable)
+        // The staged names are durable before the manifest speaks of them.
+        sync(&copies)?;
+        sync(dir)?;
+        let next = Next { seq: state.position.seq, ledger_bytes: state.position.ledger, files: sums.clone() };
+        Manifest { next: Some(next), ..manifest.clone() }.replace(dir, durable)
     };
     prepare(&mut sums).map_err(|error| (error, Stage::Prepared))?;
     let finish = || -> Result<(Journal, Manifest)> {
-        let sync = |dir: &Dir| if durable { dir.sync() } else { Ok(()) };
         dir.publish(MANIFEST)?;
         sync(dir)?;
         for name in sums.keys() {
             dir.publish(name)?;
-            if FileId::ALL.iter().any(|file| file.name() == name && file.is_original()) {
+            if is_copied(name) {
                 copies.publish(name)?;
             }
         }
@@ -160,7 +165,7 @@ pub(crate) fn write(
             ledger_bytes: state.position.ledger,
             checkpoint_at: now,
             files,
-            next: BTreeMap::new(),
+            next: None,
             ..manifest.clone()
         };
         done.replace(dir, durable)?;
@@ -171,20 +176,39 @@ pub(crate) fn write(
     finish().map_err(|error| (error, Stage::Named))
 }
 
+fn is_copied(name: &str) -> bool {
+    FileId::ALL.iter().any(|file| file.name() == name && file.is_original())
+}
+
+/// Finishes the renames of a checkpoint whose process died, so that its staged files are needed no more, and notes them
+/// for the next one.
+pub(crate) fn renew_pending(dir: &Dir, manifest: &Manifest, durable: bool, also: &mut FileSet) -> Result<()> {
+    let Some(next) = &manifest.next else { return Ok(()) };
+    let copies = Dir::new(dir.join(COPIES));
+    for (name, sum) in &next.files {
+        let is_next =
+            |dir: &Dir, name: &str| dir.read(name).map(|bytes| bytes.is_some_and(|bytes| FileSum::of(&bytes) == *sum));
+        let homes = [Some(dir), Some(&copies).filter(|_| is_copied(name))];
+        for home in homes.into_iter().flatten() {
+            if !is_next(home, name)? && is_next(home, &staged(name))? {
+                home.publish(name)?;
+            }
+        }
+    }
+    if durable {
+        copies.sync()?;
+        dir.sync()?;
+    }
+    FileId::ALL.into_iter().filter(|file| next.files.contains_key(file.name())).for_each(|file| also.add(file));
+    Ok(())
+}
+
 /// Moves files that were edited while the store was open out of the way, so that the rename does not destroy them.
 fn set_aside_edits(shared: &Shared, manifest: &Manifest) -> Result<Vec<FileId>> {
     let mut edited = Vec::new();
     for file in FileId::ALL.into_iter().filter(|file| file.is_original()) {
-        let sums = [manifest.files.get(file.name()), manifest.next.get(file.name())];
-        let mut sums = sums.into_iter().flatten().peekable();
-        if sums.peek().is_none() {
-            continue;
-        }
-        let mut same = false;
-        for sum in sums {
-            same = same || unchanged(shared, file, sum)?;
-        }
-        if same {
+        let Some(sum) = manifest.sum(file.name()) else { continue };
+        if unchanged(shared, file, sum)? {
             continue;
         }
         edited.push(file);
@@ -211,15 +235,22 @@ fn unchanged(shared: &Shared, file: FileId, sum: &FileSum) -> Result<bool> {
     Ok(same)
 }
 
-/// Renames a file that was edited; answers its new name.
+/// Keeps what was edited under another name, and answers that name. The file itself stays until it is replaced, so that
+/// no crash finds it missing; a repeated recovery finds what it kept before.
 pub(crate) fn set_aside(dir: &Dir, name: &str) -> Result<Option<String>> {
-    if !dir.check_regular(name)? {
-        return Ok(None);
-    }
+    let Some(bytes) = dir.read(name)? else { return Ok(None) };
     let taken = dir.names()?;
     // One more than there are names: one of them is free.
-    let free = (0..=taken.len()).map(|n| format!("{name}.edited-{}", n + 1)).find(|aside| !taken.contains(aside));
-    let Some(aside) = free else { return Ok(None) };
-    dir.rename(name, &aside)?;
-    Ok(Some(aside))
+    for n in 0..=taken.len() {
+        let aside = format!("{name}.edited-{}", n + 1);
+        if !taken.contains(&aside) {
+            dir.stage(&aside, &bytes, true)?;
+            dir.publish(&aside)?;
+            return Ok(Some(aside));
+        }
+        if dir.read(&aside)?.as_ref() == Some(&bytes) {
+            return Ok(Some(aside));
+        }
+    }
+    Ok(None)
 }

@@ -27,6 +27,8 @@ pub(crate) fn unpoisoned<T>(locked: LockResult<T>) -> T {
 pub(crate) struct Applier {
     pub(crate) journal: Journal,
     pub(crate) manifest: Manifest,
+    /// How large the journal must be before a checkpoint that failed is tried again.
+    pub(crate) retry_at: u64,
 }
 
 /// Why a store takes no writes any more.
@@ -268,7 +270,9 @@ impl JsonStorage {
 
     /// Looks at the published state, after catching up with what other processes made durable.
     pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
-        loop {
+        // Each round follows the others to where they were a moment ago; a round that ends behind them again is one in
+        // which they wrote more, and the last one reads under the writer lock.
+        for _ in 0..64 {
             self.shared.check_open()?;
             if self.shared.options.access == Access::Exclusive {
                 return Ok(look(&self.shared.state()));
@@ -278,13 +282,15 @@ impl JsonStorage {
                 // The writer moves head and state under the state's lock, so a head read before is covered here
                 // unless another process wrote it.
                 let state = self.shared.state();
-                if head.is_none_or(|mark| state.position.covers(&mark.position)) {
+                if head.is_some_and(|mark| state.position.covers(&mark.position)) {
                     return Ok(look(&state));
                 }
             }
             let shared = Arc::clone(&self.shared);
             self.blocking(move || crate::writer::follow(&shared)).await?;
         }
+        Err(Error::new(ErrorKind::Unavailable)
+            .message("journal.head cannot be followed; close every process and open again"))
     }
 
     /// Queues an operation and waits for its answer, at most for the deadline.

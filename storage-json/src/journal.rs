@@ -149,7 +149,11 @@ impl Journal {
         }
         let more = self.allocated.clamp(FIRST_SPACE, MOST_SPACE);
         let wanted = end + 1 + more;
-        self.allocate(wanted).map_err(|error| io_error(error, "cannot extend", &self.path))
+        match self.allocate(wanted) {
+            // Less room than wished for, but enough for this batch.
+            Err(_) if end < self.allocated => Ok(()),
+            outcome => outcome.map_err(|error| io_error(error, "cannot extend", &self.path)),
+        }
     }
 
     /// Writes at an offset. The error says whether any byte may have gone in.

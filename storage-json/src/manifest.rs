@@ -25,6 +25,18 @@ impl FileSum {
     }
 }
 
+/// What a checkpoint that renames its files makes of the store. Every file of it is complete and durable by then, under
+/// its own name or its staged one, so that whoever finds this finishes the renames and never goes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Next {
+    /// The sequence number of the first journal line that the files do not contain.
+    pub(crate) seq: u64,
+    /// The length of the ledger that belongs to them.
+    pub(crate) ledger_bytes: u64,
+    pub(crate) files: BTreeMap<String, FileSum>,
+}
+
 /// Which files make up the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,9 +52,9 @@ pub(crate) struct Manifest {
     pub(crate) ledger_bytes: u64,
     pub(crate) checkpoint_at: Timestamp,
     pub(crate) files: BTreeMap<String, FileSum>,
-    /// While a checkpoint renames its files: what they become.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) next: BTreeMap<String, FileSum>,
+    /// While a checkpoint renames its files: what the store becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<Next>,
     /// Where the store's contents were moved to; writing here is refused then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) moved_to: Option<String>,
@@ -68,7 +80,7 @@ impl Manifest {
             ledger_bytes: 0,
             checkpoint_at: now,
             files: BTreeMap::new(),
-            next: BTreeMap::new(),
+            next: None,
             moved_to: None,
             crc32: String::new(),
         }
@@ -101,6 +113,15 @@ impl Manifest {
             return Err(Error::corrupt(Place::new(MANIFEST), "the manifest was changed by somebody else"));
         }
         Ok(Some(manifest))
+    }
+
+    /// What a file should be: as the interrupted checkpoint left it, else as the last complete one did.
+    pub(crate) fn sum(&self, name: &str) -> Option<&FileSum> {
+        self.next.as_ref().and_then(|next| next.files.get(name)).or_else(|| self.files.get(name))
+    }
+    /// The first journal line that the files do not contain, and the ledger's length that belongs to them.
+    pub(crate) fn covered(&self) -> (u64, u64) {
+        self.next.as_ref().map_or((self.seq, self.ledger_bytes), |next| (next.seq, next.ledger_bytes))
     }
 
     /// Prepares the manifest beside the one in use.

@@ -9,8 +9,8 @@ use storage_core::{Error, ErrorKind, Place, Result, UserId};
 
 use crate::checkpoint::COPIES;
 use crate::engine::{Applier, Queue, Shared, unpoisoned};
-use crate::files::Dir;
-use crate::journal::{self, Head, Journal};
+use crate::files::{Dir, staged};
+use crate::journal::{self, Head, Journal, Tail};
 use crate::ledger::{Glance, GlanceRow, LEDGER, Ledger};
 use crate::locks::{Holder, LockFile, PRESENCE, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
@@ -47,12 +47,12 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     let (state, journal, manifest) = if alone {
         recover::recover(&dir, &options, &head, &ledger, &mut warnings)?
     } else {
-        join(&dir, &options, &ledger)?
+        join(&dir, &options, &head, &ledger)?
     };
     Holder::sign(&dir, options.environment.clock.now());
     let shared = Shared {
         state: RwLock::new(state),
-        applier: Mutex::new(Applier { journal, manifest }),
+        applier: Mutex::new(Applier { journal, manifest, retry_at: 0 }),
         head,
         ledger,
         queue: Queue::default(),
@@ -66,7 +66,7 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     };
     let shared = Arc::new(shared);
     if !alone {
-        crate::writer::catch_up(&shared, &mut shared.applier(), true)?;
+        crate::writer::catch_up(&shared, &mut shared.applier())?;
     }
     if alone && shared.options.access == Access::Shared && presence.try_shared()? == Try::Held {
         return Err(Error::internal("the presence lock was lost while the writer lock was held"));
@@ -101,7 +101,7 @@ fn refuse_strangers(dir: &Dir) -> Result<()> {
 }
 
 /// Opens beside other processes: the state of the last checkpoint; the journal is followed afterwards.
-fn join(dir: &Dir, options: &JsonOptions, ledger: &Ledger) -> Result<(State, Journal, Manifest)> {
+fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Result<(State, Journal, Manifest)> {
     let manifest = Manifest::read(dir)?
         .ok_or_else(|| Error::corrupt(Place::new(MANIFEST), "the manifest went missing while the store is open"))?;
     manifest.check_policy(&options.environment.policy)?;
@@ -109,19 +109,29 @@ fn join(dir: &Dir, options: &JsonOptions, ledger: &Ledger) -> Result<(State, Jou
     let mut state = shapes::load(&loaded, options.environment.clock.now())?;
     index_ledger(ledger, &manifest, &mut state, &mut |_, _| {})?;
     let journal = Journal::open(dir, manifest.generation)?.ok_or_else(|| lost_journal(&manifest))?;
+    let promised = head.read()?.filter(|mark| mark.position.generation == manifest.generation);
+    let upto = promised.map_or(0, |mark| mark.position.offset);
+    let tail = journal.read(journal_start(&manifest), Some(upto), upto)?;
+    replay(&mut state, &manifest, tail);
     Ok((state, journal, manifest))
+}
+
+/// Where the manifest's journal begins.
+pub(crate) fn journal_start(manifest: &Manifest) -> Position {
+    Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: manifest.ledger_bytes }
+}
+
+/// Applies what the files do not contain yet. Answers nothing: the state stands behind the journal's last good line.
+pub(crate) fn replay(state: &mut State, manifest: &Manifest, tail: Tail) {
+    let (seq, ledger_bytes) = manifest.covered();
+    apply_records(state, tail.records.into_iter().filter(|record| record.end.seq > seq));
+    // The journal may end before the files do: its last batch was read back, but never reached the disk.
+    state.position = Position { seq: tail.end.seq.max(seq), ledger: tail.end.ledger.max(ledger_bytes), ..tail.end };
 }
 
 /// Reads everything again, for a handle that is too far behind. The caller holds the writer lock and the applier.
 pub(crate) fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
-    let (mut state, journal, manifest) = join(&shared.dir, &shared.options, &shared.ledger)?;
-    let upto = shared
-        .head
-        .read()?
-        .filter(|mark| mark.position.generation == manifest.generation)
-        .map_or(0, |mark| mark.position.offset);
-    let tail = journal.read(state.position, Some(upto), upto)?;
-    apply_records(&mut state, tail.records);
+    let (state, journal, manifest) = join(&shared.dir, &shared.options, &shared.head, &shared.ledger)?;
     *unpoisoned(shared.state.write()) = state;
     (applier.journal, applier.manifest) = (journal, manifest);
     Ok(())
@@ -143,24 +153,22 @@ pub(crate) enum Edits {
 /// Reads the files that the manifest lists.
 pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result<Loaded> {
     let copies = Dir::new(dir.join(COPIES));
-    let mut loaded = Loaded { mixed: !manifest.next.is_empty(), ..Loaded::default() };
+    let mut loaded = Loaded::default();
     for file in FileId::ALL {
         let name = file.name();
-        let (listed, next) = (manifest.files.get(name), manifest.next.get(name));
-        let known = |bytes: &Vec<u8>| {
-            let sum = FileSum::of(bytes);
-            Some(&sum) == listed || Some(&sum) == next
-        };
-        let bytes = match dir.read(name)? {
-            Some(bytes) => bytes,
-            // The very first checkpoint was interrupted before this file had its name.
-            None if listed.is_none() => continue,
-            None => return Err(Error::corrupt(Place::new(name), "a file that the manifest lists is missing")),
-        };
-        if known(&bytes) {
+        let Some(sum) = manifest.sum(name) else { continue };
+        let known = |bytes: &Vec<u8>| FileSum::of(bytes) == *sum;
+        let visible = dir.read(name)?;
+        // An interrupted checkpoint may not have come to rename this file.
+        let pending = manifest.next.as_ref().is_some_and(|next| next.files.contains_key(name));
+        let waiting = if pending { dir.read(&staged(name))?.filter(known) } else { None };
+        if let Some(bytes) = visible.as_ref().filter(|bytes| known(bytes)).cloned().or(waiting) {
             loaded.files.insert(file, bytes);
             continue;
         }
+        let Some(bytes) = visible else {
+            return Err(Error::corrupt(Place::new(name), "a file that the manifest lists is missing"));
+        };
         if !file.is_original() {
             return Err(Error::corrupt(
                 Place::new(name),
@@ -172,7 +180,8 @@ pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result
             loaded.files.insert(file, bytes);
             continue;
         }
-        match copies.read(name)?.filter(known) {
+        let staged_copy = if pending { copies.read(&staged(name))?.filter(known) } else { None };
+        match copies.read(name)?.filter(known).or(staged_copy) {
             Some(copy) => loaded.files.insert(file, copy),
             None => {
                 let problem =
@@ -191,7 +200,7 @@ pub(crate) fn index_ledger(
     state: &mut State,
     each: &mut dyn FnMut(UserId, &GlanceRow),
 ) -> Result<()> {
-    let end = manifest.ledger_bytes;
+    let (_, end) = manifest.covered();
     let damaged = |offset, problem| Error::corrupt(Place::new(LEDGER).offset(offset), problem);
     if ledger.length()? < end {
         return Err(damaged(ledger.length()?, "the ledger ends before the length that the manifest names"));
@@ -216,7 +225,6 @@ pub(crate) fn index_ledger(
         }
         Ok(())
     })?;
-    state.position = Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: end };
     Ok(())
 }
 

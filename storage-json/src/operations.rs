@@ -79,10 +79,15 @@ impl Operations for JsonStorage {
             let below = after.map_or(u64::MAX, |(seq, _)| seq);
             let mut rows: Vec<(u64, Arc<LedgerRow>)> = Vec::new();
             for line in lines_back(&ledger, start) {
-                let (offset, line) = line?;
-                if line.user != user {
-                    return Err(Error::invalid("cursor", "must come from a page of the same list"));
-                }
+                let (offset, line) = match line {
+                    Ok(line) if line.1.user == user => line,
+                    // Only a cursor can lead where no line of this user stands.
+                    Ok(_) => return Err(Error::invalid("cursor", "must come from a page of the same list")),
+                    Err(_) if rows.is_empty() && after.is_some() => {
+                        return Err(Error::invalid("cursor", "must come from a page of the same list"));
+                    }
+                    Err(error) => return Err(error),
+                };
                 rows.extend(line.ledger_rows().rev().filter(|row| row.seq < below).map(|row| (offset, Arc::new(row))));
                 if rows.len() > page.size.get() {
                     break;

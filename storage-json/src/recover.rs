@@ -11,12 +11,11 @@ use crate::files::{Dir, io_error, staged, write_all_at};
 use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{GlanceRow, LEDGER, Ledger};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::open::{Edits, index_ledger, lost_journal, read_files};
+use crate::open::{Edits, index_ledger, journal_start, lost_journal, read_files, replay};
 use crate::options::{Durability, JsonOptions, PolicyMismatch};
 use crate::shapes::{self, Loaded};
 use crate::state::{FileId, FileSet, Position, State};
 use crate::tx::{Overlay, Posting, Tx};
-use crate::writer::apply_records;
 
 /// What was found on disk, before anything is judged.
 struct Left {
@@ -66,12 +65,11 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     if journal.is_none() && manifest.generation > 0 {
         return Err(lost_journal(&manifest));
     }
-    let start =
-        Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: manifest.ledger_bytes };
+    let start = journal_start(&manifest);
     let promised = mark.map_or(0, |mark| mark.position.offset);
     let tail = journal.as_ref().map(|journal| journal.read(start, None, promised)).transpose()?;
     let unclean = is_new
-        || !manifest.next.is_empty()
+        || manifest.next.is_some()
         || mark.is_some_and(|mark| mark.dead)
         || tail.as_ref().is_some_and(|tail| tail.garbage > 0 || !tail.records.is_empty());
     Ok(Left { manifest, journal, tail, unclean })
@@ -93,12 +91,12 @@ pub(crate) fn recover(
     let mut says = LedgerSays::default();
     index_ledger(ledger, &manifest, &mut state, &mut |user, row| says.note(user, row))?;
     // Everything was read and is whole; from here on the disk is written to.
-    if let Some(tail) = tail {
-        for record in &tail.records {
-            append(dir, ledger, &record.lines, record.ledger)?;
-        }
-        apply_records(&mut state, tail.records);
+    let tail = tail.unwrap_or_else(|| Tail { records: Vec::new(), end: journal_start(&manifest), garbage: 0 });
+    let (_, contained) = manifest.covered();
+    for record in tail.records.iter().filter(|record| record.ledger >= contained) {
+        append(dir, ledger, &record.lines, record.ledger)?;
     }
+    replay(&mut state, &manifest, tail);
     if edits == Edits::Honoured && !loaded.edited.is_empty() {
         settle_payments(&mut state, &says);
         post_external_edits(&mut state, ledger, options, &says)?;
@@ -116,7 +114,8 @@ pub(crate) fn recover(
     }
     let durable = options.durability == Durability::Full;
     let (journal, manifest) = if unclean || adopted || !loaded.edited.is_empty() {
-        let also = files_to_renew(dir, &manifest, &loaded, edits, warnings)?;
+        let mut also = files_to_renew(dir, &loaded, edits, warnings)?;
+        checkpoint::renew_pending(dir, &manifest, durable, &mut also)?;
         if durable {
             ledger.file.sync_all().map_err(|error| io_error(error, "cannot sync", &dir.join(LEDGER)))?;
         }
@@ -142,21 +141,12 @@ fn append(dir: &Dir, ledger: &Ledger, lines: &[u8], offset: u64) -> Result<()> {
 
 /// The files that a fresh checkpoint writes besides those that the journal changed; edits that cannot be honoured are
 /// set aside first.
-fn files_to_renew(
-    dir: &Dir,
-    manifest: &Manifest,
-    loaded: &Loaded,
-    edits: Edits,
-    warnings: &mut Vec<String>,
-) -> Result<FileSet> {
+fn files_to_renew(dir: &Dir, loaded: &Loaded, edits: Edits, warnings: &mut Vec<String>) -> Result<FileSet> {
     // A hand edit may name users and records that other files have to know of.
     if edits == Edits::Honoured && !loaded.edited.is_empty() {
         return Ok(FileSet::all());
     }
     let mut also = FileSet::default();
-    for file in FileId::ALL.into_iter().filter(|file| manifest.next.contains_key(file.name())) {
-        also.add(file);
-    }
     for file in &loaded.edited {
         also.add(*file);
         if let Some(aside) = checkpoint::set_aside(dir, file.name())? {

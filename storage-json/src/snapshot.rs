@@ -104,6 +104,8 @@ pub(crate) fn restore(shared: &Shared, applier: &mut Applier, records: Vec<DumpR
     write_all_at(&shared.ledger.file, &bytes, 0)
         .map_err(|(error, _)| io_error(error, "cannot write", &shared.dir.join(LEDGER)))?;
     state.position = before;
+    // None of this is in a journal: a handle that follows must see a gap, and read the files.
+    state.position.seq += 1;
     state.position.ledger = bytes.len() as u64;
     // Until the checkpoint is in place the manifest says that the ledger is empty, so a crash leaves an empty store.
     let empty = std::mem::replace(&mut *unpoisoned(shared.state.write()), state);

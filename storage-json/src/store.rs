@@ -27,7 +27,7 @@ impl Store for JsonStorage {
         let deadline = self.shared.options.deadline;
         let probed = self.control(|shared, lock| {
             locked(shared, lock, |shared| {
-                catch_up(shared, &mut shared.applier(), true)?;
+                catch_up(shared, &mut shared.applier())?;
                 shared.read_only().map_or(Ok(()), Err)?;
                 shared.dir.probe()
             })
@@ -155,7 +155,7 @@ fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
                 return Ok(());
             }
             let mut applier = shared.applier();
-            catch_up(shared, &mut applier, true)?;
+            catch_up(shared, &mut applier)?;
             if shared.options.access == Access::Exclusive || held.try_exclusive()? == Try::Got {
                 crate::checkpoint::checkpoint(shared, &mut applier, &FileSet::default())?;
             }
@@ -195,7 +195,7 @@ impl JsonStorage {
         self.control(move |shared, lock| {
             locked(shared, lock, |shared| {
                 let mut applier = shared.applier();
-                catch_up(shared, &mut applier, true)?;
+                catch_up(shared, &mut applier)?;
                 snapshot::restore(shared, &mut applier, records)
             })
         })

@@ -52,7 +52,7 @@ fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, mut batch: Vec<Box<dyn O
     }
     let outcome = locked(shared, lock, |shared| {
         let mut applier = shared.applier();
-        catch_up(shared, &mut applier, true)?;
+        catch_up(shared, &mut applier)?;
         let stored = commit(shared, &mut applier, &mut batch);
         if stored.is_ok() {
             crate::checkpoint::when_due(shared, &mut applier);
@@ -192,7 +192,7 @@ pub(crate) fn follow(shared: &Arc<Shared>) -> Result<()> {
     let mut lock = LockFile::open(&shared.dir, crate::locks::WRITER, shared.options.locking)?;
     lock.exclusive_within(shared.options.deadline, || crate::locks::Holder::read(&shared.dir))?;
     let mut applier = shared.applier();
-    catch_up(shared, &mut applier, false)
+    catch_up(shared, &mut applier)
 }
 
 /// Follows the journal up to the head; `false` when the journal that this handle reads is gone.
@@ -232,6 +232,7 @@ pub(crate) fn begin_generation(shared: &Shared, applier: &mut Applier, journal: 
     state.dirty.clear();
     applier.journal = journal;
     applier.manifest = manifest;
+    applier.retry_at = 0;
 }
 
 fn apply_from(shared: &Shared, journal: &Journal, upto: Option<u64>) -> Result<()> {
@@ -242,7 +243,7 @@ fn apply_from(shared: &Shared, journal: &Journal, upto: Option<u64>) -> Result<(
     Ok(())
 }
 
-pub(crate) fn apply_records(state: &mut State, records: Vec<Record>) {
+pub(crate) fn apply_records(state: &mut State, records: impl IntoIterator<Item = Record>) {
     for record in records {
         for change in record.changes {
             state.apply(change);
@@ -256,7 +257,7 @@ pub(crate) fn apply_records(state: &mut State, records: Vec<Record>) {
 
 /// Brings this handle to the very end, under the writer lock: what a process wrote that died before it could sync is
 /// synced, taken over and announced, and what it left unfinished is wiped.
-pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier, build_on_it: bool) -> Result<()> {
+pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier) -> Result<()> {
     if shared.options.access == Access::Exclusive {
         return Ok(());
     }
@@ -264,7 +265,7 @@ pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier, build_on_it:
         crate::open::reload(shared, applier)?;
     }
     let position = shared.state().position;
-    if !build_on_it || shared.dead.get().is_some() || !applier.journal.has_bytes_at(position.offset)? {
+    if shared.dead.get().is_some() || !applier.journal.has_bytes_at(position.offset)? {
         return Ok(());
     }
     let tail = applier.journal.read(position, None, 0)?;

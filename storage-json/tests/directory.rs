@@ -482,6 +482,33 @@ async fn handles_follow_each_other_through_checkpoints() {
     assert_audit_clean(&open(&dir).await.unwrap()).await;
 }
 
+#[tokio::test]
+async fn a_restore_is_seen_by_a_handle_that_was_open_before() {
+    let (temp, dir) = closed_store().await;
+    let mut dump = Vec::new();
+    open(&dir).await.unwrap().dump(&mut dump).await.unwrap();
+    let empty = temp.path().join("empty");
+    let (one, other) = (open(&empty).await.unwrap(), open(&empty).await.unwrap());
+    assert_eq!(other.get_balance(user(1)).await.unwrap(), Money::ZERO);
+    one.restore(&mut dump.as_slice()).await.unwrap();
+    assert_eq!(other.get_balance(user(1)).await.unwrap(), money("10"));
+    credit(&other, 1, "1").await;
+    assert_eq!(one.get_balance(user(1)).await.unwrap(), money("11"));
+    assert_audit_clean(&one).await;
+}
+
+#[tokio::test]
+async fn a_damaged_head_is_made_anew_from_the_journal() {
+    let (_temp, dir) = closed_store().await;
+    let storage = open(&dir).await.unwrap();
+    credit(&storage, 1, "1").await;
+    put(&dir.join("journal.head"), b"");
+    assert_eq!(storage.get_balance(user(1)).await.unwrap(), money("11"));
+    credit(&storage, 1, "1").await;
+    assert_eq!(storage.get_balance(user(1)).await.unwrap(), money("12"));
+    assert_audit_clean(&storage).await;
+}
+
 /// The one call that the lints keep for `files.rs`.
 mod away {
     use std::path::Path;

@@ -18,8 +18,6 @@ use crate::state::{FileId, State};
 pub(crate) struct Loaded {
     pub(crate) files: BTreeMap<FileId, Vec<u8>>,
     pub(crate) edited: Vec<FileId>,
-    /// A checkpoint was interrupted: some files are newer than others, and the journal completes them.
-    pub(crate) mixed: bool,
 }
 
 /// Builds the state that the files describe.
@@ -34,7 +32,7 @@ pub(crate) fn load(loaded: &Loaded, now: Timestamp) -> Result<State> {
     for file in order.into_iter().chain(rest) {
         let Some(bytes) = loaded.files.get(&file) else { continue };
         let source = Source::new(file.name(), bytes)?;
-        let strangers = loaded.mixed || loaded.edited.contains(&file);
+        let strangers = loaded.edited.contains(&file);
         source.entries(Dialect::Strict, &mut |key, offset, node| {
             let at = At { source: &source, key: &key };
             reading.entry(file, at, offset, &node, strangers)
@@ -97,7 +95,7 @@ impl Reading {
                 account.spent = spent.unwrap_or(account.spent);
             }
             FileId::Referrals => self.referral(at, offset, node, strangers)?,
-            FileId::Holds => self.hold(at, offset, node, strangers)?,
+            FileId::Holds => self.hold(at, offset, node)?,
             FileId::Payments => {
                 let payment = payment(at, node)?;
                 self.account(at, offset, payment.user, strangers)?;
@@ -158,13 +156,13 @@ impl Reading {
         Ok(())
     }
 
-    fn hold(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>, strangers: bool) -> Result<()> {
+    fn hold(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<()> {
         let hold: Hold = serde_json::from_str(node.raw)
             .map_err(|error| at.fail(node.offset, "this is not a hold").caused_by(error))?;
         if at.key != format!("{}/{}", hold.user, hold.name) {
             return Err(at.fail(offset, "the key is not the hold's user and name"));
         }
-        self.account(at, offset, hold.user, strangers)?;
+        self.account(at, offset, hold.user, false)?;
         self.state.put_hold(Arc::new(hold));
         Ok(())
     }

@@ -1,0 +1,111 @@
+//! Measurements: what a durable change costs beside a bare disk write, and how long importing and opening take.
+//!
+//! Times of a shared machine mean little; ratios of things measured in turns within one run mean something. So
+//! `single` alternates between a bare append with `fdatasync`, one task and many tasks, and prints medians of the
+//! ratios of each round.
+
+#![expect(clippy::float_arithmetic, reason = "rates and ratios of measured times; no money is computed here")]
+
+mod import;
+mod open;
+mod result;
+mod single;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measurements of the generation storage.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Print one JSON object instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Durable credits by one task and by many, beside a bare append and fdatasync on the same disk
+    Single(SingleArgs),
+    /// Import of a directory that the earlier system left
+    Import(ImportArgs),
+    /// Opening a store that was closed cleanly
+    Open(OpenArgs),
+}
+
+#[derive(Debug, Args)]
+struct SingleArgs {
+    /// Users that the store holds beforehand
+    #[arg(long, default_value_t = 1000)]
+    users: u32,
+    /// Seconds for everything, divided among the rounds
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Rounds; each measures the bare loop, one task and many tasks
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How many tasks "many" are
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
+    tasks: u32,
+    /// Bytes of one line of the bare loop
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    line: u32,
+    /// Where the scratch directory is made: the disk that is measured
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// The legacy directory; it is only read
+    legacy: PathBuf,
+    /// Keep the imported store here, a directory that does not exist yet; without it a scratch directory is used
+    #[arg(long, value_name = "DATA_DIR")]
+    keep: Option<PathBuf>,
+    /// Where the scratch directory is made: the disk that is measured
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct OpenArgs {
+    /// The data directory
+    data_dir: PathBuf,
+    /// How often it is opened and closed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+fn main() -> ExitCode {
+    let Arguments { command, json } = Arguments::parse();
+    let measured = tokio::runtime::Builder::new_multi_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| format!("the runtime could not be built: {error}"))
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                match command {
+                    Command::Single(arguments) => single::measure(arguments).await,
+                    Command::Import(arguments) => import::measure(arguments).await,
+                    Command::Open(arguments) => open::measure(arguments).await,
+                }
+            })
+        });
+    let (text, code) = match measured {
+        Ok(table) if json => (format!("{}\n", table.to_json()), ExitCode::SUCCESS),
+        Ok(table) => (table.to_text(), ExitCode::SUCCESS),
+        Err(message) => {
+            let _ = writeln!(std::io::stderr(), "storage-bench: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

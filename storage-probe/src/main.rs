@@ -1,0 +1,122 @@
+//! The probe: a workload whose every operation can be repeated, and the verifier of what it left behind.
+//!
+//! `storage-probe run DIR SEED N` does N seeded operations and prints one line for each that the store promised. Run
+//! again with the same arguments after a crash, it repeats them all, and the store must recognise each. `storage-probe
+//! verify DIR ACKS [N]` compares the store with a naive model of the same operations. Whoever wants to know what a
+//! crash, a full disk or a power cut does to a store lets it happen between the two; `scripts/fault` does so at every
+//! single call.
+//!
+//! * `lane`, `op`, `plan`, `random`: which operations there are, from the seed alone.
+//! * `model`: what they come to, written once more and shared with no backend.
+//! * `call`, `run`: the operations as calls of a store.
+//! * `acks`, `facts`, `read`, `verify`: the comparison.
+
+mod acks;
+mod call;
+mod facts;
+mod lane;
+mod model;
+mod op;
+mod plan;
+mod random;
+mod read;
+mod run;
+mod store;
+mod verify;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A workload with fixed keys and the verifier of its traces, for the fault tools.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Does N seeded operations and prints a line for each that the store promised.
+    Run {
+        /// The data directory.
+        store: String,
+        /// Which operations: 0 to 99999999. Runs of different seeds may share a directory at the same time.
+        #[arg(value_parser = clap::value_parser!(u32).range(..i64::from(lane::MAX_SEED)))]
+        seed: u32,
+        /// How many operations.
+        n: u64,
+        /// How many operations at a time: N is divided among so many lanes, each with users of its own.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(lane::MAX_TASKS)))]
+        tasks: u32,
+        /// How large the journal may grow before a checkpoint; small, so that a short run has some.
+        #[arg(long, default_value_t = 16 * 1024)]
+        checkpoint_bytes: u64,
+    },
+    /// Compares the store with what was acknowledged; exit code 0 when all is well.
+    Verify {
+        /// The data directory.
+        store: String,
+        /// The file with the lines that `run` printed, of one run or of several.
+        acks: PathBuf,
+        /// How many operations each seed must have by now.
+        n: Option<u64>,
+    },
+}
+
+/// Why the probe failed, and the exit code.
+struct Failure(u8, String);
+
+fn main() -> ExitCode {
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| Failure(1, format!("the runtime could not be built: {error}")))
+        .and_then(|runtime| runtime.block_on(perform(Arguments::parse().command)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, message)) => {
+            // With stderr gone there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "storage-probe: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn perform(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run { store, seed, n, tasks, checkpoint_bytes } => {
+            let dir = store::directory(&store).map_err(|message| Failure(2, message))?;
+            if acks::share(n, 0, tasks) > lane::MAX_OPERATIONS {
+                return Err(Failure(2, format!("a lane has {} operations at most", lane::MAX_OPERATIONS)));
+            }
+            let run = run::Run { dir, seed, operations: n, tasks, checkpoint_bytes };
+            run::run(run).await.map_err(|error| Failure(1, error.report().to_string()))
+        }
+        Command::Verify { store, acks, n } => {
+            let dir = store::directory(&store).map_err(|message| Failure(2, message))?;
+            let acks = read_acks(&acks).map_err(|message| Failure(1, message))?;
+            let verdict =
+                verify::verify(dir, &acks, n).await.map_err(|error| Failure(1, error.report().to_string()))?;
+            if !verdict.problems.is_empty() {
+                return Err(Failure(1, verdict.problems.join("\n")));
+            }
+            let _ = writeln!(
+                std::io::stdout(),
+                "{} lanes, {} acknowledged operations, {} ledger rows: all as it should be",
+                verdict.lanes,
+                verdict.acknowledged,
+                verdict.rows
+            );
+            Ok(())
+        }
+    }
+}
+
+fn read_acks(path: &Path) -> Result<acks::Acks, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    acks::Acks::read(&bytes).map_err(|message| format!("{}: {message}", path.display()))
+}

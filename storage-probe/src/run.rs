@@ -1,0 +1,118 @@
+//! `run`: does a lane's operations and acknowledges each one that the store promised.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use storage_core::{Error, ErrorKind, Result, SharedStorage, Timestamp};
+use tokio::task::JoinSet;
+
+use crate::acks::{line, share};
+use crate::call::{Answered, call};
+use crate::lane::{Lane, moment};
+use crate::op::{Op, Outcome};
+use crate::plan::{Plan, Step};
+use crate::store;
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) dir: PathBuf,
+    pub(crate) seed: u32,
+    pub(crate) operations: u64,
+    pub(crate) tasks: u32,
+    pub(crate) checkpoint_bytes: u64,
+}
+
+struct Work {
+    lane: Lane,
+    steps: Vec<Step>,
+    returned: BTreeSet<u64>,
+    /// Whether an operation was new to the store. No later one can be known to it then.
+    fresh: AtomicBool,
+}
+
+/// Does it. The lanes go in step, because they share a clock: each does its operation of a round, side by side.
+pub(crate) async fn run(run: Run) -> Result<()> {
+    let Run { dir, seed, operations, tasks, checkpoint_bytes } = run;
+    let (storage, clock) = store::open(dir, Some(checkpoint_bytes)).await?;
+    let storage: SharedStorage = Arc::new(storage);
+    let lanes: Vec<Arc<Work>> = (0..tasks)
+        .map(|task| {
+            let lane = Lane { seed, task };
+            let (steps, returned) = Plan::steps(lane, share(operations, task, tasks));
+            Arc::new(Work { lane, steps, returned, fresh: AtomicBool::new(false) })
+        })
+        .collect();
+    let rounds = share(operations, 0, tasks);
+    for round in 0..rounds {
+        clock.set(Timestamp::from_micros(moment(round))?);
+        let mut working = JoinSet::new();
+        for work in lanes.iter().filter(|work| round < share(operations, work.lane.task, tasks)) {
+            working.spawn(one(Arc::clone(&storage), Arc::clone(work), round, tasks));
+        }
+        let mut failed = None;
+        while let Some(done) = working.join_next().await {
+            let done = done.map_err(|error| Error::internal("a task of the probe ended badly").caused_by(error));
+            if let Err(error) = done.and_then(|done| done) {
+                failed.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
+    storage.close().await
+}
+
+async fn one(storage: SharedStorage, work: Arc<Work>, operation: u64, tasks: u32) -> Result<()> {
+    let Some(step) = usize::try_from(operation).ok().and_then(|at| work.steps.get(at)) else { return Ok(()) };
+    let answer = call(&*storage, work.lane, operation, &step.op).await;
+    judge(step, &work, operation, answer)?;
+    acknowledge(work.lane, tasks, operation, step.op.word())
+}
+
+/// Compares an answer with what the plan expects; whatever else an answer is, it is no acknowledgement.
+fn judge(step: &Step, work: &Work, operation: u64, answer: Result<Answered>) -> Result<()> {
+    let wrong = |what: String| {
+        Err(Error::internal(format!("operation {operation} of lane {:?}, {:?}: {what}", work.lane, step.op)))
+    };
+    match (step.outcome, answer) {
+        (Outcome::Done(expected), Ok(answered)) => {
+            // The first answer of a call is the answer of its repetitions; what is not repeated by key has no figure.
+            if expected.is_some() && answered.figure.is_some() && expected != answered.figure {
+                return wrong(format!("answered {answered:?}, expected {expected:?}"));
+            }
+            match answered.replayed {
+                Some(true) if work.fresh.load(Ordering::Relaxed) => {
+                    wrong("is known to the store, and an earlier one of this lane was not: it was lost".to_owned())
+                }
+                Some(false) => {
+                    work.fresh.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        }
+        (Outcome::Refused(kind), Err(error)) if error.kind().name() == kind => Ok(()),
+        (Outcome::Refused(kind), Ok(answered)) => wrong(format!("answered {answered:?}, expected {kind}")),
+        // A take that was given back in an earlier run says so when it is repeated.
+        (Outcome::Done(_), Err(error))
+            if matches!(step.op, Op::Take { .. })
+                && matches!(error.kind(), ErrorKind::InvalidTransition { .. })
+                && work.returned.contains(&operation) =>
+        {
+            Ok(())
+        }
+        (_, Err(error)) => Err(error),
+    }
+}
+
+fn acknowledge(lane: Lane, tasks: u32, operation: u64, word: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(line(lane, tasks, operation, word).as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Error::internal("the acknowledgement could not be written").caused_by(error))
+}

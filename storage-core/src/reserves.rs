@@ -1,6 +1,7 @@
 //! Holds: money set aside until it is spent or given back.
 
-use std::fmt;
+mod hold;
+
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -8,117 +9,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, Error, Fingerprint, HoldName, Memo, Money, OperationKey, Page, PageRequest, PageSize, Receipt, Result,
-    Timestamp, UserId,
+    Amount, Fingerprint, HoldName, Memo, OperationKey, Page, PageRequest, PageSize, Receipt, Result, Timestamp, UserId,
 };
 
-/// Where a hold stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HoldStatus {
-    /// The money is set aside.
-    Open,
-    /// It was spent, wholly or in part.
-    Committed,
-    /// It was given back.
-    Released,
-}
-
-impl HoldStatus {
-    /// The state's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Committed => "committed",
-            Self::Released => "released",
-        }
-    }
-}
-
-impl fmt::Display for HoldStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for HoldStatus {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::Open, Self::Committed, Self::Released]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or_else(|| Error::invalid("hold status", "must be open, committed or released"))
-    }
-}
-
-/// Money set aside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
-    /// Whose money.
-    pub user: UserId,
-    /// The hold's name, unique for the user.
-    pub name: HoldName,
-    /// How much was set aside.
-    pub amount: Amount,
-    /// Where it stands.
-    pub status: HoldStatus,
-    /// How much of it was spent.
-    pub committed: Money,
-    /// From when on a sweep may release it.
-    pub expires_at: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-    /// What making it answered.
-    pub opened: Receipt,
-    /// What ending it answered.
-    pub ended: Option<Receipt>,
-}
-
-impl Hold {
-    /// Judges a new hold under a name that is in use: a replay of the first receipt, or `InvalidTransition`.
-    pub fn judge_reserve(&self, again: &ReserveBalance) -> Result<Receipt> {
-        if self.status == HoldStatus::Open && self.amount == again.amount && self.expires_at == again.expires_at {
-            return Ok(Receipt { replayed: true, ..self.opened });
-        }
-        Err(self.no_way_to(HoldStatus::Open))
-    }
-    /// Judges a commit: what to spend, or the replay of an earlier commit.
-    pub fn judge_commit(&self, amount: Option<Amount>) -> Result<HoldStep> {
-        let amount = amount.unwrap_or(self.amount);
-        match (self.status, self.ended) {
-            (HoldStatus::Open, _) if amount > self.amount => {
-                Err(Error::insufficient_funds(self.amount.money(), amount.money()))
-            }
-            (HoldStatus::Open, _) => Ok(HoldStep::Apply(amount.money())),
-            (HoldStatus::Committed, Some(ended)) if self.committed == amount.money() => {
-                Ok(HoldStep::Replay(Receipt { replayed: true, ..ended }))
-            }
-            _ => Err(self.no_way_to(HoldStatus::Committed)),
-        }
-    }
-    /// Judges a release: what to give back, or the replay of an earlier release.
-    pub fn judge_release(&self) -> Result<HoldStep> {
-        match (self.status, self.ended) {
-            (HoldStatus::Open, _) => Ok(HoldStep::Apply(self.amount.money())),
-            (HoldStatus::Released, Some(ended)) => Ok(HoldStep::Replay(Receipt { replayed: true, ..ended })),
-            _ => Err(self.no_way_to(HoldStatus::Released)),
-        }
-    }
-    fn no_way_to(&self, to: HoldStatus) -> Error {
-        Error::transition("hold", &self.name, self.status.as_str(), to.as_str())
-    }
-}
-
-/// What ending a hold comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldStep {
-    /// Spend or give back this much.
-    Apply(Money),
-    /// It was done before.
-    Replay(Receipt),
-}
+pub use hold::{Hold, HoldStatus, HoldStep};
 
 /// Arguments of [`Reserves::reserve_balance`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,157 @@
+//! A payment, and the status machine that it goes through.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AddPayment, MarkPaymentStatus};
+use crate::{Amount, Error, FileId, Note, PaymentId, PaymentMethod, ProviderKey, Result, Timestamp, UserId};
+
+/// Where a payment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    /// Waits for a decision.
+    Pending,
+    /// Approved, and credited in the same atom.
+    Approved,
+    /// Turned down.
+    Rejected,
+    /// Called off.
+    Cancelled,
+    /// Approved once, and taken back.
+    Refunded,
+}
+
+impl PaymentStatus {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Approved, Self::Rejected, Self::Cancelled, Self::Refunded];
+
+    /// The state's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+        }
+    }
+    /// Whether `to` may follow; staying is not a step.
+    pub fn may_become(self, to: Self) -> bool {
+        match self {
+            Self::Pending => matches!(to, Self::Approved | Self::Rejected | Self::Cancelled),
+            Self::Approved => to == Self::Refunded,
+            Self::Rejected | Self::Cancelled | Self::Refunded => false,
+        }
+    }
+}
+
+impl fmt::Display for PaymentStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for PaymentStatus {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| {
+            Error::invalid("payment status", "must be pending, approved, rejected, cancelled or refunded")
+        })
+    }
+}
+
+/// Where a payment's approval was credited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentOrigin {
+    /// Made in this store: an approval credits here, exactly once.
+    Here,
+    /// Brought along already decided, or decided by a hand edit: it never credits here.
+    Imported,
+}
+
+/// A payment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Payment {
+    /// Its id, unique in the store.
+    pub id: PaymentId,
+    /// Who pays.
+    pub user: UserId,
+    /// How much.
+    pub amount: Amount,
+    /// How.
+    pub method: PaymentMethod,
+    /// The screenshot that proves it.
+    pub screenshot_file_id: Option<FileId>,
+    /// What the provider calls it, unique in the store.
+    pub provider_key: Option<ProviderKey>,
+    /// Where it stands.
+    pub status: PaymentStatus,
+    /// Who decided.
+    pub admin: Option<UserId>,
+    /// What was noted.
+    pub notes: Option<Note>,
+    /// Where its approval was credited.
+    pub origin: PaymentOrigin,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Payment {
+    /// A new payment, `Pending`.
+    pub fn create(add: AddPayment, id: PaymentId, now: Timestamp) -> Self {
+        let AddPayment { user, amount, method, payment: _, provider_key, screenshot_file_id, notes, key: _ } = add;
+        Self {
+            id,
+            user,
+            amount,
+            method,
+            screenshot_file_id,
+            provider_key,
+            status: PaymentStatus::Pending,
+            admin: None,
+            notes,
+            origin: PaymentOrigin::Here,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+    /// Judges a payment added under this one's id or provider key: a replay, or `Conflict`.
+    pub fn judge_add(&self, again: &AddPayment) -> Result<()> {
+        let other_provider_key = again.provider_key.is_some() && again.provider_key != self.provider_key;
+        let other_id = again.payment.as_ref().is_some_and(|id| *id != self.id);
+        let reason = if self.user != again.user {
+            "it belongs to another user"
+        } else if self.amount != again.amount {
+            "it has another amount"
+        } else if other_provider_key {
+            "it has another provider key"
+        } else if other_id {
+            "its provider key belongs to another payment"
+        } else {
+            return Ok(());
+        };
+        Err(Error::conflict("payment", &self.id, reason))
+    }
+    /// Judges a decision: the changed payment, `None` for a replay, or `InvalidTransition`.
+    pub fn judge_mark(&self, mark: &MarkPaymentStatus, now: Timestamp) -> Result<Option<Self>> {
+        let MarkPaymentStatus { payment: _, status, admin, notes, key: _ } = mark;
+        if *status == self.status {
+            return Ok(None);
+        }
+        if !self.status.may_become(*status) {
+            return Err(Error::transition("payment", &self.id, self.status.as_str(), status.as_str()));
+        }
+        let mut payment = self.clone();
+        payment.status = *status;
+        payment.updated_at = now;
+        payment.admin = admin.or(payment.admin);
+        payment.notes = notes.clone().or(payment.notes);
+        Ok(Some(payment))
+    }
+}

@@ -2,11 +2,9 @@
 
 mod job;
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, ErrorMessage, Fingerprint, JobId, ModelId, ModelName, Money, OperationKey, Page, PageRequest, Params,

@@ -2,11 +2,9 @@
 
 mod payment;
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     Amount, FileId, Fingerprint, Note, OperationKey, Page, PageRequest, PaymentId, PaymentMethod, ProviderKey, Result,

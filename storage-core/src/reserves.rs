@@ -2,11 +2,9 @@
 
 mod hold;
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
 use crate::{
     Amount, Fingerprint, HoldName, Memo, OperationKey, Page, PageRequest, PageSize, Receipt, Result, Timestamp, UserId,

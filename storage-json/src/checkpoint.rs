@@ -7,16 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use storage_core::Result;
+use storage_core::{Error, ErrorKind, Place, Result};
 
 use crate::engine::{Applier, Shared, unpoisoned};
 use crate::files::{Dir, io_error, staged};
-use crate::journal::{self, Journal, Mark};
+use crate::journal::Journal;
 use crate::manifest::{FileSum, MANIFEST, Manifest, Next};
-use crate::options::Access;
 use crate::shapes;
-use crate::state::{FileId, FileSet, Position, State};
+use crate::state::{FileId, FileSet, State};
 
+/// What the last manifest of a checkpoint is staged as, while the first one is in use.
+pub(crate) const FINAL: &str = "manifest.final.json";
 /// Where a second copy of each file stands, for the case that the first one is edited while changes wait in the journal.
 pub(crate) const COPIES: &str = ".checkpoint";
 
@@ -40,22 +41,15 @@ pub(crate) fn when_due(shared: &Shared, applier: &mut Applier) {
 pub(crate) struct Before<'a> {
     pub(crate) dir: &'a Dir,
     pub(crate) manifest: &'a Manifest,
-    pub(crate) durable: bool,
     pub(crate) now: storage_core::Timestamp,
 }
 
-/// Writes the changed files and begins a new journal. The caller holds the writer lock and the applier.
+/// Writes the changed files and begins a new journal. The caller holds the writer lock and the applier, and has caught up.
 pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier, also: &FileSet) -> Result<()> {
     if let Some(refusal) = shared.read_only() {
         return Err(refusal);
     }
-    // A process that died in the middle of a checkpoint left a manifest that names two states of each file.
-    if let Some(manifest) = Manifest::read(&shared.dir)?.filter(|found| found.generation == applier.manifest.generation)
-    {
-        applier.manifest = manifest;
-    }
     let mut also = also.clone();
-    renew_pending(&shared.dir, &applier.manifest, shared.durable(), &mut also)?;
     for file in set_aside_edits(shared, &applier.manifest)? {
         also.add(file);
     }
@@ -63,45 +57,32 @@ pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier, also: &FileSet)
     if state.position.offset == 0 && state.dirty.is_empty() && also.is_empty() {
         return Ok(());
     }
-    if shared.durable()
-        && let Err(error) = shared.ledger.file.sync_data()
-    {
+    let written = write_live(shared, &applier.manifest, &state, &also);
+    drop(state);
+    let (journal, manifest) = written?;
+    crate::writer::enter_generation(shared, applier, journal, manifest)
+}
+
+/// Writes a checkpoint of a store that is in use. A full disk leaves everything as it was, or a checkpoint that the next
+/// batch finishes; any other failure ends all writing, because what the disk has is uncertain then.
+pub(crate) fn write_live(
+    shared: &Shared,
+    manifest: &Manifest,
+    state: &State,
+    also: &FileSet,
+) -> Result<(Journal, Manifest)> {
+    if let Err(error) = shared.ledger.file.sync_data() {
         let error = io_error(error, "cannot sync", &shared.dir.join(crate::ledger::LEDGER));
-        drop(state);
-        shared.die(&error);
+        shared.die_at(&error, state.position);
         return Err(error);
     }
-    let before = Before {
-        dir: &shared.dir,
-        manifest: &applier.manifest,
-        durable: shared.durable(),
-        now: shared.options.environment.clock.now(),
-    };
-    let written = write(&before, &state, &also);
-    let position = state.position;
-    drop(state);
-    let (journal, manifest) = match written {
-        Ok(written) => written,
-        Err((error, Stage::Prepared)) => return Err(error),
-        Err((error, Stage::Named)) => {
-            // Which manifest the disk has is uncertain now; a fresh start settles it.
-            shared.die(&error);
-            return Err(error);
+    let before = Before { dir: &shared.dir, manifest, now: shared.options.environment.clock.now() };
+    write(&before, state, also).map_err(|(error, stage)| {
+        if stage == Stage::Named && *error.kind() != ErrorKind::StorageFull {
+            shared.die_at(&error, state.position);
         }
-    };
-    let old = applier.manifest.generation;
-    let generation = manifest.generation;
-    crate::writer::begin_generation(shared, applier, journal, manifest);
-    if shared.options.access == Access::Shared {
-        let position = Position { generation, offset: 0, ..position };
-        if let Err(error) = shared.head.write(Mark { position, dead: false }) {
-            shared.die(&error);
-            return Err(error);
-        }
-    }
-    // Nothing is in it that the files do not hold. When this fails, the next opening removes it.
-    let _ = shared.dir.remove(&journal::name(old));
-    Ok(())
+        error
+    })
 }
 
 /// How far a checkpoint came.
@@ -109,105 +90,108 @@ pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier, also: &FileSet)
 pub(crate) enum Stage {
     /// Nothing in use was touched.
     Prepared,
-    /// A manifest was renamed.
+    /// The manifest that there is no way back from has its name.
     Named,
 }
 
-/// The part of a checkpoint that is the same for a running store and for one that is being opened.
+/// The part of a checkpoint that is the same for a running store and for one that is being opened. Its files are synced
+/// even where single changes are not: a checkpoint drops the journal.
 pub(crate) fn write(
     before: &Before<'_>,
     state: &State,
     also: &FileSet,
 ) -> Result<(Journal, Manifest), (storage_core::Error, Stage)> {
-    let Before { dir, manifest, durable, now } = *before;
+    let Before { dir, manifest, now } = *before;
+    let pending = prepare(dir, manifest, now, state, also).map_err(|error| (error, Stage::Prepared))?;
+    let named = dir.publish(MANIFEST).and_then(|()| dir.sync());
+    named.and_then(|()| finish(dir, &pending)).map_err(|error| (error, Stage::Named))
+}
+
+/// Writes everything that needs room, under names that nobody reads yet.
+fn prepare(
+    dir: &Dir,
+    manifest: &Manifest,
+    now: storage_core::Timestamp,
+    state: &State,
+    also: &FileSet,
+) -> Result<Manifest> {
     let copies = Dir::new(dir.join(COPIES));
-    let sync = |dir: &Dir| if durable { dir.sync() } else { Ok(()) };
-    let mut sums = BTreeMap::new();
-    let prepare = |sums: &mut BTreeMap<String, FileSum>| -> Result<()> {
-        copies.create()?;
-        for file in FileId::ALL {
-            let name = file.name();
-            if manifest.files.contains_key(name) && !state.dirty.has(file) && !also.has(file) {
-                continue;
-            }
-            let bytes = shapes::write(file, state)?;
-            dir.stage(name, &bytes, durable)?;
-            if file.is_original() {
-                copies.stage(name, &bytes, durable)?;
-            }
-            sums.insert(name.to_owned(), FileSum::of(&bytes));
+    copies.create_private()?;
+    let mut files = BTreeMap::new();
+    for file in FileId::ALL {
+        let name = file.name();
+        if manifest.files.contains_key(name) && !state.dirty.has(file) && !also.has(file) {
+            continue;
         }
-        // The staged names are durable before the manifest speaks of them.
-        sync(&copies)?;
-        sync(dir)?;
-        let next = Next { seq: state.position.seq, ledger_bytes: state.position.ledger, files: sums.clone() };
-        Manifest { next: Some(next), ..manifest.clone() }.replace(dir, durable)
+        let bytes = shapes::write(file, state)?;
+        dir.stage(name, &bytes)?;
+        if file.is_original() {
+            copies.stage(name, &bytes)?;
+        }
+        files.insert(name.to_owned(), FileSum::of(&bytes));
+    }
+    Journal::create(dir, manifest.generation + 1)?;
+    let next = Next { seq: state.position.seq, ledger_bytes: state.position.ledger, at: now, files };
+    let pending = Manifest { next: Some(next), ..manifest.clone() };
+    if let Some(finished) = pending.finished() {
+        dir.stage(FINAL, &finished.to_bytes()?)?;
+    }
+    dir.stage(MANIFEST, &pending.to_bytes()?)?;
+    // The staged names are durable before the manifest speaks of them.
+    copies.sync()?;
+    dir.sync()?;
+    Ok(pending)
+}
+
+/// Finishes a checkpoint whose manifest is in place, its own or that of a process that died: the renames, the new
+/// journal, the manifest of the new state alone. May be interrupted and repeated at every point.
+pub(crate) fn finish(dir: &Dir, pending: &Manifest) -> Result<(Journal, Manifest)> {
+    let (Some(next), Some(finished)) = (&pending.next, pending.finished()) else {
+        return Err(Error::internal("a checkpoint is finished that was not begun"));
     };
-    prepare(&mut sums).map_err(|error| (error, Stage::Prepared))?;
-    let finish = || -> Result<(Journal, Manifest)> {
-        dir.publish(MANIFEST)?;
-        sync(dir)?;
-        for name in sums.keys() {
-            dir.publish(name)?;
-            if is_copied(name) {
-                copies.publish(name)?;
+    let copies = Dir::new(dir.join(COPIES));
+    let sum_of = |dir: &Dir, name: &str| Ok(dir.read(name)?.map(|bytes| FileSum::of(&bytes)));
+    for (name, sum) in &next.files {
+        let present = sum_of(dir, name)?;
+        if present.as_ref() != Some(sum) {
+            if sum_of(dir, &staged(name))?.as_ref() == Some(sum) {
+                // Neither the old file nor the new one: somebody edited it after the checkpoint began.
+                if present.is_some() && present.as_ref() != pending.files.get(name) {
+                    set_aside(dir, name)?;
+                }
+                dir.publish(name)?;
+            } else if present.is_none() {
+                return Err(Error::corrupt(Place::new(name.clone()), "a file that the manifest lists is missing"));
             }
         }
-        sync(&copies)?;
-        let generation = manifest.generation + 1;
-        let journal = Journal::create(dir, generation, durable)?;
-        sync(dir)?;
-        let mut files = manifest.files.clone();
-        files.extend(sums.clone());
-        let done = Manifest {
-            generation,
-            seq: state.position.seq,
-            ledger_bytes: state.position.ledger,
-            checkpoint_at: now,
-            files,
-            next: None,
-            ..manifest.clone()
-        };
-        done.replace(dir, durable)?;
-        dir.publish(MANIFEST)?;
-        sync(dir)?;
-        Ok((journal, done))
+        if is_copied(name) && sum_of(&copies, &staged(name))?.as_ref() == Some(sum) {
+            copies.publish(name)?;
+        }
+    }
+    copies.sync()?;
+    let journal = match Journal::open(dir, finished.generation)? {
+        Some(journal) => journal,
+        None => Journal::create(dir, finished.generation)?,
     };
-    finish().map_err(|error| (error, Stage::Named))
+    dir.sync()?;
+    let bytes = finished.to_bytes()?;
+    if dir.read(&staged(FINAL))?.as_ref() != Some(&bytes) {
+        dir.stage(FINAL, &bytes)?;
+    }
+    dir.rename(&staged(FINAL), MANIFEST)?;
+    dir.sync()?;
+    Ok((journal, finished))
 }
 
 fn is_copied(name: &str) -> bool {
     FileId::ALL.iter().any(|file| file.name() == name && file.is_original())
 }
 
-/// Finishes the renames of a checkpoint whose process died, so that its staged files are needed no more, and notes them
-/// for the next one.
-pub(crate) fn renew_pending(dir: &Dir, manifest: &Manifest, durable: bool, also: &mut FileSet) -> Result<()> {
-    let Some(next) = &manifest.next else { return Ok(()) };
-    let copies = Dir::new(dir.join(COPIES));
-    for (name, sum) in &next.files {
-        let is_next =
-            |dir: &Dir, name: &str| dir.read(name).map(|bytes| bytes.is_some_and(|bytes| FileSum::of(&bytes) == *sum));
-        let homes = [Some(dir), Some(&copies).filter(|_| is_copied(name))];
-        for home in homes.into_iter().flatten() {
-            if !is_next(home, name)? && is_next(home, &staged(name))? {
-                home.publish(name)?;
-            }
-        }
-    }
-    if durable {
-        copies.sync()?;
-        dir.sync()?;
-    }
-    FileId::ALL.into_iter().filter(|file| next.files.contains_key(file.name())).for_each(|file| also.add(file));
-    Ok(())
-}
-
 /// Moves files that were edited while the store was open out of the way, so that the rename does not destroy them.
 fn set_aside_edits(shared: &Shared, manifest: &Manifest) -> Result<Vec<FileId>> {
     let mut edited = Vec::new();
     for file in FileId::ALL.into_iter().filter(|file| file.is_original()) {
-        let Some(sum) = manifest.sum(file.name()) else { continue };
+        let Some(sum) = manifest.files.get(file.name()) else { continue };
         if unchanged(shared, file, sum)? {
             continue;
         }
@@ -244,8 +228,9 @@ pub(crate) fn set_aside(dir: &Dir, name: &str) -> Result<Option<String>> {
     for n in 0..=taken.len() {
         let aside = format!("{name}.edited-{}", n + 1);
         if !taken.contains(&aside) {
-            dir.stage(&aside, &bytes, true)?;
+            dir.stage(&aside, &bytes)?;
             dir.publish(&aside)?;
+            dir.sync()?;
             return Ok(Some(aside));
         }
         if dir.read(&aside)?.as_ref() == Some(&bytes) {

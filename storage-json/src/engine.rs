@@ -9,12 +9,12 @@ use storage_core::{Applied, Environment, Error, ErrorKind, OperationKey, Result,
 use tokio::sync::oneshot;
 
 use crate::files::Dir;
-use crate::journal::{Head, Journal};
+use crate::journal::{Head, Journal, Mark};
 use crate::ledger::Ledger;
 use crate::locks::LockFile;
 use crate::manifest::{FileSum, Manifest};
 use crate::options::{Access, JsonOptions};
-use crate::state::{FileId, State};
+use crate::state::{FileId, Position, State};
 use crate::tx::{Decided, Tx};
 
 /// A poisoned lock only says that a thread panicked; what it guards is replaced whole, never left half-done.
@@ -27,6 +27,8 @@ pub(crate) fn unpoisoned<T>(locked: LockResult<T>) -> T {
 pub(crate) struct Applier {
     pub(crate) journal: Journal,
     pub(crate) manifest: Manifest,
+    /// The manifest file that was last looked at; another one there means that somebody made a checkpoint.
+    pub(crate) manifest_stamp: Option<(u64, u64, u64)>,
     /// How large the journal must be before a checkpoint that failed is tried again.
     pub(crate) retry_at: u64,
 }
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) dead: OnceLock<Dead>,
     pub(crate) closed: AtomicBool,
+    /// How the first close ended; whoever closes again waits for it and answers the same.
+    pub(crate) closing: tokio::sync::Mutex<Option<Result<()>>>,
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Files that were found as the manifest has them, by their time and length then.
     pub(crate) seen: Mutex<HashMap<FileId, Seen>>,
@@ -72,12 +76,24 @@ impl Shared {
     }
     /// Turns the store read-only, for this process at once and for the others through the head.
     pub(crate) fn die(&self, why: &Error) {
+        let position = self.state().position;
+        self.die_at(why, position);
+    }
+    /// [`Shared::die`], for a caller who holds the state.
+    pub(crate) fn die_at(&self, why: &Error, position: Position) {
         let report = why.report().to_string();
         if self.dead.set(Dead(report)).is_ok() {
-            let position = self.state().position;
             // When even this fails, the others find out by their own sync.
-            let _ = self.head.write(crate::journal::Mark { position, dead: true });
+            let _ = self.head.write(Mark { position, dead: true, durable: true });
         }
+    }
+    /// A head mark of this handle.
+    pub(crate) fn mark(&self, position: Position) -> Mark {
+        Mark { position, dead: false, durable: self.durable() }
+    }
+    /// Refuses whatever would touch the files after closing gave the presence up.
+    pub(crate) fn check_present(&self) -> Result<()> {
+        if unpoisoned(self.presence.lock()).is_some() { Ok(()) } else { Err(Error::closed()) }
     }
     pub(crate) fn read_only(&self) -> Option<Error> {
         self.dead.get().map(|Dead(why)| {
@@ -268,29 +284,37 @@ impl JsonStorage {
             .map_err(|error| Error::internal("a task was interrupted").caused_by(error))?
     }
 
-    /// Looks at the published state, after catching up with what other processes made durable.
+    /// Looks at the published state, after catching up with what other processes had made durable when the call began.
     pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
-        // Each round follows the others to where they were a moment ago; a round that ends behind them again is one in
-        // which they wrote more, and the last one reads under the writer lock.
-        for _ in 0..64 {
-            self.shared.check_open()?;
-            if self.shared.options.access == Access::Exclusive {
-                return Ok(look(&self.shared.state()));
+        self.shared.check_open()?;
+        if self.shared.options.access == Access::Exclusive {
+            return Ok(look(&self.shared.state()));
+        }
+        let wanted = self.shared.head.read()?.map(|mark| mark.position);
+        {
+            // The writer moves head and state under the state's lock, so a head read before is covered here unless
+            // another process wrote it.
+            let state = self.shared.state();
+            if wanted.is_some_and(|wanted| state.position.covers(&wanted)) {
+                return Ok(look(&state));
             }
-            let head = self.shared.head.read()?;
-            {
-                // The writer moves head and state under the state's lock, so a head read before is covered here
-                // unless another process wrote it.
-                let state = self.shared.state();
-                if head.is_some_and(|mark| state.position.covers(&mark.position)) {
-                    return Ok(look(&state));
-                }
-            }
-            let shared = Arc::clone(&self.shared);
-            self.blocking(move || crate::writer::follow(&shared)).await?;
+        }
+        let deadline = self.shared.options.deadline;
+        let shared = Arc::clone(&self.shared);
+        tokio::time::timeout(deadline, self.blocking(move || crate::writer::follow(&shared))).await.map_err(
+            |_| Error::new(ErrorKind::Busy { waited: deadline }).message("another process keeps the files"),
+        )??;
+        let state = self.shared.state();
+        if wanted.is_none_or(|wanted| state.position.covers(&wanted)) {
+            return Ok(look(&state));
         }
         Err(Error::new(ErrorKind::Unavailable)
-            .message("journal.head cannot be followed; close every process and open again"))
+            .message("journal.head is ahead of the journal; close every process and open the store again"))
+    }
+
+    /// For operations that look at their arguments before the store: `Closed` comes first.
+    pub(crate) fn opened(&self, operation: &'static str) -> Result<()> {
+        self.shared.check_open().map_err(|error| error.in_operation(operation))
     }
 
     /// Queues an operation and waits for its answer, at most for the deadline.

@@ -65,6 +65,14 @@ impl Dir {
         }
     }
 
+    /// [`Dir::create`] for a directory within ours, in whose place a symbolic link is refused.
+    pub(crate) fn create_private(&self) -> Result<()> {
+        if fs::symlink_metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
+            return Err(not_regular(&self.path, "symbolic link or file"));
+        }
+        self.create()
+    }
+
     /// Makes names in this directory durable.
     pub(crate) fn sync(&self) -> Result<()> {
         // Windows has no way to open a directory for this; its file system journals names by itself.
@@ -135,7 +143,7 @@ impl Dir {
     }
 
     /// Writes a temporary file beside `name` and syncs it; an existing file's mode is kept.
-    pub(crate) fn stage(&self, name: &str, bytes: &[u8], durable: bool) -> Result<()> {
+    pub(crate) fn stage(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let staged = staged(name);
         self.remove(&staged)?;
         let path = self.join(&staged);
@@ -143,7 +151,7 @@ impl Dir {
         let written = write_all_at(&file, bytes, 0)
             .map_err(|(error, _)| error)
             .and_then(|()| self.keep_mode(name, &file))
-            .and_then(|()| if durable { file.sync_all() } else { Ok(()) });
+            .and_then(|()| file.sync_all());
         written.map_err(|error| {
             drop(file);
             // The staged file holds nothing that is not elsewhere.
@@ -185,8 +193,18 @@ impl Dir {
     /// Proves that the disk takes a file.
     pub(crate) fn probe(&self) -> Result<()> {
         const PROBE: &str = "ping";
-        self.stage(PROBE, b"ping\n", true)?;
+        self.stage(PROBE, b"ping\n")?;
         self.remove(&staged(PROBE))
+    }
+
+    /// What changes whenever a file is replaced: its time, length and, where there is one, its inode.
+    pub(crate) fn stamp(&self, name: &str) -> Result<(u64, u64, u64)> {
+        let (modified, length) = self.stat(name)?.unwrap_or_default();
+        #[cfg(unix)]
+        let inode = fs::symlink_metadata(self.join(name)).map_or(0, |meta| std::os::unix::fs::MetadataExt::ino(&meta));
+        #[cfg(not(unix))]
+        let inode = 0;
+        Ok((modified, length, inode))
     }
 
     /// When the file was last written, in nanoseconds since 1970, and its length; `None` when there is none.

@@ -10,6 +10,26 @@ use storage_core::{
 
 use crate::engine::JsonStorage;
 
+impl JsonStorage {
+    async fn page_of_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
+        let filter = list.filter();
+        let GetUserGenerationsHistory { user, page } = list;
+        let after = match Newest::of_request(&page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((at, GenerationId::new(id)?)),
+        };
+        let rows = self
+            .read(|state| {
+                let newest = state.history.newest_of(user, after.clone()).take(page.size.get() + 1);
+                newest.map(|(_, _, generation)| Arc::clone(generation)).collect()
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, page.size, filter, |generation| {
+            Newest::new(generation.at, generation.id.as_str()).to_text()
+        }))
+    }
+}
+
 #[async_trait]
 impl History for JsonStorage {
     async fn add_generation_to_history(&self, add: AddGenerationToHistory) -> Result<GenerationReceipt> {
@@ -42,20 +62,7 @@ impl History for JsonStorage {
     }
 
     async fn get_user_generations_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
-        let filter = list.filter();
-        let GetUserGenerationsHistory { user, page } = list;
-        let after = match Newest::of_request(&page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, GenerationId::new(id)?)),
-        };
-        let rows = self
-            .read(|state| {
-                let newest = state.history.newest_of(user, after.clone()).take(page.size.get() + 1);
-                newest.map(|(_, _, generation)| Arc::clone(generation)).collect()
-            })
-            .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |generation| {
-            Newest::new(generation.at, generation.id.as_str()).to_text()
-        }))
+        self.opened("get_user_generations_history")?;
+        self.page_of_history(list).await.map_err(|error| error.in_operation("get_user_generations_history"))
     }
 }

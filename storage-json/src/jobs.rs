@@ -36,6 +36,38 @@ fn task_is_free(tx: &Tx<'_>, task: &TaskId, job: &JobId) -> Result<()> {
     }
 }
 
+impl JsonStorage {
+    async fn page_of_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
+        let filter = list.filter();
+        let after = match Newest::of_request(&list.page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((at, JobId::new(id)?)),
+        };
+        let wanted = list.page.size.get() + 1;
+        let rows = self
+            .read(|state| {
+                let matching = |id: &JobId| state.jobs.get(id).filter(|job| list.matches(job)).cloned();
+                match list.user {
+                    Some(user) => {
+                        let mine = state.jobs_by_user.newest_of(user, after.clone());
+                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
+                    }
+                    None => {
+                        let range = match after.clone() {
+                            None => state.jobs_by_time.range(..),
+                            Some(after) => state.jobs_by_time.range(..after),
+                        };
+                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
+                    }
+                }
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, list.page.size, filter, |job| {
+            Newest::new(job.created_at, job.id.as_str()).to_text()
+        }))
+    }
+}
+
 #[async_trait]
 impl Jobs for JsonStorage {
     async fn add_generation_job(&self, add: AddGenerationJob) -> Result<Stored<Job>> {
@@ -96,32 +128,7 @@ impl Jobs for JsonStorage {
     }
 
     async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
-        let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, JobId::new(id)?)),
-        };
-        let wanted = list.page.size.get() + 1;
-        let rows = self
-            .read(|state| {
-                let matching = |id: &JobId| state.jobs.get(id).filter(|job| list.matches(job)).cloned();
-                match list.user {
-                    Some(user) => {
-                        let mine = state.jobs_by_user.newest_of(user, after.clone());
-                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
-                    }
-                    None => {
-                        let range = match after.clone() {
-                            None => state.jobs_by_time.range(..),
-                            Some(after) => state.jobs_by_time.range(..after),
-                        };
-                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
-                    }
-                }
-            })
-            .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, |job| {
-            Newest::new(job.created_at, job.id.as_str()).to_text()
-        }))
+        self.opened("list_jobs")?;
+        self.page_of_jobs(list).await.map_err(|error| error.in_operation("list_jobs"))
     }
 }

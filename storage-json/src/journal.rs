@@ -24,6 +24,9 @@ const FIRST_SPACE: u64 = 64 * 1024;
 /// The most space that is added at a time.
 const MOST_SPACE: u64 = 8 * 1024 * 1024;
 
+/// How every line begins.
+const LINE_START: &[u8] = b"{\"seq\":";
+
 /// The file name of a journal generation.
 pub(crate) fn name(generation: u64) -> String {
     format!("journal-{generation:08}.jsonl")
@@ -107,15 +110,13 @@ pub(crate) fn write_record(
 
 impl Journal {
     /// Creates an empty journal and syncs it; its name is durable after the directory's sync.
-    pub(crate) fn create(dir: &Dir, generation: u64, durable: bool) -> Result<Self> {
+    pub(crate) fn create(dir: &Dir, generation: u64) -> Result<Self> {
         let name = name(generation);
         // What may stand there was begun by a checkpoint that never finished.
         dir.remove(&name)?;
         let mut journal = Self { file: Arc::new(dir.open(&name)?), path: dir.join(&name), generation, allocated: 0 };
         journal.allocate(FIRST_SPACE).map_err(|error| io_error(error, "cannot extend", &journal.path))?;
-        if durable {
-            journal.sync()?;
-        }
+        journal.sync()?;
         Ok(journal)
     }
 
@@ -250,9 +251,10 @@ impl Journal {
 
     /// Refuses a rest in which a good line of a later batch follows the bad bytes.
     fn judge_rest(&self, rest: &[u8], end: Position) -> Result<()> {
-        for segment in rest.split_inclusive(|byte| *byte == b'\n') {
-            let start = segment.iter().position(|byte| *byte != 0).unwrap_or(0);
-            let text = &segment[start..];
+        // Wherever a line may begin, not only behind a newline: the damage may have hit that very newline.
+        for start in (0..rest.len()).filter(|start| rest[*start..].starts_with(LINE_START)) {
+            let length = rest[start..].iter().position(|byte| *byte == b'\n').map_or(rest.len() - start, |at| at + 1);
+            let text = &rest[start..start + length];
             if !line::is_whole(text) {
                 continue;
             }
@@ -285,6 +287,9 @@ pub(crate) struct Mark {
     pub(crate) position: Position,
     /// A sync failed in this generation: nobody writes until a fresh checkpoint.
     pub(crate) dead: bool,
+    /// The disk has confirmed everything before the position. Not so under relaxed durability, where a power cut may
+    /// take back what the head says.
+    pub(crate) durable: bool,
 }
 
 impl Head {
@@ -336,7 +341,9 @@ impl Head {
 fn encode(mark: Mark) -> [u8; SLOT] {
     let Position { generation, offset, seq, ledger } = mark.position;
     let mut slot = [0; SLOT];
-    for (n, number) in [generation, offset, seq, ledger, u64::from(mark.dead)].into_iter().enumerate() {
+    for (n, number) in
+        [generation, offset, seq, ledger, u64::from(mark.dead) | u64::from(mark.durable) << 1].into_iter().enumerate()
+    {
         slot[8 * n..8 * n + 8].copy_from_slice(&number.to_le_bytes());
     }
     let crc = crc32fast::hash(&slot[..40]) ^ 0xa5a5_5a5a;
@@ -351,5 +358,6 @@ fn decode(slot: &[u8]) -> Option<Mark> {
         return None;
     }
     let position = Position { generation: number(0)?, offset: number(1)?, seq: number(2)?, ledger: number(3)? };
-    Some(Mark { position, dead: number(4)? == 1 })
+    let flags = number(4)?;
+    Some(Mark { position, dead: flags & 1 == 1, durable: flags & 2 == 2 })
 }

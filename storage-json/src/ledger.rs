@@ -188,6 +188,7 @@ pub(crate) struct Glance<'a> {
 pub(crate) struct GlanceRow {
     pub(crate) seq: u64,
     pub(crate) kind: OperationKind,
+    pub(crate) balance_change: SignedMoney,
     pub(crate) balance_after: Money,
     #[serde(default)]
     pub(crate) reference: Option<Reference>,

@@ -34,6 +34,7 @@ pub(crate) struct Next {
     pub(crate) seq: u64,
     /// The length of the ledger that belongs to them.
     pub(crate) ledger_bytes: u64,
+    pub(crate) at: Timestamp,
     pub(crate) files: BTreeMap<String, FileSum>,
 }
 
@@ -115,21 +116,21 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// What a file should be: as the interrupted checkpoint left it, else as the last complete one did.
-    pub(crate) fn sum(&self, name: &str) -> Option<&FileSum> {
-        self.next.as_ref().and_then(|next| next.files.get(name)).or_else(|| self.files.get(name))
-    }
-    /// The first journal line that the files do not contain, and the ledger's length that belongs to them.
-    pub(crate) fn covered(&self) -> (u64, u64) {
-        self.next.as_ref().map_or((self.seq, self.ledger_bytes), |next| (next.seq, next.ledger_bytes))
+    /// The manifest that a checkpoint ends with; `None` when none was begun.
+    pub(crate) fn finished(&self) -> Option<Self> {
+        let Next { seq, ledger_bytes, at, files: renewed } = self.next.clone()?;
+        let mut files = self.files.clone();
+        files.extend(renewed);
+        let generation = self.generation + 1;
+        Some(Self { generation, seq, ledger_bytes, checkpoint_at: at, files, next: None, ..self.clone() })
     }
 
-    /// Prepares the manifest beside the one in use.
-    pub(crate) fn replace(&self, dir: &Dir, durable: bool) -> Result<()> {
+    /// The manifest's text, with its checksum.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = serde_json::to_vec_pretty(&self.sealed()?)
             .map_err(|error| Error::internal("the manifest could not be serialised").caused_by(error))?;
         bytes.push(b'\n');
-        dir.stage(MANIFEST, &bytes, durable)
+        Ok(bytes)
     }
 
     /// Refuses a policy other than the one that the store was created with.

@@ -9,8 +9,8 @@ use storage_core::{Error, ErrorKind, Place, Result, UserId};
 
 use crate::checkpoint::COPIES;
 use crate::engine::{Applier, Queue, Shared, unpoisoned};
-use crate::files::{Dir, staged};
-use crate::journal::{self, Head, Journal, Tail};
+use crate::files::Dir;
+use crate::journal::{self, Head, Journal};
 use crate::ledger::{Glance, GlanceRow, LEDGER, Ledger};
 use crate::locks::{Holder, LockFile, PRESENCE, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
@@ -52,26 +52,27 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     Holder::sign(&dir, options.environment.clock.now());
     let shared = Shared {
         state: RwLock::new(state),
-        applier: Mutex::new(Applier { journal, manifest, retry_at: 0 }),
+        applier: Mutex::new(Applier { journal, manifest, manifest_stamp: None, retry_at: 0 }),
         head,
         ledger,
         queue: Queue::default(),
         dead: OnceLock::new(),
         closed: AtomicBool::new(false),
+        closing: tokio::sync::Mutex::new(None),
         warnings: Mutex::new(warnings),
         seen: Mutex::new(HashMap::new()),
         presence: Mutex::new(None),
         dir,
         options,
     };
-    let shared = Arc::new(shared);
-    if !alone {
-        crate::writer::catch_up(&shared, &mut shared.applier())?;
-    }
     if alone && shared.options.access == Access::Shared && presence.try_shared()? == Try::Held {
         return Err(Error::internal("the presence lock was lost while the writer lock was held"));
     }
     *unpoisoned(shared.presence.lock()) = Some(presence);
+    let shared = Arc::new(shared);
+    if !alone {
+        crate::writer::catch_up(&shared, &mut shared.applier())?;
+    }
     writer.release();
     let shared = Arc::into_inner(shared).ok_or_else(|| Error::internal("an opening store is shared already"))?;
     Ok((shared, writer))
@@ -94,16 +95,21 @@ fn refuse_strangers(dir: &Dir) -> Result<()> {
             format!("storage import {here} --data-dir ANOTHER_DIRECTORY"),
         ));
     }
-    if names.iter().any(|name| journal::generation_of(name).is_some()) {
-        return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is missing although a journal is there"));
+    let ledger_has_lines = dir.stat(LEDGER)?.is_some_and(|(_, length)| length > 0);
+    // A journal alone is what a first opening left that was interrupted; it was never written to.
+    if ledger_has_lines {
+        return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is missing although a ledger is there"));
     }
     Ok(())
 }
 
 /// Opens beside other processes: the state of the last checkpoint; the journal is followed afterwards.
 fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Result<(State, Journal, Manifest)> {
-    let manifest = Manifest::read(dir)?
+    let mut manifest = Manifest::read(dir)?
         .ok_or_else(|| Error::corrupt(Place::new(MANIFEST), "the manifest went missing while the store is open"))?;
+    if manifest.next.is_some() {
+        manifest = crate::checkpoint::finish(dir, &manifest)?.1;
+    }
     manifest.check_policy(&options.environment.policy)?;
     let loaded = read_files(dir, &manifest, Edits::Ignored)?;
     let mut state = shapes::load(&loaded, options.environment.clock.now())?;
@@ -112,7 +118,8 @@ fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Resul
     let promised = head.read()?.filter(|mark| mark.position.generation == manifest.generation);
     let upto = promised.map_or(0, |mark| mark.position.offset);
     let tail = journal.read(journal_start(&manifest), Some(upto), upto)?;
-    replay(&mut state, &manifest, tail);
+    apply_records(&mut state, tail.records);
+    state.position = tail.end;
     Ok((state, journal, manifest))
 }
 
@@ -121,19 +128,11 @@ pub(crate) fn journal_start(manifest: &Manifest) -> Position {
     Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: manifest.ledger_bytes }
 }
 
-/// Applies what the files do not contain yet. Answers nothing: the state stands behind the journal's last good line.
-pub(crate) fn replay(state: &mut State, manifest: &Manifest, tail: Tail) {
-    let (seq, ledger_bytes) = manifest.covered();
-    apply_records(state, tail.records.into_iter().filter(|record| record.end.seq > seq));
-    // The journal may end before the files do: its last batch was read back, but never reached the disk.
-    state.position = Position { seq: tail.end.seq.max(seq), ledger: tail.end.ledger.max(ledger_bytes), ..tail.end };
-}
-
 /// Reads everything again, for a handle that is too far behind. The caller holds the writer lock and the applier.
 pub(crate) fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
     let (state, journal, manifest) = join(&shared.dir, &shared.options, &shared.head, &shared.ledger)?;
     *unpoisoned(shared.state.write()) = state;
-    (applier.journal, applier.manifest) = (journal, manifest);
+    *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0 };
     Ok(())
 }
 
@@ -156,19 +155,15 @@ pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result
     let mut loaded = Loaded::default();
     for file in FileId::ALL {
         let name = file.name();
-        let Some(sum) = manifest.sum(name) else { continue };
+        let Some(sum) = manifest.files.get(name) else { continue };
         let known = |bytes: &Vec<u8>| FileSum::of(bytes) == *sum;
-        let visible = dir.read(name)?;
-        // An interrupted checkpoint may not have come to rename this file.
-        let pending = manifest.next.as_ref().is_some_and(|next| next.files.contains_key(name));
-        let waiting = if pending { dir.read(&staged(name))?.filter(known) } else { None };
-        if let Some(bytes) = visible.as_ref().filter(|bytes| known(bytes)).cloned().or(waiting) {
+        let Some(bytes) = dir.read(name)? else {
+            return Err(Error::corrupt(Place::new(name), "a file that the manifest lists is missing"));
+        };
+        if known(&bytes) {
             loaded.files.insert(file, bytes);
             continue;
         }
-        let Some(bytes) = visible else {
-            return Err(Error::corrupt(Place::new(name), "a file that the manifest lists is missing"));
-        };
         if !file.is_original() {
             return Err(Error::corrupt(
                 Place::new(name),
@@ -180,8 +175,7 @@ pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result
             loaded.files.insert(file, bytes);
             continue;
         }
-        let staged_copy = if pending { copies.read(&staged(name))?.filter(known) } else { None };
-        match copies.read(name)?.filter(known).or(staged_copy) {
+        match copies.read(name)?.filter(known) {
             Some(copy) => loaded.files.insert(file, copy),
             None => {
                 let problem =
@@ -200,7 +194,7 @@ pub(crate) fn index_ledger(
     state: &mut State,
     each: &mut dyn FnMut(UserId, &GlanceRow),
 ) -> Result<()> {
-    let (_, end) = manifest.covered();
+    let end = manifest.ledger_bytes;
     let damaged = |offset, problem| Error::corrupt(Place::new(LEDGER).offset(offset), problem);
     if ledger.length()? < end {
         return Err(damaged(ledger.length()?, "the ledger ends before the length that the manifest names"));

@@ -57,9 +57,8 @@ fn audit_user(
     Ok(())
 }
 
-#[async_trait]
-impl Operations for JsonStorage {
-    async fn list_operations(&self, list: ListOperations) -> Result<Page<LedgerRow>> {
+impl JsonStorage {
+    async fn page_of_operations(&self, list: ListOperations) -> Result<Page<LedgerRow>> {
         let filter = list.filter();
         let ListOperations { user, page } = list;
         // A position is the row's seq, and the offset of the line that holds it: a deep page starts where it is.
@@ -99,6 +98,14 @@ impl Operations for JsonStorage {
             Ok(Page::from_surplus(rows, page.size, filter, |row: &LedgerRow| format!("{}@{at}", row.seq)))
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Operations for JsonStorage {
+    async fn list_operations(&self, list: ListOperations) -> Result<Page<LedgerRow>> {
+        self.opened("list_operations")?;
+        self.page_of_operations(list).await.map_err(|error| error.in_operation("list_operations"))
     }
 
     async fn audit(&self, scope: AuditScope) -> Result<AuditReport> {

@@ -44,6 +44,38 @@ fn move_money(tx: &mut Tx<'_>, payment: &Payment) -> Result<(crate::state::Accou
     Ok((account, vec![row]))
 }
 
+impl JsonStorage {
+    async fn page_of_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
+        let filter = list.filter();
+        let after = match Newest::of_request(&list.page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((at, PaymentId::new(id)?)),
+        };
+        let wanted = list.page.size.get() + 1;
+        let rows = self
+            .read(|state| {
+                let matching = |id: &PaymentId| state.payments.get(id).filter(|payment| list.matches(payment)).cloned();
+                match list.user {
+                    Some(user) => {
+                        let mine = state.payments_by_user.newest_of(user, after.clone());
+                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
+                    }
+                    None => {
+                        let range = match after.clone() {
+                            None => state.payments_by_time.range(..),
+                            Some(after) => state.payments_by_time.range(..after),
+                        };
+                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
+                    }
+                }
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, list.page.size, filter, |payment| {
+            Newest::new(payment.created_at, payment.id.as_str()).to_text()
+        }))
+    }
+}
+
 #[async_trait]
 impl Payments for JsonStorage {
     async fn add_payment(&self, add: AddPayment) -> Result<Stored<Payment>> {
@@ -96,33 +128,8 @@ impl Payments for JsonStorage {
     }
 
     async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
-        let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, PaymentId::new(id)?)),
-        };
-        let wanted = list.page.size.get() + 1;
-        let rows = self
-            .read(|state| {
-                let matching = |id: &PaymentId| state.payments.get(id).filter(|payment| list.matches(payment)).cloned();
-                match list.user {
-                    Some(user) => {
-                        let mine = state.payments_by_user.newest_of(user, after.clone());
-                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
-                    }
-                    None => {
-                        let range = match after.clone() {
-                            None => state.payments_by_time.range(..),
-                            Some(after) => state.payments_by_time.range(..after),
-                        };
-                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
-                    }
-                }
-            })
-            .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, |payment| {
-            Newest::new(payment.created_at, payment.id.as_str()).to_text()
-        }))
+        self.opened("list_payments")?;
+        self.page_of_payments(list).await.map_err(|error| error.in_operation("list_payments"))
     }
 }
 

@@ -1,21 +1,24 @@
 //! Recovery: what an opener does who has the store alone. Finishes what a killed process left, honours hand edits, and
 //! leaves a fresh checkpoint wherever something was only read back and not known to be on the disk.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use storage_core::{Answer, Error, Fingerprint, Memo, Money, OperationKind, Payment, Place, Result, Stamp, UserId};
+use storage_core::{
+    Answer, Error, Fingerprint, Memo, Money, OperationKind, Payment, PaymentStatus, Place, Result, Stamp, UserId,
+};
 
-use crate::checkpoint::{self, Before};
+use crate::checkpoint::{self, Before, FINAL};
 use crate::files::{Dir, io_error, staged, write_all_at};
 use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{GlanceRow, LEDGER, Ledger};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::open::{Edits, index_ledger, journal_start, lost_journal, read_files, replay};
-use crate::options::{Durability, JsonOptions, PolicyMismatch};
+use crate::open::{Edits, index_ledger, journal_start, lost_journal, read_files};
+use crate::options::{JsonOptions, PolicyMismatch};
 use crate::shapes::{self, Loaded};
 use crate::state::{FileId, FileSet, Position, State};
 use crate::tx::{Overlay, Posting, Tx};
+use crate::writer::apply_records;
 
 /// What was found on disk, before anything is judged.
 struct Left {
@@ -30,16 +33,32 @@ struct Left {
 #[derive(Default)]
 struct LedgerSays {
     balances: HashMap<UserId, Money>,
-    credited: HashSet<String>,
+    /// Payments that were credited here: to whom, how much, and whether that was taken back.
+    credited: BTreeMap<String, Credit>,
+}
+
+/// What the ledger says of one payment.
+struct Credit {
+    user: UserId,
+    micros: i64,
+    refunded: bool,
 }
 
 impl LedgerSays {
     fn note(&mut self, user: UserId, row: &GlanceRow) {
         self.balances.insert(user, row.balance_after);
-        if row.kind == OperationKind::Payment
-            && let Some(payment) = &row.reference
-        {
-            self.credited.insert(payment.to_string());
+        let Some(payment) = &row.reference else { return };
+        match row.kind {
+            OperationKind::Payment => {
+                let credit = Credit { user, micros: row.balance_change.micros(), refunded: false };
+                self.credited.insert(payment.to_string(), credit);
+            }
+            OperationKind::Refund => {
+                if let Some(credit) = self.credited.get_mut(payment.as_str()) {
+                    credit.refunded = true;
+                }
+            }
+            _ => {}
         }
     }
     fn balance(&self, user: UserId) -> Money {
@@ -51,13 +70,18 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     let policy = &options.environment.policy;
     let found = Manifest::read(dir)?;
     let is_new = found.is_none();
-    let manifest = found.unwrap_or_else(|| Manifest::new(policy, options.environment.clock.now()));
+    let mut manifest = found.unwrap_or_else(|| Manifest::new(policy, options.environment.clock.now()));
     if options.on_policy_mismatch == PolicyMismatch::Refuse {
         manifest.check_policy(policy)?;
     }
+    let pending = manifest.next.is_some();
+    if pending {
+        manifest = checkpoint::finish(dir, &manifest)?.1;
+    }
     let mark = head.read()?.filter(|_| !is_new);
-    let durable = options.durability == Durability::Full;
-    if durable && mark.is_some_and(|mark| mark.position.generation > manifest.generation) {
+    let dead = mark.is_some_and(|mark| mark.dead);
+    let mark = mark.filter(|mark| mark.durable);
+    if mark.is_some_and(|mark| mark.position.generation > manifest.generation) {
         return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is older than a checkpoint that was promised"));
     }
     let mark = mark.filter(|mark| mark.position.generation == manifest.generation);
@@ -68,10 +92,7 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     let start = journal_start(&manifest);
     let promised = mark.map_or(0, |mark| mark.position.offset);
     let tail = journal.as_ref().map(|journal| journal.read(start, None, promised)).transpose()?;
-    let unclean = is_new
-        || manifest.next.is_some()
-        || mark.is_some_and(|mark| mark.dead)
-        || tail.as_ref().is_some_and(|tail| tail.garbage > 0 || !tail.records.is_empty());
+    let unclean = is_new || dead || tail.as_ref().is_some_and(|tail| tail.garbage > 0 || !tail.records.is_empty());
     Ok(Left { manifest, journal, tail, unclean })
 }
 
@@ -92,13 +113,13 @@ pub(crate) fn recover(
     index_ledger(ledger, &manifest, &mut state, &mut |user, row| says.note(user, row))?;
     // Everything was read and is whole; from here on the disk is written to.
     let tail = tail.unwrap_or_else(|| Tail { records: Vec::new(), end: journal_start(&manifest), garbage: 0 });
-    let (_, contained) = manifest.covered();
-    for record in tail.records.iter().filter(|record| record.ledger >= contained) {
+    for record in &tail.records {
         append(dir, ledger, &record.lines, record.ledger)?;
     }
-    replay(&mut state, &manifest, tail);
+    apply_records(&mut state, tail.records);
+    state.position = tail.end;
     if edits == Edits::Honoured && !loaded.edited.is_empty() {
-        settle_payments(&mut state, &says);
+        settle_payments(&mut state, &says)?;
         post_external_edits(&mut state, ledger, options, &says)?;
         warnings.push(format!("changed by hand and taken over: {}", names(&loaded.edited)));
     }
@@ -112,25 +133,19 @@ pub(crate) fn recover(
     if adopted {
         (manifest.time_zone, manifest.history) = (policy.time_zone.clone(), policy.history);
     }
-    let durable = options.durability == Durability::Full;
     let (journal, manifest) = if unclean || adopted || !loaded.edited.is_empty() {
-        let mut also = files_to_renew(dir, &loaded, edits, warnings)?;
-        checkpoint::renew_pending(dir, &manifest, durable, &mut also)?;
-        if durable {
-            ledger.file.sync_all().map_err(|error| io_error(error, "cannot sync", &dir.join(LEDGER)))?;
-        }
-        let before = Before { dir, manifest: &manifest, durable, now };
+        let also = files_to_renew(dir, &loaded, edits, warnings)?;
+        ledger.file.sync_all().map_err(|error| io_error(error, "cannot sync", &dir.join(LEDGER)))?;
+        let before = Before { dir, manifest: &manifest, now };
         checkpoint::write(&before, &state, &also).map_err(|(error, _)| error)?
     } else {
         // The last process may have died between a rename and the sync of its directory.
-        if durable {
-            dir.sync()?;
-        }
+        dir.sync()?;
         (journal.ok_or_else(|| lost_journal(&manifest))?, manifest)
     };
     state.position = Position { generation: manifest.generation, offset: 0, ..state.position };
     state.dirty.clear();
-    head.reset(Mark { position: state.position, dead: false })?;
+    head.reset(Mark { position: state.position, dead: false, durable: true })?;
     sweep(dir, manifest.generation)?;
     Ok((state, journal, manifest))
 }
@@ -163,14 +178,31 @@ fn names(files: &[FileId]) -> String {
     files.iter().map(|file| file.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Payments decided by hand are marked: they never credit here.
-fn settle_payments(state: &mut State, says: &LedgerSays) {
+/// Judges hand edits of payments by the ledger. One that was approved by hand is marked: it never credits here. One whose
+/// money the ledger has booked may not be undone, changed or removed by hand: it could be booked again.
+fn settle_payments(state: &mut State, says: &LedgerSays) -> Result<()> {
+    for (id, credit) in &says.credited {
+        let wanted = if credit.refunded { PaymentStatus::Refunded } else { PaymentStatus::Approved };
+        let payment = state.payments.get(id.as_str());
+        let fits = payment.is_some_and(|payment| {
+            payment.status == wanted && payment.user == credit.user && payment.amount.money().micros() == credit.micros
+        });
+        if !fits {
+            return Err(Error::corrupt(
+                Place::new(FileId::Payments.name()).key(id.clone()),
+                format!(
+                    "the ledger has credited this payment to user {}, and it is {wanted}; undo the edit, and use storage payments refund",
+                    credit.user
+                ),
+            ));
+        }
+    }
     let by_hand: Vec<Payment> = state
         .payments
         .values()
         .filter_map(|payment| {
             let mut judged = (**payment).clone();
-            let was_credited = says.credited.contains(judged.id.as_str());
+            let was_credited = says.credited.contains_key(judged.id.as_str());
             crate::payments::settle_origin(&mut judged, was_credited);
             (judged != **payment).then_some(judged)
         })
@@ -178,6 +210,7 @@ fn settle_payments(state: &mut State, says: &LedgerSays) {
     for payment in by_hand {
         state.put_payment(Arc::new(payment));
     }
+    Ok(())
 }
 
 /// Writes an `external_edit` row for each user whose balance is not what the ledger says.
@@ -219,7 +252,9 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
 /// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.
 fn sweep(dir: &Dir, generation: u64) -> Result<()> {
     for name in dir.names()? {
-        let ours = FileId::ALL.iter().any(|file| staged(file.name()) == name) || name == staged(MANIFEST);
+        let ours = FileId::ALL.iter().any(|file| staged(file.name()) == name)
+            || name == staged(MANIFEST)
+            || name == staged(FINAL);
         let old_journal = journal::generation_of(&name).is_some_and(|old| old != generation);
         if ours || old_journal {
             dir.remove(&name)?;

@@ -35,6 +35,29 @@ pub(crate) fn judge(tx: &Tx<'_>, user: UserId, referrer: UserId) -> Result<()> {
     judge_chain(user, referrer, referrer_of, |of| tx.brought_by(of))
 }
 
+impl JsonStorage {
+    async fn page_of_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
+        let filter = list.filter();
+        let GetReferrals { referrer, page } = list;
+        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
+        let after = match Newest::of_request(&page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => Some((referrer, at, id.parse::<UserId>().map_err(|_| damaged())?)),
+        };
+        let lower = after.map_or(Bound::Included(first_of(referrer, Timestamp::MIN)), Bound::Excluded);
+        let rows = self
+            .read(|state| {
+                let mine = state.referred.range((lower, Bound::Unbounded)).take_while(|(by, ..)| *by == referrer);
+                let referrals = mine.filter_map(|(_, _, user)| shown(&state.account(*user)?.record));
+                referrals.take(page.size.get() + 1).map(Arc::new).collect()
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, page.size, filter, |referral| {
+            Newest::new(referral.since, referral.user.to_string()).to_text()
+        }))
+    }
+}
+
 #[async_trait]
 impl Referrals for JsonStorage {
     async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
@@ -80,23 +103,7 @@ impl Referrals for JsonStorage {
     }
 
     async fn get_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
-        let filter = list.filter();
-        let GetReferrals { referrer, page } = list;
-        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-        let after = match Newest::of_request(&page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((referrer, at, id.parse::<UserId>().map_err(|_| damaged())?)),
-        };
-        let lower = after.map_or(Bound::Included(first_of(referrer, Timestamp::MIN)), Bound::Excluded);
-        let rows = self
-            .read(|state| {
-                let mine = state.referred.range((lower, Bound::Unbounded)).take_while(|(by, ..)| *by == referrer);
-                let referrals = mine.filter_map(|(_, _, user)| shown(&state.account(*user)?.record));
-                referrals.take(page.size.get() + 1).map(Arc::new).collect()
-            })
-            .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |referral| {
-            Newest::new(referral.since, referral.user.to_string()).to_text()
-        }))
+        self.opened("get_referrals")?;
+        self.page_of_referrals(list).await.map_err(|error| error.in_operation("get_referrals"))
     }
 }

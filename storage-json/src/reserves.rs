@@ -58,6 +58,41 @@ fn newest(hold: &Hold) -> String {
     Newest::new(hold.created_at, format!("{}:{}", hold.user, hold.name)).to_text()
 }
 
+impl JsonStorage {
+    async fn page_of_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
+        let filter = list.filter();
+        let after = match Newest::of_request(&list.page, filter)? {
+            None => None,
+            Some(Newest { at, id }) => {
+                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
+                let (user, name) = id.split_once(':').ok_or_else(damaged)?;
+                Some((at, HoldName::new(name)?, user.parse::<UserId>().map_err(|_| damaged())?))
+            }
+        };
+        let matching = |state: &State, user: UserId, name: &HoldName| {
+            state.holds.get(&(user, name.clone())).filter(|hold| list.matches(hold)).cloned()
+        };
+        let wanted = list.page.size.get() + 1;
+        let rows: Vec<Arc<Hold>> = self
+            .read(|state| match list.user {
+                Some(user) => {
+                    let after = after.as_ref().map(|(at, name, _)| (*at, name.clone()));
+                    let all = state.holds_by_user.newest_of(user, after);
+                    all.filter_map(|(_, name, ())| matching(state, user, name)).take(wanted).collect()
+                }
+                None => {
+                    let range = match after.clone() {
+                        None => state.holds_by_time.range(..),
+                        Some(after) => state.holds_by_time.range(..after),
+                    };
+                    range.rev().filter_map(|(_, name, user)| matching(state, *user, name)).take(wanted).collect()
+                }
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, list.page.size, filter, newest))
+    }
+}
+
 #[async_trait]
 impl Reserves for JsonStorage {
     async fn reserve_balance(&self, reserve: ReserveBalance) -> Result<Receipt> {
@@ -137,36 +172,8 @@ impl Reserves for JsonStorage {
     }
 
     async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
-        let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                let (user, name) = id.split_once(':').ok_or_else(damaged)?;
-                Some((at, HoldName::new(name)?, user.parse::<UserId>().map_err(|_| damaged())?))
-            }
-        };
-        let matching = |state: &State, user: UserId, name: &HoldName| {
-            state.holds.get(&(user, name.clone())).filter(|hold| list.matches(hold)).cloned()
-        };
-        let wanted = list.page.size.get() + 1;
-        let rows: Vec<Arc<Hold>> = self
-            .read(|state| match list.user {
-                Some(user) => {
-                    let after = after.as_ref().map(|(at, name, _)| (*at, name.clone()));
-                    let all = state.holds_by_user.newest_of(user, after);
-                    all.filter_map(|(_, name, ())| matching(state, user, name)).take(wanted).collect()
-                }
-                None => {
-                    let range = match after.clone() {
-                        None => state.holds_by_time.range(..),
-                        Some(after) => state.holds_by_time.range(..after),
-                    };
-                    range.rev().filter_map(|(_, name, user)| matching(state, *user, name)).take(wanted).collect()
-                }
-            })
-            .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, newest))
+        self.opened("list_reserves")?;
+        self.page_of_reserves(list).await.map_err(|error| error.in_operation("list_reserves"))
     }
 
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
@@ -177,21 +184,25 @@ impl Reserves for JsonStorage {
                 expired.map(|(_, user, name)| (*user, name.clone())).collect()
             })
             .await?;
-        let mut released = Vec::new();
-        for (user, name) in due {
-            // Each in an atom of its own; another sweeper, a commit or a release may have been first.
-            let ended = self
-                .write("release_expired_reserves", None, move |tx| {
-                    let Some(hold) = tx.hold(user, &name).filter(|hold| hold.status == HoldStatus::Open) else {
-                        return Ok(None);
-                    };
-                    let fingerprint = ReleaseReserve::new(user, name.clone()).fingerprint();
-                    end_hold(tx, &hold, Money::ZERO, None, fingerprint)?;
-                    Ok(tx.hold(user, &name))
-                })
-                .await?;
-            released.extend(ended);
+        // Each in an atom of its own, side by side; another sweeper, a commit or a release may have been first.
+        let releases = due.into_iter().map(|(user, name)| {
+            self.write("release_expired_reserves", None, move |tx| {
+                let Some(hold) = tx.hold(user, &name).filter(|hold| hold.status == HoldStatus::Open) else {
+                    return Ok(None);
+                };
+                let fingerprint = ReleaseReserve::new(user, name.clone()).fingerprint();
+                end_hold(tx, &hold, Money::ZERO, None, fingerprint)?;
+                Ok(tx.hold(user, &name))
+            })
+        });
+        let (mut released, mut failed) = (Vec::new(), None);
+        for outcome in crate::store::join_all(releases.collect()).await {
+            match outcome {
+                Ok(hold) => released.extend(hold),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(released)
+        // What was released is answered; what was not is found by the next sweep.
+        failed.filter(|_| released.is_empty()).map_or(Ok(released), Err)
     }
 }

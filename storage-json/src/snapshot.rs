@@ -107,13 +107,12 @@ pub(crate) fn restore(shared: &Shared, applier: &mut Applier, records: Vec<DumpR
     // None of this is in a journal: a handle that follows must see a gap, and read the files.
     state.position.seq += 1;
     state.position.ledger = bytes.len() as u64;
-    // Until the checkpoint is in place the manifest says that the ledger is empty, so a crash leaves an empty store.
-    let empty = std::mem::replace(&mut *unpoisoned(shared.state.write()), state);
-    let outcome = crate::checkpoint::checkpoint(shared, applier, &FileSet::all());
-    if outcome.is_err() {
-        *unpoisoned(shared.state.write()) = empty;
-    }
-    outcome
+    // Until the checkpoint is in place the manifest says that the ledger is empty, so a crash leaves an empty store; and
+    // nobody reads a record before it is durable.
+    let (journal, manifest) = crate::checkpoint::write_live(shared, &applier.manifest, &state, &FileSet::all())
+        .map_err(|error| error.unknown(None))?;
+    *unpoisoned(shared.state.write()) = state;
+    crate::writer::enter_generation(shared, applier, journal, manifest).map_err(|error| error.unknown(None))
 }
 
 /// Builds maps and ledger lines; the lines come by user, those with rows in the order of their rows.

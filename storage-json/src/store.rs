@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use storage_core::{
@@ -24,18 +25,14 @@ impl Store for JsonStorage {
     async fn ping(&self) -> Result<()> {
         // Through the queue and the locks, and onto the disk: what a write needs is there.
         self.shared.check_open().map_err(|error| error.in_operation("ping"))?;
-        let deadline = self.shared.options.deadline;
-        let probed = self.control(|shared, lock| {
+        let probed = self.control_in_time(|shared, lock| {
             locked(shared, lock, |shared| {
                 catch_up(shared, &mut shared.applier())?;
                 shared.read_only().map_or(Ok(()), Err)?;
                 shared.dir.probe()
             })
         });
-        tokio::time::timeout(deadline, probed)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Busy { waited: deadline })))
-            .map_err(|error| error.in_operation("ping"))
+        probed.await.map_err(|error| error.in_operation("ping"))
     }
 
     fn backend(&self) -> BackendInfo {
@@ -51,15 +48,14 @@ impl Store for JsonStorage {
     }
 
     async fn close(&self) -> Result<()> {
-        if self.shared.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        let mut closing = self.shared.closing.lock().await;
+        if let Some(outcome) = &*closing {
+            return outcome.clone();
         }
-        let deadline = self.shared.options.deadline;
-        let closed = self.control(close);
-        tokio::time::timeout(deadline, closed)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Busy { waited: deadline })))
-            .map_err(|error| error.in_operation("close"))
+        self.shared.closed.store(true, Ordering::Release);
+        let outcome = self.control_in_time(close).await.map_err(|error| error.in_operation("close"));
+        *closing = Some(outcome.clone());
+        outcome
     }
 
     async fn dump(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
@@ -117,14 +113,16 @@ impl Store for JsonStorage {
                     import::put(tx, record)
                 })
             });
-            outcomes.extend(join_all(puts.collect()).await?);
+            for outcome in join_all(puts.collect()).await {
+                outcomes.push(outcome?);
+            }
         }
         Ok(outcomes)
     }
 }
 
-/// Waits for futures that were all started, in order.
-async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T>> + Send>) -> Result<Vec<T>> {
+/// Runs futures side by side and gives their answers in order.
+pub(crate) async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T>> + Send>) -> Vec<Result<T>> {
     use std::task::Poll;
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     let mut answers: Vec<Option<Result<T>>> = futures.iter().map(|_| None).collect();
@@ -147,15 +145,16 @@ async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T>> + Send>)
 /// Finishes the handle; the last one leaves the files complete and the journal empty.
 fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
     locked(shared, lock, |shared| {
-        let mut presence = unpoisoned(shared.presence.lock());
-        let Some(mut held) = presence.take() else { return Ok(()) };
+        // Caught up while the presence is still held; the last checkpoint is made by whoever then gets it alone.
+        let mut applier = shared.applier();
+        let caught_up = catch_up(shared, &mut applier);
+        let Some(mut held) = unpoisoned(shared.presence.lock()).take() else { return Ok(()) };
         let outcome = (|| {
             if shared.read_only().is_some() {
                 // Nothing is lost by leaving the recovery to the next opening.
                 return Ok(());
             }
-            let mut applier = shared.applier();
-            catch_up(shared, &mut applier)?;
+            caught_up?;
             if shared.options.access == Access::Exclusive || held.try_exclusive()? == Try::Got {
                 crate::checkpoint::checkpoint(shared, &mut applier, &FileSet::default())?;
             }
@@ -192,7 +191,7 @@ impl JsonStorage {
                 "storage restore with the dump's policy (STORAGE_TIME_ZONE, STORAGE_HISTORY)",
             ));
         }
-        self.control(move |shared, lock| {
+        self.control_in_time(move |shared, lock| {
             locked(shared, lock, |shared| {
                 let mut applier = shared.applier();
                 catch_up(shared, &mut applier)?;
@@ -201,5 +200,17 @@ impl JsonStorage {
         })
         .await?;
         Ok(summary)
+    }
+
+    /// Runs a step on the writer thread, and stops waiting for it at the deadline, or after a minute where that is
+    /// longer: a step may write whole files.
+    async fn control_in_time<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let limit = self.shared.options.deadline.max(Duration::from_mins(1));
+        tokio::time::timeout(limit, self.control(step))
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Busy { waited: limit }).unknown(None)))
     }
 }

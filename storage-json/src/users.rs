@@ -23,6 +23,26 @@ fn shown(record: &AccountRecord, policy: &Policy) -> Arc<User> {
     })
 }
 
+impl JsonStorage {
+    async fn page_of_users(&self, page: PageRequest) -> Result<Page<User>> {
+        let filter = Fingerprint::of("list_users", &[]);
+        let after = match &page.after {
+            None => Bound::Unbounded,
+            Some(cursor) => {
+                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
+                Bound::Excluded(cursor.decode(filter)?.parse::<UserId>().map_err(|_| damaged())?)
+            }
+        };
+        let rows = self
+            .read(|state| {
+                let accounts = state.accounts.range((after, Bound::Unbounded)).take(page.size.get() + 1);
+                accounts.map(|(_, account)| shown(&account.record, &self.env().policy)).collect()
+            })
+            .await?;
+        Ok(Page::from_surplus(rows, page.size, filter, |user| user.id.to_string()))
+    }
+}
+
 #[async_trait]
 impl Users for JsonStorage {
     async fn get_user(&self, user: UserId) -> Result<Arc<User>> {
@@ -43,21 +63,8 @@ impl Users for JsonStorage {
     }
 
     async fn list_users(&self, page: PageRequest) -> Result<Page<User>> {
-        let filter = Fingerprint::of("list_users", &[]);
-        let after = match &page.after {
-            None => Bound::Unbounded,
-            Some(cursor) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                Bound::Excluded(cursor.decode(filter)?.parse::<UserId>().map_err(|_| damaged())?)
-            }
-        };
-        let rows = self
-            .read(|state| {
-                let accounts = state.accounts.range((after, Bound::Unbounded)).take(page.size.get() + 1);
-                accounts.map(|(_, account)| shown(&account.record, &self.env().policy)).collect()
-            })
-            .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |user| user.id.to_string()))
+        self.opened("list_users")?;
+        self.page_of_users(page).await.map_err(|error| error.in_operation("list_users"))
     }
 
     async fn get_user_language(&self, user: UserId) -> Result<Language> {

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use storage_core::{Error, Result};
+use storage_core::{Error, ErrorKind, Place, Result};
 
 use crate::engine::{Applier, Op, Shared, Work, unpoisoned};
 use crate::files::{io_error, write_all_at};
 use crate::journal::{Journal, Mark, Record, write_record};
 use crate::locks::LockFile;
-use crate::manifest::Manifest;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::options::Access;
 use crate::state::{Change, LineMark, Position, State};
 use crate::tx::{Overlay, Tx};
@@ -39,18 +39,13 @@ pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
 }
 
 fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, mut batch: Vec<Box<dyn Op>>) {
-    batch.retain(|op| op.take());
     if batch.is_empty() {
         return;
     }
-    // Closing gave the presence up: whatever still came through the queue must not touch the files.
-    if unpoisoned(shared.presence.lock()).is_none() {
-        for op in batch {
-            op.finish(Err(&Error::closed()));
-        }
-        return;
-    }
     let outcome = locked(shared, lock, |shared| {
+        // Only now, with the lock in hand: a caller whose patience ended while another process kept it was told that
+        // nothing was applied.
+        batch.retain(|op| op.take());
         let mut applier = shared.applier();
         catch_up(shared, &mut applier)?;
         let stored = commit(shared, &mut applier, &mut batch);
@@ -122,7 +117,7 @@ fn commit(shared: &Shared, applier: &mut Applier, ops: &mut [Box<dyn Op>]) -> Re
         return Err(refusal);
     }
     if let Some(to) = &applier.manifest.moved_to {
-        return Err(Error::new(storage_core::ErrorKind::Moved { to: to.clone() }));
+        return Err(Error::new(ErrorKind::Moved { to: to.clone() }));
     }
     store(shared, &mut applier.journal, start, &batch)?;
     publish(shared, start, end, batch)
@@ -159,9 +154,7 @@ fn store(shared: &Shared, journal: &mut Journal, start: Position, batch: &Batch)
 /// Shows a durable batch: to other processes through the head, to this one through the state.
 fn publish(shared: &Shared, start: Position, end: Position, batch: Batch) -> Result<()> {
     let mut state = unpoisoned(shared.state.write());
-    if shared.options.access == Access::Shared
-        && let Err(error) = shared.head.write(Mark { position: end, dead: false })
-    {
+    if let Err(error) = shared.head.write(shared.mark(end)) {
         // The batch is durable but the others cannot learn of it: they must not build beside it.
         drop(state);
         shared.die(&error);
@@ -216,6 +209,7 @@ fn follow_journal(shared: &Shared, applier: &mut Applier) -> Result<bool> {
     // gone by now.
     apply_from(shared, &applier.journal, None)?;
     let Some(manifest) = Manifest::read(&shared.dir)? else { return Ok(false) };
+    // A gap in the numbers is a restore: what it brought stands in no journal.
     if manifest.generation != mark.position.generation || manifest.seq != shared.state().position.seq {
         return Ok(false);
     }
@@ -230,9 +224,63 @@ pub(crate) fn begin_generation(shared: &Shared, applier: &mut Applier, journal: 
     let mut state = unpoisoned(shared.state.write());
     state.position = Position { generation: manifest.generation, offset: 0, ..state.position };
     state.dirty.clear();
-    applier.journal = journal;
+    *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0 };
+}
+
+/// Moves on to the journal of a checkpoint that this handle made or finished, and announces it. The caller holds the
+/// writer lock, and the state is the checkpoint's.
+pub(crate) fn enter_generation(
+    shared: &Shared,
+    applier: &mut Applier,
+    journal: Journal,
+    manifest: Manifest,
+) -> Result<()> {
+    let old = applier.manifest.generation;
+    begin_generation(shared, applier, journal, manifest);
+    let position = shared.state().position;
+    if let Err(error) = shared.head.write(Mark { durable: true, ..shared.mark(position) }) {
+        shared.die_at(&error, position);
+        return Err(error);
+    }
+    // Nothing is in it that the files do not hold. When this fails, the next opening removes it.
+    let _ = shared.dir.remove(&crate::journal::name(old));
+    Ok(())
+}
+
+/// Looks whether somebody made a checkpoint, finishes one that a dead process began, and announces one that a dead process
+/// finished without a word. Nobody may append to a journal before this: it might be one that no recovery reads any more.
+fn look_at_manifest(shared: &Shared, applier: &mut Applier) -> Result<()> {
+    let stamp = shared.dir.stamp(MANIFEST)?;
+    if applier.manifest_stamp == Some(stamp) {
+        return Ok(());
+    }
+    let lost = || Error::corrupt(Place::new(MANIFEST), "the manifest went missing while the store is open");
+    let mut manifest = Manifest::read(&shared.dir)?.ok_or_else(lost)?;
+    let mut stamp = stamp;
+    if manifest.next.is_some() {
+        let finished = crate::checkpoint::finish(&shared.dir, &manifest);
+        manifest = finished
+            .inspect_err(|error| {
+                if *error.kind() != ErrorKind::StorageFull {
+                    shared.die(error);
+                }
+            })?
+            .1;
+        stamp = shared.dir.stamp(MANIFEST)?;
+    }
+    let announced = shared.head.read()?.is_some_and(|mark| mark.position.generation >= manifest.generation);
+    if !announced {
+        let position = crate::open::journal_start(&manifest);
+        shared.head.write(Mark { durable: true, ..shared.mark(position) })?;
+    }
+    if manifest.generation != applier.manifest.generation
+        && !(follow_journal(shared, applier)? && applier.manifest.generation == manifest.generation)
+    {
+        crate::open::reload(shared, applier)?;
+    }
     applier.manifest = manifest;
-    applier.retry_at = 0;
+    applier.manifest_stamp = Some(stamp);
+    Ok(())
 }
 
 fn apply_from(shared: &Shared, journal: &Journal, upto: Option<u64>) -> Result<()> {
@@ -258,6 +306,8 @@ pub(crate) fn apply_records(state: &mut State, records: impl IntoIterator<Item =
 /// Brings this handle to the very end, under the writer lock: what a process wrote that died before it could sync is
 /// synced, taken over and announced, and what it left unfinished is wiped.
 pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier) -> Result<()> {
+    shared.check_present()?;
+    look_at_manifest(shared, applier)?;
     if shared.options.access == Access::Exclusive {
         return Ok(());
     }
@@ -283,7 +333,7 @@ pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier) -> Result<()
         return Err(error);
     }
     let mut state = unpoisoned(shared.state.write());
-    shared.head.write(Mark { position: tail.end, dead: false })?;
+    shared.head.write(shared.mark(tail.end))?;
     apply_records(&mut state, tail.records);
     Ok(())
 }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::{
-    AddBalance, AddPayment, AuditScope, Balances as _, Environment, Error, ErrorKind, ListOperations, ManualClock,
-    MarkPaymentStatus, Money, OperationKind, Operations as _, PaymentOrigin, PaymentStatus, Payments as _,
-    SetUserLanguage, Store as _, UserId, Users as _,
+    AddBalance, AddGenerationToHistory, AddPayment, AdminLimit, AdminLimits as _, AuditScope, Balances as _,
+    Environment, Error, ErrorKind, History as _, ListOperations, ListPayments, ManualClock, MarkPaymentStatus, Money,
+    OperationKind, Operations as _, PageRequest, Params, PaymentOrigin, PaymentStatus, Payments as _, ResultUrls,
+    SetAdminLimit, SetUserLanguage, Store as _, UserId, Users as _,
 };
 use storage_json::{Access, JsonOptions, JsonStorage};
 use tempfile::TempDir;
@@ -507,6 +508,89 @@ async fn a_damaged_head_is_made_anew_from_the_journal() {
     credit(&storage, 1, "1").await;
     assert_eq!(storage.get_balance(user(1)).await.unwrap(), money("12"));
     assert_audit_clean(&storage).await;
+}
+
+#[tokio::test]
+async fn a_credited_payment_cannot_be_undone_by_hand() {
+    for (from, to) in [
+        ("\"approved\"", "\"pending\""),
+        ("\"amount\": 100.00", "\"amount\": 900"),
+        ("\"user_id\": 2", "\"user_id\": 3"),
+        ("\"approved\"", "\"refunded\""),
+        ("p-1", "p-9"),
+    ] {
+        let (_temp, dir) = closed_store().await;
+        let storage = open(&dir).await.unwrap();
+        let approve = MarkPaymentStatus::new("p-1".parse().unwrap(), PaymentStatus::Approved);
+        storage.mark_payment_status(approve).await.unwrap();
+        storage.close().await.unwrap();
+        edit(&dir.join("payments.json"), |text| {
+            assert!(text.contains(from));
+            text.replace(from, to)
+        });
+        let before = bytes_of(&dir);
+        let error = open(&dir).await.unwrap_err();
+        let ErrorKind::Corrupt(place) = error.kind() else { panic!("{to}: {error}") };
+        assert_eq!((place.source.as_str(), place.key.as_deref()), ("payments.json", Some("p-1")), "{to}");
+        assert_eq!(bytes_of(&dir), before, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_spent_survives_an_edit_of_the_limits() {
+    let (_temp, dir) = closed_store().await;
+    let storage = open(&dir).await.unwrap();
+    let generation = AddGenerationToHistory {
+        user: user(1),
+        id: None,
+        model_id: "m".parse().unwrap(),
+        model_name: "M".parse().unwrap(),
+        params: Params::from_json("{}").unwrap(),
+        result_urls: ResultUrls::default(),
+        price: money("7"),
+    };
+    storage.add_generation_to_history(generation).await.unwrap();
+    storage.set_admin_limit(SetAdminLimit::new(user(1), money("50"))).await.unwrap();
+    storage.close().await.unwrap();
+    edit(&dir.join("admin_limits.json"), |_| "{\"1\": {\"limit\": 80}}".to_owned());
+    let storage = open(&dir).await.unwrap();
+    assert_eq!(storage.get_admin_limit(user(1)).await.unwrap(), AdminLimit::Limited(money("80")));
+    assert_eq!(storage.get_admin_spent(user(1)).await.unwrap().to_string(), "7.00");
+}
+
+#[tokio::test]
+async fn a_damaged_newline_does_not_hide_the_good_line_behind_it() {
+    for access in [Access::Shared, Access::Exclusive] {
+        let (temp, dir) = closed_store().await;
+        let storage = JsonStorage::open(JsonOptions { access, ..options(&dir) }).await.unwrap();
+        for _ in 0..3 {
+            credit(&storage, 1, "1").await;
+        }
+        let crashed = temp.path().join("crashed");
+        copy(&dir, &crashed);
+        put(&crashed.join("journal.head"), b"");
+        let journal = journal_of(&crashed);
+        let mut bytes = fs::read(&journal).unwrap();
+        let second = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').nth(1).unwrap();
+        bytes[second] ^= 1;
+        put(&journal, &bytes);
+        let error = open(&crashed).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{access:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn lists_on_a_closed_handle_answer_closed_whatever_the_cursor() {
+    let (_temp, dir) = closed_store().await;
+    let storage = open(&dir).await.unwrap();
+    storage.close().await.unwrap();
+    storage.close().await.unwrap();
+    let page = PageRequest { after: Some("0123456789abcdef00".parse().unwrap()), ..PageRequest::default() };
+    let error =
+        storage.list_payments(ListPayments { page: page.clone(), ..ListPayments::default() }).await.unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (&ErrorKind::Closed, Some("list_payments")));
+    let error = storage.list_operations(ListOperations { user: user(1), page }).await.unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (&ErrorKind::Closed, Some("list_operations")));
 }
 
 /// The one call that the lints keep for `files.rs`.

@@ -1,4 +1,4 @@
-//! The reader against serde_json, and everything that it must refuse.
+//! The reader against `serde_json`, and everything that it must refuse.
 
 use super::*;
 use proptest::prelude::*;

@@ -279,7 +279,7 @@ fn write_user(record: &AccountRecord, out: &mut Entries) -> Result<()> {
     if !record.held.is_zero() {
         fields = fields.number("held", record.held);
     }
-    if record.admin_limit.is_none() && record.spent != storage_core::Total::ZERO {
+    if record.spent != storage_core::Total::ZERO {
         fields = fields.number("spent", record.spent);
     }
     if let Some(since) = record.referred_at {

@@ -499,6 +499,27 @@ async fn a_restore_is_seen_by_a_handle_that_was_open_before() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_whose_process_died_before_announcing_it_is_noticed_before_the_next_change() {
+    let (temp, dir) = closed_store().await;
+    let other = open(&dir).await.unwrap();
+    credit(&other, 1, "1").await;
+    let head = fs::read(dir.join("journal.head")).unwrap();
+    let dying = JsonStorage::open(JsonOptions { checkpoint_bytes: 1, ..options(&dir) }).await.unwrap();
+    credit(&dying, 2, "7").await;
+    drop(dying);
+    // As if it had died between the last manifest and the head: the others believe that the old journal is in use.
+    put(&dir.join("journal.head"), &head);
+    credit(&other, 1, "100").await;
+    let crashed = temp.path().join("crashed");
+    copy(&dir, &crashed);
+    for storage in [other, open(&crashed).await.unwrap()] {
+        assert_eq!(storage.get_balance(user(1)).await.unwrap(), money("111"));
+        assert_eq!(storage.get_balance(user(2)).await.unwrap(), money("27"));
+        assert_audit_clean(&storage).await;
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_head_is_made_anew_from_the_journal() {
     let (_temp, dir) = closed_store().await;
     let storage = open(&dir).await.unwrap();

@@ -27,6 +27,7 @@ list_scenarios! {
     imported_jobs_go_on_from_their_state ["M3"];
     imported_referrals_close_no_circle ["M3", "W38"];
     imported_fields_are_read_like_others ["M3"];
+    a_record_of_nothing_but_defaults_creates_its_user ["M3", "R2"];
     an_import_of_nothing_changes_nothing ["M3"];
     an_import_survives_reopening ["M3", "R5"] needs [Reopen];
 }
@@ -68,6 +69,16 @@ fn old_generation(user: UserId, id: &str, at: Timestamp) -> Check<ImportRecord> 
         at,
     };
     Ok(ImportRecord::Generation { user, generation })
+}
+
+async fn a_record_of_nothing_but_defaults_creates_its_user(context: Context) -> Check {
+    let storage = context.open().await?;
+    let user = UserId::new(7)?;
+    let nothing = ImportRecord::Quota { user, date: None, used: 0, bank: 0 };
+    ensure_eq!(import(&*storage, nothing.clone()).await?, ImportOutcome::Added);
+    ensure!(storage.find_user(user).await?.is_some(), "the user was not created");
+    ensure_eq!(import(&*storage, nothing).await?, ImportOutcome::Same);
+    clean(&*storage).await
 }
 
 async fn an_imported_balance_opens_the_ledger(context: Context) -> Check {

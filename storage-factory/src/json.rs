@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use storage_core::{Result, SharedStorage};
-use storage_json::{JsonOptions, JsonStorage, PolicyMismatch};
+use storage_json::{Access, JsonOptions, JsonStorage, PolicyMismatch};
 
 use crate::Config;
 
@@ -19,6 +19,11 @@ pub(crate) async fn adopt_policy(config: Config, reason: String) -> Result<Share
 
 async fn open_with(config: Config, reason: String, on_policy_mismatch: PolicyMismatch) -> Result<SharedStorage> {
     let Config { mode: _, database_url: _, data_dir, fallback: _, environment } = config;
-    let options = JsonOptions { environment, reason, on_policy_mismatch, ..JsonOptions::new(data_dir) };
+    // Who changes the policy must have the store alone; the others would go on by the old one.
+    let access = match on_policy_mismatch {
+        PolicyMismatch::Adopt => Access::Exclusive,
+        PolicyMismatch::Refuse => Access::Shared,
+    };
+    let options = JsonOptions { environment, reason, access, on_policy_mismatch, ..JsonOptions::new(data_dir) };
     Ok(Arc::new(JsonStorage::open(options).await?))
 }

@@ -21,6 +21,10 @@ pub(crate) fn io_error(error: io::Error, what: &str, path: &Path) -> Error {
     let kind = match error.kind() {
         Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => ErrorKind::StorageFull,
         Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::ReadOnly,
+        Io::NotADirectory => {
+            let rule = format!("{} is, or lies below, something that is not a directory", path.display());
+            return Error::invalid("data directory", rule).caused_by(error);
+        }
         _ => ErrorKind::Unavailable,
     };
     let remedy = match kind {

@@ -19,10 +19,12 @@ pub(crate) fn put(tx: &mut Tx<'_>, record: ImportRecord) -> Result<ImportOutcome
             let mut account = tx.account_or_new(account_only.user());
             match account_only.apply_to_account(&mut account.record, tx.now()) {
                 Some(outcome) => {
-                    if outcome == ImportOutcome::Added {
+                    // A record of nothing but defaults still says that there is such a user.
+                    let is_new = tx.account(account.record.user).is_none();
+                    if is_new || outcome == ImportOutcome::Added {
                         tx.put_account(account);
                     }
-                    Ok(outcome)
+                    Ok(if is_new { ImportOutcome::Added } else { outcome })
                 }
                 None => Err(Error::internal("an imported record of an unknown kind")),
             }

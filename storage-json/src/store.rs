@@ -60,7 +60,8 @@ impl Store for JsonStorage {
 
     async fn dump(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
         let failed = |error: std::io::Error| {
-            Error::new(ErrorKind::Unavailable)
+            let full = error.kind() == std::io::ErrorKind::StorageFull;
+            Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Unavailable })
                 .message("the dump cannot be written")
                 .caused_by(error)
                 .in_operation("dump")

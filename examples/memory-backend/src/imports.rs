@@ -45,8 +45,11 @@ pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, s
             Ok(ImportOutcome::Added)
         }
         field => {
+            // A record of nothing but defaults still says that there is such a user.
+            let is_new = !state.accounts.contains_key(&field.user());
             let account = state.account(field.user(), stamp.now);
             let outcome = field.apply_to_account(account, stamp.now);
+            let outcome = outcome.map(|outcome| if is_new { ImportOutcome::Added } else { outcome });
             Ok(outcome.unwrap_or_else(|| ImportOutcome::Refused("this backend does not know such records".to_owned())))
         }
     }

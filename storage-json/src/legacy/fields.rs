@@ -260,3 +260,11 @@ pub(super) fn urls(record: &Node<'_>) -> Read<ResultUrls> {
     }
     ruled("result_urls", ResultUrls::new(urls))
 }
+
+/// Refuses a record whose own id is not the key it stands under: it would come in once under each.
+pub(super) fn same_id(key: &str, node: &Node<'_>, name: &'static str) -> Read<()> {
+    match text(node, name)? {
+        Some(id) if id != key => broken(name, format_args!("is {id:?}, but the record stands under {key:?}")),
+        _ => Ok(()),
+    }
+}

@@ -2,7 +2,7 @@
 
 use storage_core::{AddGenerationJob, ErrorMessage, ImportRecord, Job, JobId, JobStatus, Result, TaskId, legacy};
 
-use super::fields::{Attempt, Read, broken, first_text, object, owner, ruled, text, urls};
+use super::fields::{Attempt, Read, broken, first_text, object, owner, ruled, same_id, text, urls};
 use super::gather::Gather;
 use super::source_files::LegacyFile;
 use crate::json_text::Node;
@@ -19,6 +19,7 @@ fn job(gather: &mut Gather<'_>, attempt: &mut Attempt<'_>, node: &Node<'_>) -> R
         return Ok(None);
     }
     let id = ruled("job_id", JobId::new(attempt.key))?;
+    same_id(attempt.key, node, "job_id")?;
     let user = owner(node)?;
     let (status, error_message) = status(attempt, node)?;
     let task = first_text(node, &["external_task_id", "task_id"])?;

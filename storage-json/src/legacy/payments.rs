@@ -4,7 +4,7 @@ use storage_core::{
     Amount, FileId, ImportRecord, Note, Payment, PaymentId, PaymentMethod, PaymentOrigin, PaymentStatus, Result, legacy,
 };
 
-use super::fields::{Attempt, Read, broken, object, owner, present, ruled, text, user_of};
+use super::fields::{Attempt, Read, broken, object, owner, present, ruled, same_id, text, user_of};
 use super::gather::Gather;
 use super::report::UncertainPayment;
 use super::source_files::LegacyFile;
@@ -28,6 +28,7 @@ pub(super) fn read(gather: &mut Gather<'_>, file: &LegacyFile) -> Result<()> {
 fn payment(gather: &mut Gather<'_>, attempt: &mut Attempt<'_>, node: &Node<'_>) -> Read<Option<ImportRecord>> {
     object(node)?;
     let id = ruled("payment_id", PaymentId::new(attempt.key))?;
+    same_id(attempt.key, node, "payment_id")?;
     let user = owner(node)?;
     let Some(amount) = attempt.optional_money(node, "amount")? else { return broken("amount", "is missing") };
     let amount = ruled("amount", Amount::new(amount))?;
@@ -36,6 +37,13 @@ fn payment(gather: &mut Gather<'_>, attempt: &mut Attempt<'_>, node: &Node<'_>) 
         return broken("status", format_args!("the word {word:?} is unknown"));
     };
     let charged = charged(node)?;
+    if charged == Some(true) && status == PaymentStatus::Pending {
+        // Whoever approved it here would credit it a second time.
+        return broken("status", "is pending, but balance_charged says that it was credited: decide which is true");
+    }
+    if charged == Some(true) && status != PaymentStatus::Approved {
+        attempt.note(format!("{status}, but balance_charged says that it was credited: compare it with the balance"));
+    }
     let method = text(node, "payment_method")?;
     if method.is_none() {
         attempt.note("no payment_method: \"unknown\" was put in");

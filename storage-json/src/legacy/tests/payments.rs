@@ -137,3 +137,17 @@ fn times_in_every_form() {
     assert!(moment > at("2024-01-01T00:00:00Z"), "the file's own time: {moment}");
     assert_eq!(notes, ["p: no created_at: the file's own time was taken"]);
 }
+
+#[test]
+fn a_payment_that_was_charged_cannot_come_in_to_be_approved() {
+    let text = r#"{"p":{"payment_id":"p","user_id":1001,"amount":100,"payment_method":"sbp","status":"pending","balance_charged":true,"created_at":"2025-12-22T10:00:00"}}"#;
+    let reasons = reasons("payments.json", text);
+    assert_eq!(reasons.len(), 1);
+    assert!(reasons[0].contains("balance_charged"), "{reasons:?}");
+}
+
+#[test]
+fn a_payment_under_another_key_is_refused() {
+    let text = r#"{"a":{"payment_id":"b","user_id":1001,"amount":10,"payment_method":"sbp","status":"pending","created_at":"2025-12-22T10:00:00"}}"#;
+    assert_eq!(reasons("payments.json", text), ["a: payment_id: is \"b\", but the record stands under \"a\""]);
+}

@@ -84,12 +84,12 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Give a store another time zone and history retention; nobody else may have it open
     Policy {
-        /// Where a day begins, an IANA name
-        #[arg(long, value_name = "ZONE")]
-        time_zone: TimeZone,
-        /// How many history entries of a user are kept, or everything
+        /// Where a day begins, an IANA name; as it is when not given
+        #[arg(long, value_name = "ZONE", required_unless_present = "history")]
+        time_zone: Option<TimeZone>,
+        /// How many history entries of a user are kept, or everything; as it is when not given
         #[arg(long, value_name = "COUNT", value_parser = storage_factory::parse_history)]
-        history: HistoryRetention,
+        history: Option<HistoryRetention>,
     },
     /// Write every record to a file, or to stdout
     Dump {

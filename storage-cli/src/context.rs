@@ -38,11 +38,12 @@ impl Context {
             self.out.note(&format!("warning: {warning}"));
         }
         let outcome = work(&*storage).await;
-        // What the work has to say is worth more than a close that fails after it.
-        let closed = storage.close().await;
-        let value = outcome?;
-        closed?;
-        Ok(value)
+        // What the work has to say is worth more than a close that fails after it: what was done stays done, and a
+        // caller told otherwise would do it twice.
+        if let (Err(error), true) = (storage.close().await, outcome.is_ok()) {
+            self.out.note(&format!("warning: it was done, only the store could not be closed: {}", error.report()));
+        }
+        outcome
     }
 
     /// The failure of a command that needs a store where there is none.

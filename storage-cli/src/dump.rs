@@ -3,17 +3,19 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{self, Poll};
 
 use serde_json::json;
 use storage_core::dump::{DumpHeader, DumpReader, MAX_DUMP_LINE};
-use storage_core::{DumpSummary, Error, PageRequest, PageSize};
-use tokio::io::AsyncWriteExt;
+use storage_core::{DumpSummary, Error, ErrorKind, PageRequest, PageSize};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::args::is_pipe;
 use crate::confirm::Plan;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, quoted};
-use crate::output::facts;
+use crate::output::{facts, stdout_failed};
 use crate::policy::retention;
 
 pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
@@ -26,9 +28,10 @@ pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
         }
         let summary = context
             .with_store(async |storage| {
-                let mut stdout = tokio::io::stdout();
-                let summary = storage.dump(&mut stdout).await?;
-                stdout.flush().await.map_err(|error| Failure::io("stdout could not be written", error))?;
+                let mut stdout = Watched::new(tokio::io::stdout());
+                let written = storage.dump(&mut stdout).await;
+                let summary = stdout.settle(written, stdout_failed)?;
+                stdout.flush().await.map_err(stdout_failed)?;
                 Ok(summary)
             })
             .await?;
@@ -93,10 +96,12 @@ impl Target {
         let failed = |error| Failure::io(format!("{} could not be written", self.path.display()), error);
         let temporary = tempfile::Builder::new().prefix(".storage-dump-").tempfile_in(&self.parent).map_err(failed)?;
         let file = temporary.as_file().try_clone().map_err(failed)?;
-        let mut out = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
-        let summary = storage.dump(&mut out).await?;
+        let buffered = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
+        let mut out = Watched::new(buffered);
+        let written = storage.dump(&mut out).await;
+        let summary = out.settle(written, failed)?;
         out.flush().await.map_err(failed)?;
-        out.get_ref().sync_all().await.map_err(failed)?;
+        out.inner.get_ref().sync_all().await.map_err(failed)?;
         temporary.persist(&self.path).map_err(|error| failed(error.error))?;
         if cfg!(unix) {
             // Without this a power cut could take the new name away again.
@@ -106,15 +111,58 @@ impl Target {
     }
 }
 
+/// An output that remembers why it failed: the store only knows that its dump did not get through.
+struct Watched<W> {
+    inner: W,
+    failed: Option<io::Error>,
+}
+
+impl<W> Watched<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, failed: None }
+    }
+    /// What a dump answered, or why this output failed.
+    fn settle(
+        &mut self,
+        written: Result<DumpSummary, Error>,
+        failed: impl FnOnce(io::Error) -> Failure,
+    ) -> Result<DumpSummary, Failure> {
+        written.map_err(|error| self.failed.take().map_or_else(|| error.into(), failed))
+    }
+    fn watch<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &polled {
+            let same = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            self.failed.get_or_insert(same);
+        }
+        polled
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Watched<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.watch(polled)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.watch(polled)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.watch(polled)
+    }
+}
+
 pub(crate) async fn restore(context: &Context, file: &Path) -> Outcome {
     let failed = |error| Failure::io(format!("{} could not be read", shown(file)), error);
-    // Proved whole before a store is opened, let alone created; stdin can be read only once, so it is kept.
-    let mut source = if is_pipe(file) { spooled().map_err(failed)? } else { File::open(file).map_err(failed)? };
+    // Proved whole before a store is opened, let alone created; what can be read only once is kept.
+    let mut source = opened(file).map_err(failed)?;
     let (header, proved) = prove(BufReader::new(&source)).map_err(|problem| match problem {
         Problem::Read(error) => failed(error),
-        Problem::Dump(error) => {
+        Problem::Dump(error) if matches!(error.kind(), ErrorKind::Corrupt(_)) => {
             Failure::from(error).with_hint("storage restore with another dump; this one is damaged")
         }
+        Problem::Dump(error) => error.into(),
     })?;
     same_policy(context, &header, file)?;
     if context.choice.exists() {
@@ -123,7 +171,7 @@ pub(crate) async fn restore(context: &Context, file: &Path) -> Outcome {
         if !users.items.is_empty() {
             let message =
                 format!("a dump is restored into an empty store, and there are users at {}", context.choice.location());
-            return Err(Failure::refused(message, format!("storage restore {} --data-dir NEW", quoted(&shown(file)))));
+            return Err(Failure::refused(message, format!("storage restore {} --data-dir NEW", word(file))));
         }
     }
     let mut plan = Plan::new(context, format!("{} will be restored", shown(file)));
@@ -141,7 +189,8 @@ pub(crate) async fn restore(context: &Context, file: &Path) -> Outcome {
     source.rewind().map_err(failed)?;
     let mut from = tokio::io::BufReader::with_capacity(1 << 20, tokio::fs::File::from_std(source));
     let summary = context.with_new_store(async |storage| Ok(storage.restore(&mut from).await?)).await?;
-    context.out.answer(&object(&summary, file), || to_text("restored", &summary))?;
+    let printed = context.out.answer(&object(&summary, file), || to_text("restored", &summary));
+    printed.map_err(|failure| failure.after_change("storage status"))?;
     Ok(Exit::Done)
 }
 
@@ -152,15 +201,26 @@ fn same_policy(context: &Context, header: &DumpHeader, file: &Path) -> Result<()
         return Ok(());
     }
     let (zone, history) = (header.time_zone.name(), retention(header.history));
-    let run = format!("STORAGE_TIME_ZONE={zone} STORAGE_HISTORY={history} storage restore {}", quoted(&shown(file)));
+    let place = context.choice.data_dir().map(|dir| format!(" --data-dir {}", quoted(&dir.display().to_string())));
+    let place = place.unwrap_or_default();
+    let run = format!("STORAGE_TIME_ZONE={zone} STORAGE_HISTORY={history} storage restore {}{place}", word(file));
     let wanted = format!("{} and {}", policy.time_zone, retention(policy.history));
     Err(Error::schema(format!("a dump with time zone {zone} and history {history}"), wanted, run).into())
 }
 
-/// Copies stdin to where it can be read again.
-fn spooled() -> io::Result<File> {
+/// The dump as a file that can be read twice.
+fn opened(file: &Path) -> io::Result<File> {
+    if is_pipe(file) {
+        return spooled(&mut io::stdin().lock());
+    }
+    let mut opened = File::open(file)?;
+    if opened.metadata()?.is_file() { Ok(opened) } else { spooled(&mut opened) }
+}
+
+/// Copies what can be read only once to where it can be read again.
+fn spooled(from: &mut impl Read) -> io::Result<File> {
     let mut spool = tempfile::tempfile()?;
-    io::copy(&mut io::stdin().lock(), &mut spool)?;
+    io::copy(from, &mut spool)?;
     spool.flush()?;
     spool.rewind()?;
     Ok(spool)
@@ -189,6 +249,11 @@ fn prove(mut lines: impl BufRead) -> Result<(DumpHeader, DumpSummary), Problem> 
         }
         reader.line(&line)?;
     }
+}
+
+/// The file as the command line takes it.
+fn word(file: &Path) -> String {
+    if is_pipe(file) { "-".to_owned() } else { quoted(&file.display().to_string()) }
 }
 
 fn shown(file: &Path) -> String {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use storage_core::{Applied, Error, ErrorKind};
+use storage_core::{Applied, Error, ErrorKind, Place};
 
 /// How a command ended. The numbers are the process's exit codes and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,9 @@ pub(crate) enum Failure {
     /// It could have been done and was not.
     Refused { message: String, hint: String },
     /// A file or stream outside the store failed.
-    Io { message: String, error: std::io::Error },
+    Io { message: String, error: std::io::Error, hint: Option<String> },
+    /// The change was made; only its answer could not be printed.
+    Unprinted { error: std::io::Error, see: String },
     /// Whoever reads our output has gone.
     ReaderGone,
 }
@@ -62,12 +64,20 @@ impl Failure {
         Self::Refused { message: message.into(), hint: hint.into() }
     }
     pub(crate) fn io(message: impl Into<String>, error: std::io::Error) -> Self {
-        Self::Io { message: message.into(), error }
+        Self::Io { message: message.into(), error, hint: None }
+    }
+    /// Of an answer that could not be printed, when what it tells has been done already: `see` shows it.
+    pub(crate) fn after_change(self, see: impl Into<String>) -> Self {
+        match self {
+            Self::Io { error, .. } => Self::Unprinted { error, see: see.into() },
+            other => other,
+        }
     }
     /// With advice that fits better than the one for the error's kind.
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
             Self::Store { error, .. } => Self::Store { error, hint: Some(hint.into()) },
+            Self::Io { message, error, .. } => Self::Io { message, error, hint: Some(hint.into()) },
             other => other,
         }
     }
@@ -78,7 +88,7 @@ impl Failure {
             Self::Store { error, .. } => exit_of(error.kind()),
             Self::Usage(_) => Exit::Usage,
             Self::Refused { .. } => Exit::Refused,
-            Self::Io { .. } => Exit::Failed,
+            Self::Io { .. } | Self::Unprinted { .. } => Exit::Failed,
             // As with `head`: whoever stops reading has what was wanted.
             Self::ReaderGone => Exit::Done,
         }
@@ -95,18 +105,28 @@ impl Failure {
                 ("Usage", text.strip_prefix("error: ").unwrap_or(text).to_owned(), "storage --help".to_owned())
             }
             Self::Refused { message, hint } => ("Refused", message.clone(), hint.clone()),
-            Self::Io { message, error } => {
-                ("Io", format!("{message}\n  because: {error}"), "the same command again".to_owned())
+            Self::Io { message, error, hint } => {
+                let room = error.kind() == std::io::ErrorKind::StorageFull;
+                let advice = if room { ROOM } else { "the same command again" };
+                let advice = hint.clone().unwrap_or_else(|| advice.to_owned());
+                ("Io", format!("{message}\n  because: {error}"), advice)
+            }
+            Self::Unprinted { error, see } => {
+                let message = format!("it was done, only the answer could not be printed\n  because: {error}");
+                ("Io", message, see.clone())
             }
             Self::ReaderGone => ("Io", "the output was closed".to_owned(), "the same command again".to_owned()),
         };
         let (applied, key) = match self {
-            Self::Store { error, .. } => (error.applied(), error.key().map(ToString::to_string)),
-            _ => (Applied::No, None),
-        };
-        let applied = match applied {
-            Applied::No => "no",
-            Applied::Unknown => "unknown",
+            Self::Store { error, .. } => {
+                let applied = match error.applied() {
+                    Applied::No => "no",
+                    Applied::Unknown => "unknown",
+                };
+                (applied, error.key().map(ToString::to_string))
+            }
+            Self::Unprinted { .. } => ("yes", None),
+            _ => ("no", None),
         };
         Report { kind, message: redact(&message), applied, key, advice: redact(&advice) }
     }
@@ -133,6 +153,25 @@ fn exit_of(kind: &ErrorKind) -> Exit {
         _ => Exit::Failed,
     }
 }
+
+/// What helps when nothing else does.
+const NEWEST: &str = "storage restore FILE --data-dir NEW, with the newest dump";
+
+/// The files of a store that people can repair.
+const DATA_FILES: [&str; 9] = [
+    "user_balances.json",
+    "user_languages.json",
+    "gift_claimed.json",
+    "daily_free_generations.json",
+    "admin_limits.json",
+    "generations_history.json",
+    "payments.json",
+    "referrals.json",
+    "generation_jobs.json",
+];
+
+/// What helps where there is no room.
+const ROOM: &str = "df -h, and the same command when there is room";
 
 /// The command that helps, by kind of error.
 fn advice(error: &Error) -> String {
@@ -162,9 +201,15 @@ fn advice(error: &Error) -> String {
         ErrorKind::Locked { pid: Some(pid), .. } => format!("ps -p {pid}, and the same command when it has ended"),
         ErrorKind::Locked { .. } | ErrorKind::Busy { .. } => "the same command a little later".to_owned(),
         ErrorKind::Unavailable => "storage status --mode json".to_owned(),
-        ErrorKind::StorageFull => "df -h, and the same command when there is room".to_owned(),
+        ErrorKind::StorageFull => ROOM.to_owned(),
         ErrorKind::ReadOnly => "storage status, when directory and disk can be written again".to_owned(),
-        ErrorKind::Corrupt(_) => "storage restore FILE --data-dir NEW, with the newest dump".to_owned(),
+        ErrorKind::Corrupt(Place { source, line: Some(line), column: Some(column), .. }) => {
+            format!("repair {} at line {line}, column {column}; or {NEWEST}", quoted(source))
+        }
+        ErrorKind::Corrupt(Place { source, .. }) if DATA_FILES.contains(&source.as_str()) => {
+            format!("repair {source}; or {NEWEST}")
+        }
+        ErrorKind::Corrupt(_) => NEWEST.to_owned(),
         ErrorKind::SchemaMismatch { run, .. } => run.clone(),
         ErrorKind::Moved { to } => format!("the same command for {to}"),
         ErrorKind::BackendDisabled { feature } => {
@@ -247,6 +292,11 @@ mod tests {
             (ErrorKind::StorageFull, Exit::Failed, "df -h"),
             (ErrorKind::ReadOnly, Exit::Failed, "storage status"),
             (ErrorKind::Corrupt(storage_core::Place::new("x")), Exit::Failed, "storage restore"),
+            (
+                ErrorKind::Corrupt(storage_core::Place::new("payments.json").at(3, 7)),
+                Exit::Failed,
+                "repair payments.json at line 3, column 7; or storage restore",
+            ),
             (ErrorKind::Internal, Exit::Failed, "storage verify"),
         ] {
             let failure = Failure::from(Error::new(kind));

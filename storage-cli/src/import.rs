@@ -1,16 +1,18 @@
 //! `storage import`: a directory that the earlier system left.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use storage_core::{ErrorKind, ImportOutcome, ImportRecord, Storage, Total, UserId};
+use storage_core::{Error, ErrorKind, HistoryRetention, ImportOutcome, ImportRecord, Storage, Total, UserId};
+use storage_json::Found;
 use storage_json::legacy::{self, FileNote, LeftAlone, Legacy, LegacyRecord, ReadOptions, Refusal, UncertainPayment};
 
 use crate::args::ImportArgs;
 use crate::confirm::Plan;
 use crate::context::Context;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, quoted};
 use crate::output::{Table, facts};
 use crate::progress::Progress;
 use crate::status::Totals;
@@ -21,6 +23,7 @@ const BATCH: usize = 1000;
 pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome {
     let ImportArgs { dir, strict, time_zone } = arguments;
     not_its_own_source(context, &dir)?;
+    not_a_store(&dir)?;
     // Everything is read before anything is opened: a file that cannot be parsed refuses the whole import.
     let now = context.config.environment.clock.now();
     let Legacy { records, report: read } = {
@@ -31,6 +34,9 @@ pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome 
             progress.set(at.done, at.total);
         })
         .map_err(|error| {
+            if let Some(unreadable) = unreadable(&dir, &error) {
+                return unreadable;
+            }
             let hint = match error.kind() {
                 ErrorKind::Corrupt(_) => "repair the file or take it out of the directory; nothing was imported",
                 _ => "storage import with a directory that holds the files of the earlier system",
@@ -48,6 +54,7 @@ pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome 
         dry_run: context.dry_run,
         refused: read.refused,
         rounded: read.rounded,
+        not_kept: NotKept::of(&records, context.config.environment.policy.history),
         notes: read.notes,
         left_alone: read.left_alone,
         uncertain_payments: read.uncertain_payments,
@@ -55,21 +62,25 @@ pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome 
         before,
         ..Report::default()
     };
+    report.notes.extend(report.not_kept.notes());
     if context.dry_run {
         report.brought = Brought::by(&records);
     } else {
         plan(context, &dir, &records, &report).ask(context)?;
+        let mut begun = false;
         context
             .with_new_store(async |storage| {
+                begun = true;
                 put_in(storage, records, &mut report).await?;
                 report.after = Some(Totals::of(storage).await?);
                 Ok(())
             })
             .await
-            .map_err(|failure| failure.with_hint("the same command again: what is in the store already is kept"))?;
+            .map_err(|failure| if begun { to_be_continued(failure) } else { failure })?;
     }
     let refused = !report.refused.is_empty();
-    context.out.answer(&report, || report.to_text(context))?;
+    let printed = context.out.answer(&report, || report.to_text(context));
+    printed.map_err(|failure| if report.dry_run { failure } else { failure.after_change("storage status") })?;
     Ok(if strict && refused { Exit::Differences } else { Exit::Done })
 }
 
@@ -113,6 +124,9 @@ fn plan(context: &Context, dir: &Path, records: &[LegacyRecord], report: &Report
     }
     plan.add("rounded", report.rounded.to_string());
     plan.add("refused", report.refused.len().to_string());
+    if let Some(not_kept) = report.not_kept.summary() {
+        plan.add("history not kept", not_kept);
+    }
     plan.add("users before", report.before.users.to_string());
     plan.add("balances before", report.before.balance_sum.to_string());
     plan
@@ -200,6 +214,57 @@ impl Brought {
     }
 }
 
+/// History entries that are older than those the store keeps of a user.
+#[derive(Debug, Default)]
+struct NotKept {
+    kept: u32,
+    users: BTreeMap<UserId, u64>,
+}
+
+impl NotKept {
+    fn of(records: &[LegacyRecord], retention: HistoryRetention) -> Self {
+        let HistoryRetention::Newest(kept) = retention else { return Self::default() };
+        let kept = kept.get();
+        let mut users: BTreeMap<UserId, u64> = BTreeMap::new();
+        for record in records {
+            if let ImportRecord::Generation { user, .. } = &record.record {
+                *users.entry(*user).or_default() += 1;
+            }
+        }
+        let older =
+            |(user, count): (UserId, u64)| Some((user, count.checked_sub(kept.into())?)).filter(|(_, n)| *n > 0);
+        Self { kept, users: users.into_iter().filter_map(older).collect() }
+    }
+    /// All of it in a sentence; none when everything is kept.
+    fn summary(&self) -> Option<String> {
+        let (entries, users) = (self.users.values().sum::<u64>(), self.users.len());
+        let kept = self.kept;
+        (users > 0).then(|| {
+            format!(
+                "{entries} older entries of {users} users are not kept: STORAGE_HISTORY={kept}; \
+                 STORAGE_HISTORY=everything keeps them"
+            )
+        })
+    }
+    /// A note for each user, or one when there are many.
+    fn notes(&self) -> Vec<FileNote> {
+        const SHOWN: usize = 10;
+        let note = |key, note| FileNote { file: "generations_history.json".to_owned(), key, note };
+        if self.users.len() > SHOWN {
+            return self.summary().into_iter().map(|summary| note(None, summary)).collect();
+        }
+        let kept = self.kept;
+        let of_user = |(user, count): (&UserId, &u64)| {
+            let text = format!(
+                "{count} older entries of user {user} are not kept: STORAGE_HISTORY={kept}; \
+                 STORAGE_HISTORY=everything keeps them"
+            );
+            note(Some(user.to_string()), text)
+        };
+        self.users.iter().map(of_user).collect()
+    }
+}
+
 /// What an import answers.
 #[derive(Debug, Default, Serialize)]
 struct Report {
@@ -212,6 +277,8 @@ struct Report {
     same: u64,
     refused: Vec<Refusal>,
     kept: Vec<Refusal>,
+    #[serde(skip)]
+    not_kept: NotKept,
     notes: Vec<FileNote>,
     left_alone: Vec<LeftAlone>,
     uncertain_payments: Vec<UncertainPayment>,
@@ -263,7 +330,7 @@ impl Report {
         parts.push(if self.dry_run {
             "dry run: nothing was changed".to_owned()
         } else {
-            let dir = context.choice.data_dir().map(|dir| crate::exit::quoted(&dir.display().to_string()));
+            let dir = context.choice.data_dir().map(|dir| quoted(&dir.display().to_string()));
             let place = dir.map_or_else(String::new, |dir| format!(" --data-dir {dir}"));
             format!("imported; next: storage audit{place}")
         });
@@ -324,6 +391,39 @@ fn not_its_own_source(context: &Context, dir: &Path) -> Result<(), Failure> {
         return Err(Failure::refused(message, "storage import DIR --data-dir ELSEWHERE"));
     }
     Ok(())
+}
+
+/// A store of ours is copied by a dump, which takes everything.
+fn not_a_store(dir: &Path) -> Result<(), Failure> {
+    if !matches!(storage_json::inspect(dir), Ok(Found::Store)) {
+        return Ok(());
+    }
+    let message = format!("{} holds a store of this program, not files of the earlier system", dir.display());
+    let source = quoted(&dir.display().to_string());
+    let hint = format!("storage dump FILE --data-dir {source}, then storage restore FILE --data-dir NEW");
+    Err(Failure::refused(message, hint))
+}
+
+/// The failure of a source file that is there and cannot be read.
+fn unreadable(dir: &Path, error: &Error) -> Option<Failure> {
+    let ErrorKind::InvalidInput { field, .. } = error.kind() else { return None };
+    let file = dir.join(&**field);
+    let cause = File::open(&file).err().filter(|cause| cause.kind() != std::io::ErrorKind::NotFound)?;
+    let hint = format!("make {} readable or take it out", quoted(&file.display().to_string()));
+    let message = format!("{} cannot be read; nothing was imported", file.display());
+    Some(Failure::io(message, cause).with_hint(hint))
+}
+
+/// Where waiting helps, an import that stopped half-way goes on.
+fn to_be_continued(failure: Failure) -> Failure {
+    match &failure {
+        Failure::Store { error, .. }
+            if matches!(error.kind(), ErrorKind::Busy { .. } | ErrorKind::Unavailable | ErrorKind::StorageFull) =>
+        {
+            failure.with_hint("the same command again: what is in the store already is kept")
+        }
+        _ => failure,
+    }
 }
 
 /// The path without links, as far as it exists.

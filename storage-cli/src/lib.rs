@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout; plans, progress, prompts and errors go to stderr. With `--json` stdout gets exactly one JSON
 //! object: the answer, or `{"error": {...}}`. A list's object has `items` and `next`. Money is always text.
+//! An error that stdout does not take goes to stderr.
 //!
 //! A command that changes something shows its plan first. `--dry-run` stops there. On a terminal it asks; elsewhere it
 //! goes on only with `--yes`.

@@ -79,7 +79,10 @@ impl Output {
         }
         let report = failure.report();
         if self.json {
-            let _ = self.answer(&serde_json::json!({ "error": report }), String::new);
+            let object = serde_json::json!({ "error": report });
+            if self.answer(&object, String::new).is_err() {
+                self.note(&object.to_string());
+            }
         } else {
             self.note(&format!("error: {}\ntry: {}", report.message, report.advice));
         }
@@ -101,10 +104,15 @@ impl Output {
 
 fn to_stdout(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(stdout_failed)
+}
+
+/// Why stdout took no more.
+pub(crate) fn stdout_failed(error: std::io::Error) -> Failure {
+    match error.kind() {
         std::io::ErrorKind::BrokenPipe => Failure::ReaderGone,
         _ => Failure::io("stdout could not be written", error),
-    })
+    }
 }
 
 /// A text that came from users, without what could steer a terminal.

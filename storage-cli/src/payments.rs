@@ -10,7 +10,7 @@ use storage_core::{
 use crate::args::{DecisionArgs, PaymentsCommand};
 use crate::confirm::Plan;
 use crate::context::Context;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Outcome, quoted};
 use crate::output::{Table, facts, or_dash, short, when};
 
 pub(crate) async fn run(context: &Context, command: PaymentsCommand) -> Outcome {
@@ -111,12 +111,13 @@ async fn decide(context: &Context, arguments: DecisionArgs, status: PaymentStatu
         })
         .await?;
     let object = json!({ "payment": record, "replayed": replayed, "balance": balance });
-    context.out.answer(&object, || {
+    let printed = context.out.answer(&object, || {
         let again = if replayed { " already; nothing changed now" } else { "" };
         format!(
             "payment {} is {}{again}: {} of user {user}\nbalance: {balance}",
             record.id, record.status, record.amount
         )
-    })?;
+    });
+    printed.map_err(|failure| failure.after_change(format!("storage payments show {}", quoted(record.id.as_str()))))?;
     Ok(Exit::Done)
 }

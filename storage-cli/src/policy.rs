@@ -8,10 +8,21 @@ use crate::confirm::Plan;
 use crate::context::Context;
 use crate::exit::{Exit, Outcome};
 
-pub(crate) async fn policy(context: &Context, time_zone: TimeZone, history: HistoryRetention) -> Outcome {
+pub(crate) async fn policy(
+    context: &Context,
+    time_zone: Option<TimeZone>,
+    history: Option<HistoryRetention>,
+) -> Outcome {
     if !context.choice.exists() {
         return Err(context.no_store());
     }
+    if time_zone.is_none() || history.is_none() {
+        // What is not given stays: it is the store's own only where the store opens as this program is set up.
+        context.with_store(async |_| Ok(())).await?;
+    }
+    let policy = &context.config.environment.policy;
+    let time_zone = time_zone.unwrap_or_else(|| policy.time_zone.clone());
+    let history = history.unwrap_or(policy.history);
     let mut plan = Plan::new(context, "days and history will be counted by another policy from now on");
     plan.add("time zone", time_zone.name());
     plan.add("history kept", retention(history));
@@ -24,9 +35,10 @@ pub(crate) async fn policy(context: &Context, time_zone: TimeZone, history: Hist
     adopt_policy(config).await?.close().await?;
     let history = retention(history);
     let object = json!({ "time_zone": time_zone, "history": history });
-    context.out.answer(&object, || {
+    let printed = context.out.answer(&object, || {
         format!("the store has its policy; every program needs it too: STORAGE_TIME_ZONE={time_zone} STORAGE_HISTORY={history}")
-    })?;
+    });
+    printed.map_err(|failure| failure.after_change("storage status"))?;
     Ok(Exit::Done)
 }
 

@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 use storage_core::{
-    AddBalance, AdminLimit, Error, Hold, HoldStatus, Language, LedgerRow, ListOperations, ListReserves, Memo, Money,
-    OperationKey, Page, PageRequest, PageSize, SetUserLanguage, Storage, SubtractBalance, Total, User, UserId,
+    AddBalance, AdminLimit, Applied, Error, ErrorKind, Hold, HoldStatus, Language, LedgerRow, ListOperations,
+    ListReserves, Memo, Money, OperationKey, Page, PageRequest, PageSize, SetUserLanguage, Storage, SubtractBalance,
+    Total, User, UserId,
 };
 
 use crate::args::{MoneyArgs, UserCommand};
@@ -181,23 +182,56 @@ struct Changed {
 }
 
 async fn credit(context: &Context, arguments: MoneyArgs) -> Outcome {
-    change(context, arguments, "credited to", async |storage, user, amount, memo, key| {
+    change(context, arguments, Direction::Credit, async |storage, user, amount, memo, key| {
         storage.add_balance(AddBalance { user, amount, memo, key }).await
     })
     .await
 }
 
 async fn debit(context: &Context, arguments: MoneyArgs) -> Outcome {
-    change(context, arguments, "debited from", async |storage, user, amount, memo, key| {
+    // Nobody has money where there is no store, and none is created to say so.
+    if !context.choice.exists() {
+        let short = Error::insufficient_funds(Money::ZERO, arguments.amount.money());
+        return Err(Failure::from(short).with_hint("storage status"));
+    }
+    change(context, arguments, Direction::Debit, async |storage, user, amount, memo, key| {
         storage.subtract_balance(SubtractBalance { user, amount, memo, key }).await
     })
     .await
 }
 
+/// Which way the money goes.
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    Credit,
+    Debit,
+}
+
+impl Direction {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Credit => "credited to",
+            Self::Debit => "debited from",
+        }
+    }
+    /// What a plan says of the balance that will be.
+    fn after(self, balance: Money, amount: Money) -> String {
+        match self {
+            Self::Credit => balance.checked_add(amount).map_or_else(
+                |_| format!("refused: {} is the most that a balance holds", Money::MAX),
+                |after| after.to_string(),
+            ),
+            Self::Debit => balance
+                .checked_sub(amount)
+                .map_or_else(|| format!("refused: insufficient funds, {balance} available"), |after| after.to_string()),
+        }
+    }
+}
+
 async fn change(
     context: &Context,
     arguments: MoneyArgs,
-    word: &str,
+    direction: Direction,
     apply: impl AsyncFnOnce(
         &dyn Storage,
         UserId,
@@ -207,9 +241,13 @@ async fn change(
     ) -> Result<storage_core::Receipt, Error>,
 ) -> Outcome {
     let MoneyArgs { user, amount, key, reason, actor } = arguments;
+    let word = direction.word();
     let balance = balance_now(context, user).await?;
     let mut plan = Plan::new(context, format!("{amount} will be {word} user {user}"));
     plan.add("balance now", balance.map_or_else(|| format!("{} (new user)", Money::ZERO), |money| money.to_string()));
+    let after = direction.after(balance.unwrap_or(Money::ZERO), amount.money());
+    let unless = if key.is_some() { "; as it is when the key was used before" } else { "" };
+    plan.add("balance after", format!("{after}{unless}"));
     if let Some(reason) = &reason {
         plan.add("reason", reason.as_str());
     }
@@ -222,11 +260,13 @@ async fn change(
     if !plan.approve(context)? {
         return Ok(Exit::Done);
     }
+    // A key of our own, so that an outcome that nobody knows can be settled by the same command with that key.
+    let key = key.unwrap_or_else(|| context.config.environment.ids.next_id().to_key());
     let memo = Memo { reference: None, reason, actor };
     let receipt = context
-        .with_new_store(async |storage| Ok(apply(storage, user, amount, memo, key).await?))
+        .with_new_store(async |storage| Ok(apply(storage, user, amount, memo, Some(key.clone())).await?))
         .await
-        .map_err(|failure| with_statement(failure, user))?;
+        .map_err(|failure| with_statement(with_key(failure, &key), user))?;
     let changed = Changed {
         user,
         amount: amount.money(),
@@ -234,10 +274,11 @@ async fn change(
         operation: receipt.operation,
         replayed: receipt.replayed,
     };
-    context.out.answer(&changed, || {
+    let printed = context.out.answer(&changed, || {
         let again = if receipt.replayed { " before, under this key; nothing changed now" } else { "" };
         format!("{amount} {word} user {user}{again}\nbalance after: {}", receipt.balance_after)
-    })?;
+    });
+    printed.map_err(|failure| failure.after_change(format!("storage user show {user}")))?;
     Ok(Exit::Done)
 }
 
@@ -249,10 +290,22 @@ async fn balance_now(context: &Context, user: UserId) -> Result<Option<Money>, F
     context.with_store(async |storage| Ok(storage.find_user(user).await?.map(|user| user.balance))).await
 }
 
-/// Where money is short, the statement helps.
+/// An unknown outcome names the key that settles it.
+fn with_key(failure: Failure, key: &OperationKey) -> Failure {
+    match failure {
+        Failure::Store { error, hint } if error.applied() == Applied::Unknown && error.key().is_none() => {
+            Failure::Store { error: error.unknown(Some(key.clone())), hint }
+        }
+        other => other,
+    }
+}
+
+/// Where money is short, or too much, the statement helps.
 fn with_statement(failure: Failure, user: UserId) -> Failure {
     match &failure {
-        Failure::Store { error, .. } if matches!(error.kind(), storage_core::ErrorKind::InsufficientFunds { .. }) => {
+        Failure::Store { error, .. }
+            if matches!(error.kind(), ErrorKind::InsufficientFunds { .. } | ErrorKind::InvalidInput { .. }) =>
+        {
             failure.with_hint(format!("storage user show {user}"))
         }
         _ => failure,
@@ -275,6 +328,7 @@ async fn set_language(context: &Context, user: UserId, language: Language, key: 
     let set = SetUserLanguage { user, language: language.clone(), key };
     let answer = context.with_new_store(async |storage| Ok(storage.set_user_language(set).await?)).await?;
     let object = json!({ "user": user, "language": language, "replayed": answer.replayed });
-    context.out.answer(&object, || format!("the language of user {user} is {language}"))?;
+    let printed = context.out.answer(&object, || format!("the language of user {user} is {language}"));
+    printed.map_err(|failure| failure.after_change(format!("storage user show {user}")))?;
     Ok(Exit::Done)
 }

@@ -336,3 +336,32 @@ fn a_reader_that_stops_is_no_error() {
     let ran = common::finish(command, &[]).exits(0);
     assert_eq!(ran.stderr, "");
 }
+
+#[test]
+fn a_debit_creates_no_store_and_its_plan_tells_the_end() {
+    let place = Place::new();
+    for arguments in [&["user", "debit", "1001", "1", "--yes"][..], &["user", "debit", "1001", "1", "--dry-run"]] {
+        let ran = place.run(arguments).exits(1);
+        assert!(ran.stderr.contains("insufficient funds: 1.00 required, 0.00 available"), "{ran:#?}");
+    }
+    assert!(!place.data().exists());
+    place.run(&["user", "credit", "1001", "2", "--yes"]).exits(0);
+    let plan = place.run(&["user", "debit", "1001", "0.5", "--dry-run", "--json"]).exits(0).json();
+    assert_eq!(plan["plan"]["balance_after"], "1.50");
+    let plan = place.run(&["user", "debit", "1001", "3", "--dry-run", "--json"]).exits(0).json();
+    assert_eq!(plan["plan"]["balance_after"], "refused: insufficient funds, 2.00 available");
+}
+
+#[test]
+fn a_policy_keeps_what_is_not_given() {
+    let place = Place::new();
+    place.run(&["user", "credit", "1001", "2", "--yes"]).exits(0);
+    place.run(&["policy", "--yes"]).exits(2);
+    let policy = place.run(&["policy", "--time-zone", "Europe/Kyiv", "--yes", "--json"]).exits(0).json();
+    assert_eq!(policy["time_zone"], "Europe/Kyiv");
+    // Here the program is set up for another zone than the store has: nothing is guessed.
+    place.run(&["policy", "--history", "7", "--yes"]).exits(3);
+    let kyiv = [("STORAGE_TIME_ZONE", "Europe/Kyiv")];
+    let policy = place.run_with(&["policy", "--history", "7", "--yes", "--json"], &kyiv).exits(0).json();
+    assert_eq!((&policy["time_zone"], &policy["history"]), (&json!("Europe/Kyiv"), &json!("7")));
+}

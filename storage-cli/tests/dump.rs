@@ -96,3 +96,46 @@ fn a_dump_file_is_whole_or_as_it_was() {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
+
+#[test]
+fn a_dump_whose_reader_leaves_ends_quietly() {
+    let place = filled();
+    let mut child = place.command(&["dump"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:#?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_no_fault_of_the_store() {
+    let place = filled();
+    let full = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+        common::finish(command, &[]).exits(1)
+    };
+    let ran = full(&["dump"]);
+    assert!(ran.stderr.contains("try: df -h") && !ran.stderr.contains("store cannot"), "{ran:#?}");
+    // What was done is not advised again.
+    let ran = full(&["user", "credit", "1001", "1", "--yes"]);
+    assert!(ran.stderr.contains("it was done") && ran.stderr.contains("try: storage user show 1001"), "{ran:#?}");
+    let ran = full(&["user", "credit", "1001", "1", "--yes", "--json"]);
+    assert!(ran.stderr.contains(r#""applied":"yes""#), "{ran:#?}");
+    assert_eq!(place.run(&["user", "show", "1001", "--json"]).exits(0).json()["balance"], "6.500001");
+}
+
+#[test]
+#[cfg(unix)]
+fn what_can_be_read_only_once_is_restored() {
+    let (place, other) = (filled(), Place::new());
+    let dump = place.run(&["dump"]).stdout;
+    other.run_piped(&["restore", "/dev/stdin", "--yes"], dump.as_bytes()).exits(0);
+    assert_eq!(other.run(&["dump"]).stdout, dump);
+    // The remedy can be run as it stands.
+    let third = Place::new();
+    let mut command = third.command(&["restore", "-", "--yes", "--data-dir", "else where"]);
+    command.env("STORAGE_TIME_ZONE", "Europe/Kyiv").stdin(std::process::Stdio::piped());
+    let ran = common::finish(command, dump.as_bytes()).exits(3);
+    assert!(ran.stderr.contains("storage restore - --data-dir 'else where'"), "{ran:#?}");
+}

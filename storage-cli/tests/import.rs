@@ -178,3 +178,29 @@ fn times_without_a_zone_are_read_in_the_given_one() {
     assert_eq!((&payment["origin"], &payment["status"]), (&json!("imported"), &json!("rejected")));
     assert_eq!(place.run(&["user", "show", "1001", "--json"]).json()["balance"], "0.00");
 }
+
+#[test]
+fn a_store_is_not_imported() {
+    let place = Place::new();
+    place.run(&["user", "credit", "1001", "5", "--yes"]).exits(0);
+    let ran = place.run(&["import", "data", "--data-dir", "new", "--yes"]).exits(7);
+    assert!(ran.stderr.contains("try: storage dump FILE --data-dir data, then storage restore FILE"), "{ran:#?}");
+    assert!(!place.path("new").exists());
+}
+
+#[test]
+fn history_that_is_not_kept_is_told() {
+    let place = Place::new();
+    let source = place.path("legacy");
+    let written = legacy(&source, "unified", 60, 1);
+    assert!(written["history_records"].as_u64().unwrap() > 0, "{written:#}");
+    let few = [("STORAGE_HISTORY", "1")];
+    let planned = place.run_with(&["import", "legacy", "--dry-run"], &few).exits(0);
+    let ran = place.run_with(&["import", "legacy", "--yes"], &few).exits(0);
+    for text in [&planned.stdout, &ran.stdout, &ran.stderr] {
+        assert!(text.contains("are not kept: STORAGE_HISTORY=1; STORAGE_HISTORY=everything keeps them"), "{text}");
+    }
+    let all =
+        place.run_with(&["import", "legacy", "--dry-run", "--data-dir", "new"], &[("STORAGE_HISTORY", "everything")]);
+    assert!(!all.exits(0).stdout.contains("not kept"));
+}

@@ -2,7 +2,8 @@
 //! and one sync, and only then publishes and answers.
 //!
 //! Locks, always in this order: the `writer` file lock, the applier, the state. The file lock and the applier are held
-//! for the whole batch, the state only while deciding (shared) and publishing (exclusive), never across a sync.
+//! for the whole batch, the state while deciding (shared) and publishing (exclusive), never across the sync of a batch. A
+//! checkpoint keeps the state shared while it writes: reads go on, and only this thread would want it exclusive.
 
 use std::sync::Arc;
 

@@ -29,6 +29,14 @@ impl Fingerprint {
         head.copy_from_slice(&digest.finalize()[..16]);
         Self(head)
     }
+    /// The digest as it was given out by [`Fingerprint::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+    /// The digest, for backends that store bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -1,0 +1,89 @@
+//! What can go wrong, and what to do then.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::State;
+
+/// Why nothing was migrated or adopted. Whatever the reason, the schema is as it was before.
+///
+/// The one exception is a connection that is lost while the commit is under way: then either all was applied or
+/// nothing, and running it again tells which.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no way from this state to the current version; the state says what to do.
+    State(State),
+    /// Adopting was asked for, and there is nothing of the earlier system here, neither as it was nor adopted.
+    NothingToAdopt(State),
+    /// Adopting would rename tables to names that are taken: the tables that exist under both names.
+    AdoptedTwice {
+        /// The earlier system's names.
+        tables: Vec<String>,
+    },
+    /// Somebody else's migration, or locks of a running store, stood in the way for as long as the caller would wait.
+    Busy {
+        /// How long it was tried.
+        waited: Duration,
+        /// What the server said the last time, when it was a lock on a table.
+        source: Option<tokio_postgres::Error>,
+    },
+    /// The connection or a statement failed.
+    Postgres(tokio_postgres::Error),
+    /// A migration failed.
+    Migration {
+        /// What was being done.
+        doing: String,
+        /// What the server said, when it was the server.
+        source: Option<tokio_postgres::Error>,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(state) => write!(f, "cannot migrate from here: {state}"),
+            Self::NothingToAdopt(State::Missing) => f.write_str(
+                "there is nothing to adopt, the schema has none of the earlier system's tables: check the database and \
+                 the schema, or run `storage migrate` for a new store",
+            ),
+            Self::NothingToAdopt(state) => {
+                write!(f, "there is nothing to adopt, no table of the earlier system is here: {state}")
+            }
+            Self::AdoptedTwice { tables } => {
+                f.write_str("cannot adopt, tables stand here both as they were and adopted:")?;
+                for (at, table) in tables.iter().enumerate() {
+                    write!(f, "{} {table} and legacy_{table}", if at == 0 { "" } else { "," })?;
+                }
+                f.write_str("; rename or move one of each pair")
+            }
+            Self::Busy { waited, source } => {
+                let what = if source.is_some() { "locks on the tables" } else { "another migration" };
+                write!(
+                    f,
+                    "{what} stood in the way for {} ms and nothing was changed: try again, or wait longer",
+                    waited.as_millis()
+                )
+            }
+            Self::Postgres(_) => f.write_str("the server could not be asked, or refused"),
+            Self::Migration { doing, .. } => write!(f, "nothing was migrated, this failed: {doing}"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::State(_) | Self::NothingToAdopt(_) | Self::AdoptedTwice { .. } => None,
+            Self::Busy { source, .. } | Self::Migration { source, .. } => source.as_ref().map(|error| error as _),
+            Self::Postgres(error) => Some(error),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(error)
+    }
+}

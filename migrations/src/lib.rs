@@ -1,0 +1,85 @@
+//! The schema of the PostgreSQL backend: the migrations, compiled in, and how they are applied.
+//!
+//! [`inspect`] tells the [`State`] of a schema without a lock. [`migrate`] applies all that is pending in one
+//! transaction: whatever is killed and whenever, all of it is there or nothing. [`adopt`] does the same in a schema
+//! that holds the earlier system's tables, and keeps those as `legacy_...`.
+//!
+//! Everything needs one connection and leaves no trace on it: no named statement, no setting, no lock that outlives the
+//! transaction. So it works through a pooler in transaction mode, with any number of programs that start together.
+//!
+//! To add a migration: a file `sql/V<n>__<what>.sql`, what it adds to the list in `shape.rs`, a line in the changelog.
+//! A file that was ever released stays as it is, to the byte: the history keeps its checksum.
+
+mod adopt;
+mod error;
+mod plan;
+mod run;
+mod schema;
+mod shape;
+mod state;
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+pub use adopt::{Adopted, LEGACY_PREFIX};
+pub use error::Error;
+pub use plan::{HISTORY_TABLE, Plan, Step};
+pub use run::Outcome;
+pub use schema::{InvalidSchema, Schema};
+pub use shape::Addition;
+pub use state::State;
+
+/// The migrations of this program, in order.
+pub fn steps() -> Vec<Step> {
+    Plan::embedded().steps()
+}
+
+/// The version that this program needs.
+pub fn latest() -> i32 {
+    Plan::embedded().latest()
+}
+
+/// Tells what stands in the schema: no lock, no write, two round trips at most, with the right to read alone.
+pub async fn inspect(client: &Client, schema: &Schema) -> Result<State, Error> {
+    Plan::embedded().inspect(client, schema).await
+}
+
+/// Applies what is pending, all of it in one transaction, and creates the schema when it is missing.
+///
+/// A schema that is current is answered at once, whoever works in it. Of several runners one does the work, the others
+/// wait for at most about `wait` and find it done. A dropped future leaves nothing behind.
+pub async fn migrate(client: &mut Client, schema: &Schema, wait: Duration) -> Result<Outcome, Error> {
+    Plan::embedded().migrate(client, schema, wait).await
+}
+
+/// Renames the earlier system's tables, with their indexes, constraints and sequences, to `legacy_...`, and migrates,
+/// in one transaction. Rows, triggers and functions stay as they are, and nothing is dropped.
+///
+/// Repeating it is harmless and says so in [`Adopted::already`].
+pub async fn adopt(client: &mut Client, schema: &Schema, wait: Duration) -> Result<Adopted, Error> {
+    Plan::embedded().adopt(client, schema, wait).await
+}
+
+/// Which adopted tables exist in the schema, by the names that they have now.
+pub async fn adopted_tables(client: &Client, schema: &Schema) -> Result<Vec<String>, Error> {
+    Ok(adopt::adopted_tables(client, schema).await?)
+}
+
+/// The functions of the crate, for these migrations.
+impl Plan {
+    /// See [`inspect`](crate::inspect).
+    pub async fn inspect(&self, client: &Client, schema: &Schema) -> Result<State, Error> {
+        Ok(state::inspect(client, schema, self).await?)
+    }
+
+    /// See [`migrate`](crate::migrate).
+    pub async fn migrate(&self, client: &mut Client, schema: &Schema, wait: Duration) -> Result<Outcome, Error> {
+        run::migrate(client, schema, self, wait).await
+    }
+
+    /// See [`adopt`](crate::adopt).
+    pub async fn adopt(&self, client: &mut Client, schema: &Schema, wait: Duration) -> Result<Adopted, Error> {
+        adopt::adopt(client, schema, self, wait).await
+    }
+}

@@ -1,0 +1,89 @@
+//! The list of migrations, and what each leaves behind.
+
+use std::collections::BTreeSet;
+
+use refinery::{Migration, Runner};
+
+use crate::shape::{ADDITIONS, Addition};
+
+/// The table in which refinery keeps what was applied. Not its default name, which another program that shares the
+/// schema may use for migrations of its own.
+pub const HISTORY_TABLE: &str = "storage_migrations";
+
+mod embedded {
+    refinery::embed_migrations!("sql");
+}
+
+/// One migration of this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// Its version; versions rise.
+    pub version: i32,
+    /// The name in its file name.
+    pub name: String,
+    /// What it runs.
+    pub sql: String,
+}
+
+/// Migrations and the shape that they leave behind. There is one, [`Plan::embedded`]; a test makes longer ones to see
+/// what an older program does to a newer schema, and the other way round.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) migrations: Vec<Migration>,
+    pub(crate) additions: Vec<Addition>,
+}
+
+impl Plan {
+    /// The migrations of this program.
+    pub fn embedded() -> Self {
+        let mut migrations = embedded::migrations::runner().get_migrations().clone();
+        migrations.sort();
+        Self { migrations, additions: ADDITIONS.to_vec() }
+    }
+
+    /// The same with one more step, called as its file would be: `V2__name`.
+    pub fn with(mut self, name: &str, sql: &str, additions: &[Addition]) -> Result<Self, refinery::Error> {
+        self.migrations.push(Migration::unapplied(name, sql)?);
+        self.migrations.sort();
+        self.additions.extend_from_slice(additions);
+        Ok(self)
+    }
+
+    /// The steps, in order.
+    pub fn steps(&self) -> Vec<Step> {
+        let step = |migration: &Migration| Step {
+            version: migration.version(),
+            name: migration.name().to_owned(),
+            sql: migration.sql().unwrap_or_default().to_owned(),
+        };
+        self.migrations.iter().map(step).collect()
+    }
+
+    /// The last version, 0 without steps.
+    pub fn latest(&self) -> i32 {
+        self.migrations.last().map_or(0, Migration::version)
+    }
+
+    /// What each version adds, in the order in which it came.
+    pub fn additions(&self) -> &[Addition] {
+        &self.additions
+    }
+
+    /// The tables that a schema of this version has, each once.
+    pub(crate) fn tables(&self, version: i32) -> BTreeSet<&'static str> {
+        self.at(version).map(|addition| addition.table).collect()
+    }
+
+    /// What a schema of this version has, in the order in which it came.
+    pub(crate) fn at(&self, version: i32) -> impl Iterator<Item = &Addition> {
+        self.additions.iter().filter(move |addition| addition.version <= version)
+    }
+
+    pub(crate) fn runner(&self) -> Runner {
+        // Each on its own, so that an error names the migration: all of them share our one transaction anyway.
+        let mut runner = Runner::new(&self.migrations);
+        runner.set_migration_table_name(HISTORY_TABLE);
+        runner
+    }
+}

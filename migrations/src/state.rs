@@ -1,0 +1,264 @@
+//! What stands in a schema, told from the catalog and the history alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use crate::plan::{HISTORY_TABLE, Plan};
+use crate::schema::Schema;
+use crate::shape::{ORIGINAL, ORIGINAL_CORE};
+
+/// What stands in a schema. `Display` says it, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// No schema, or nothing of ours in it and nothing in the way: everything is to be applied.
+    Missing,
+    /// An older program migrated it.
+    Older {
+        /// The last version applied.
+        applied: i32,
+        /// What is to be applied, in order.
+        pending: Vec<i32>,
+    },
+    /// As this program needs it.
+    Current {
+        /// The last version applied, and known.
+        version: i32,
+    },
+    /// A newer program migrated it.
+    Newer {
+        /// The last version applied.
+        applied: i32,
+        /// The last version that this program knows.
+        known: i32,
+    },
+    /// The history and this program, or the history and the tables, tell different things.
+    Divergent {
+        /// The last version that the history names, 0 when it names none.
+        version: i32,
+        /// Applied migrations that have another text here.
+        changed: Vec<String>,
+        /// Migrations, tables, columns and unique indexes that should be there.
+        missing: Vec<String>,
+    },
+    /// The earlier system's tables.
+    Original {
+        /// Those that exist.
+        tables: Vec<String>,
+    },
+    /// Relations that have the names of ours, and are neither ours nor the earlier system's.
+    Foreign {
+        /// Their names.
+        tables: Vec<String>,
+    },
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the schema has no tables of the store yet; run `storage migrate`"),
+            Self::Older { applied, pending } => {
+                let pending: Vec<_> = pending.iter().map(ToString::to_string).collect();
+                let pending = pending.join(", ");
+                write!(f, "the schema has version {applied} and lacks {pending}; run `storage migrate`")
+            }
+            Self::Current { version } => write!(f, "the schema has version {version}, there is nothing to do"),
+            Self::Newer { applied, known } => write!(
+                f,
+                "the schema has version {applied} and this program knows {known} at most; use a newer `storage`"
+            ),
+            Self::Divergent { version, changed, missing } => {
+                write!(f, "the schema is not what its history says (version {version})")?;
+                if !changed.is_empty() {
+                    write!(f, "; applied with another text: {}", changed.join(", "))?;
+                }
+                if !missing.is_empty() {
+                    write!(f, "; missing: {}", missing.join(", "))?;
+                }
+                f.write_str("; put it back by hand, or load a backup: nothing here changes such a schema")
+            }
+            Self::Original { tables } => {
+                write!(f, "the earlier system's tables are here ({})", tables.join(", "))?;
+                f.write_str("; run `storage migrate --adopt`, which keeps them under other names")
+            }
+            Self::Foreign { tables } => {
+                write!(f, "other tables have the names of the store's ({})", tables.join(", "))?;
+                f.write_str("; choose another schema, or rename them")
+            }
+        }
+    }
+}
+
+/// An applied migration, as the history has it.
+struct Applied {
+    version: i32,
+    name: String,
+    checksum: String,
+}
+
+/// Relations of the schema that matter, with their columns, and the history when there is one.
+struct Seen {
+    tables: BTreeMap<String, Vec<String>>,
+    /// Everything that has one of the asked names, whatever its kind.
+    relations: BTreeSet<String>,
+    history: Vec<Applied>,
+}
+
+/// The catalog is readable by everyone and locked by no one.
+const CATALOG: &str = "
+    SELECT c.relkind::text, c.relname::text, 0::int4, ARRAY(
+        SELECT a.attname::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = ANY ($2)";
+
+async fn look(client: &Client, schema: &Schema, plan: &Plan) -> Result<Seen, tokio_postgres::Error> {
+    let mut names: Vec<&str> = vec![HISTORY_TABLE];
+    for addition in &plan.additions {
+        names.push(addition.table);
+        names.extend(addition.unique);
+    }
+    let mut rows = client.query_typed(CATALOG, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
+    let mut has_history = false;
+    for row in &rows {
+        let kind: String = row.try_get(0)?;
+        let name: String = row.try_get(1)?;
+        has_history |= name == HISTORY_TABLE && is_table(&kind);
+    }
+    if has_history {
+        // The catalog once more, with the history in the same statement: both from one moment, or a migration that
+        // commits in between would look like damage.
+        let history = format!(
+            "{CATALOG} UNION ALL SELECT 'history', name::text, version::int4, ARRAY[checksum::text] FROM {}.{HISTORY_TABLE}",
+            schema.quoted()
+        );
+        rows = client.query_typed(&history, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
+    }
+    let mut seen = Seen { tables: BTreeMap::new(), relations: BTreeSet::new(), history: Vec::new() };
+    for row in rows {
+        let kind: String = row.try_get(0)?;
+        let name: Option<String> = row.try_get(1)?;
+        let name = name.unwrap_or_default();
+        if kind == "history" {
+            let checksum: Vec<Option<String>> = row.try_get(3)?;
+            let checksum = checksum.into_iter().flatten().collect();
+            seen.history.push(Applied { version: row.try_get(2)?, name, checksum });
+            continue;
+        }
+        if is_table(&kind) {
+            seen.tables.insert(name.clone(), row.try_get(3)?);
+        }
+        seen.relations.insert(name);
+    }
+    seen.history.sort_by_key(|applied| applied.version);
+    Ok(seen)
+}
+
+fn is_table(kind: &str) -> bool {
+    kind == "r" || kind == "p"
+}
+
+/// Reads the state of a schema, without a lock and without a transaction.
+pub(crate) async fn inspect(client: &Client, schema: &Schema, plan: &Plan) -> Result<State, tokio_postgres::Error> {
+    let seen = look(client, schema, plan).await?;
+    Ok(if seen.history.is_empty() { without_history(&seen, plan) } else { with_history(&seen, plan) })
+}
+
+fn with_history(seen: &Seen, plan: &Plan) -> State {
+    let known = plan.latest();
+    let applied = seen.history.last().map_or(0, |last| last.version);
+    let mut changed = Vec::new();
+    let mut missing = Vec::new();
+    let mut pending = Vec::new();
+    for migration in &plan.migrations {
+        match seen.history.iter().find(|applied| applied.version == migration.version()) {
+            Some(applied) => {
+                if applied.name != migration.name() || applied.checksum != migration.checksum().to_string() {
+                    changed.push(migration.to_string());
+                }
+            }
+            None if migration.version() < applied => missing.push(format!("migration {migration}")),
+            None => pending.push(migration.version()),
+        }
+    }
+    for applied in seen.history.iter().filter(|applied| applied.version < known) {
+        if !plan.migrations.iter().any(|migration| migration.version() == applied.version) {
+            changed.push(format!("V{}__{}", applied.version, applied.name));
+        }
+    }
+    // What a newer version has renamed or dropped is not ours to miss.
+    if applied <= known {
+        missing.extend(lacks(seen, plan, applied));
+    }
+    if !changed.is_empty() || !missing.is_empty() {
+        State::Divergent { version: applied, changed, missing }
+    } else if applied > known {
+        State::Newer { applied, known }
+    } else if pending.is_empty() {
+        State::Current { version: applied }
+    } else {
+        State::Older { applied, pending }
+    }
+}
+
+/// What a schema of this version should have and has not.
+fn lacks(seen: &Seen, plan: &Plan, version: i32) -> Vec<String> {
+    let mut missing: Vec<_> = plan
+        .tables(version)
+        .into_iter()
+        .filter(|table| !seen.tables.contains_key(*table))
+        .map(|table| format!("table {table}"))
+        .collect();
+    for addition in plan.at(version) {
+        let Some(columns) = seen.tables.get(addition.table) else { continue };
+        for column in addition.columns.iter().filter(|name| !columns.iter().any(|column| column == *name)) {
+            missing.push(format!("column {}.{column}", addition.table));
+        }
+        for index in addition.unique.iter().filter(|name| !seen.relations.contains(**name)) {
+            missing.push(format!("unique index {index} of {}", addition.table));
+        }
+    }
+    missing
+}
+
+fn without_history(seen: &Seen, plan: &Plan) -> State {
+    let latest = plan.latest();
+    let present: Vec<&str> = plan.tables(latest).into_iter().filter(|table| seen.relations.contains(*table)).collect();
+    if present.is_empty() {
+        return if seen.relations.contains(HISTORY_TABLE) && !seen.tables.contains_key(HISTORY_TABLE) {
+            State::Foreign { tables: vec![HISTORY_TABLE.to_owned()] }
+        } else {
+            State::Missing
+        };
+    }
+    let original: Vec<&str> = present.iter().copied().filter(|table| is_original(seen, table)).collect();
+    let names = |tables: Vec<&str>| tables.into_iter().map(str::to_owned).collect();
+    if original == present && ORIGINAL_CORE.iter().all(|core| original.contains(core)) {
+        let order = ORIGINAL.iter().map(|table| table.name).filter(|name| original.contains(name));
+        return State::Original { tables: names(order.collect()) };
+    }
+    // Nobody but us has these tables with these columns: the history was lost.
+    if present.iter().all(|table| is_ours(seen, plan, table)) {
+        let mut missing = vec![format!("table {HISTORY_TABLE} or its rows")];
+        missing.extend(lacks(seen, plan, plan.migrations.first().map_or(0, refinery::Migration::version)));
+        return State::Divergent { version: 0, changed: Vec::new(), missing };
+    }
+    let strange: Vec<&str> = present.iter().copied().filter(|table| !original.contains(table)).collect();
+    // The earlier system's shapes without its core are somebody else's too.
+    State::Foreign { tables: names(if strange.is_empty() { present } else { strange }) }
+}
+
+fn is_original(seen: &Seen, name: &str) -> bool {
+    let Some(columns) = seen.tables.get(name) else { return false };
+    ORIGINAL.iter().any(|table| table.name == name && table.matches(columns))
+}
+
+/// Whether the table has what its first version has.
+fn is_ours(seen: &Seen, plan: &Plan, name: &str) -> bool {
+    let Some(columns) = seen.tables.get(name) else { return false };
+    let Some(first) = plan.additions.iter().find(|addition| addition.table == name) else { return false };
+    first.columns.iter().all(|name| columns.iter().any(|column| column == name))
+}

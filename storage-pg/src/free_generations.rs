@@ -1,0 +1,170 @@
+//! Free generations.
+
+use async_trait::async_trait;
+use storage_core::{
+    AddReferralBonus, Answer, CivilDate, Error, Fingerprint, FreeGenerations, IncrementFreeGenerations, KeySpace,
+    OperationKey, Quota, QuotaReceipt, QuotaSource, Result, ReturnFreeGeneration, UserId, check_key,
+};
+
+use crate::account::Account;
+use crate::fault::Fault;
+use crate::fields::Fields;
+use crate::keys::{self, Replay};
+use crate::statement::statements;
+use crate::store::PgStorage;
+use crate::tx::{Loaded, Tx};
+
+statements! {
+    /// Statements of free generations.
+    FreeGenerationStatements {
+        get(INT8) = "SELECT user_id, date, used, bank FROM {s}.daily_free_generations WHERE user_id = $1";
+    }
+}
+
+/// The receipt of this operation, from the account as it is after it.
+fn receipt(tx: &Tx<'_>, account: &Account, source: QuotaSource) -> QuotaReceipt {
+    let policy = &tx.env().policy;
+    QuotaReceipt {
+        operation: tx.stamp.operation,
+        source,
+        remaining_after: account.record.quota().remaining_on(policy.today(tx.now()), policy.daily_free_generations),
+        replayed: false,
+    }
+}
+
+fn first_answer(replay: &Replay) -> Result<QuotaReceipt> {
+    match replay.used.answer {
+        Answer::Quota(first) => Ok(QuotaReceipt { replayed: replay.replayed, ..first }),
+        _ => Err(Error::internal("a quota operation's key answers something else")),
+    }
+}
+
+/// What a key was used for in the space of given-back takes.
+fn given_back(more: &[Vec<tokio_postgres::Row>]) -> Result<Option<storage_core::UsedKey>> {
+    let row = more.first().and_then(|rows| rows.first());
+    Ok(row.map(keys::used_key).transpose()?.map(|(.., used)| used))
+}
+
+async fn judge_take(tx: &mut Tx<'_>, take: IncrementFreeGenerations) -> Result<QuotaReceipt, Fault> {
+    let arguments = take.fingerprint();
+    let IncrementFreeGenerations { user, key } = take;
+    let used_up = tx.key(key.as_ref());
+    let (id, space, word) = (user.get(), KeySpace::Return.as_str(), used_up.as_str());
+    let find = (&tx.sql().keys.find, vec![&id as _, &space as _, &word as _]);
+    let Loaded { mut account, used, more } = tx.load(user, &used_up, vec![find]).await?;
+    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
+        if given_back(&more)?.is_some() {
+            return Err(Error::transition("operation key", &used_up, "returned", "taken").into());
+        }
+        return Ok(first_answer(&replay)?);
+    }
+    let policy = &tx.env().policy;
+    let (quota, source) = account.record.quota().take(policy.today(tx.now()), policy.daily_free_generations)?;
+    account.record.set_quota(quota);
+    let receipt = receipt(tx, &account, source);
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Quota(receipt));
+    Ok(receipt)
+}
+
+async fn judge_return(tx: &mut Tx<'_>, user: UserId, take: OperationKey) -> Result<QuotaReceipt, Fault> {
+    let (id, space, word) = (user.get(), KeySpace::Return.as_str(), take.as_str());
+    let find = (&tx.sql().keys.find, vec![&id as _, &space as _, &word as _]);
+    let Loaded { mut account, used, more } = tx.load(user, &take, vec![find]).await?;
+    if let Some(used) = given_back(&more)? {
+        return Ok(first_answer(&Replay { replayed: used.operation != tx.stamp.operation, used })?);
+    }
+    let taken = IncrementFreeGenerations { user, key: Some(take.clone()) }.fingerprint();
+    let Some(Answer::Quota(taken)) = check_key(user, &take, taken, used)?.map(|used| used.answer) else {
+        return Err(Error::not_found("operation key", &take).into());
+    };
+    account.record.set_quota(account.record.quota().give_back(taken.source));
+    let receipt = receipt(tx, &account, taken.source);
+    let arguments = Fingerprint::of("return_free_generation", &[]);
+    keys::settle(tx, &mut account, (KeySpace::Return, &take), arguments, Answer::Quota(receipt));
+    Ok(receipt)
+}
+
+async fn judge_bonus(tx: &mut Tx<'_>, bonus: AddReferralBonus) -> Result<QuotaReceipt, Fault> {
+    let arguments = bonus.fingerprint();
+    let AddReferralBonus { referrer, count, key } = bonus;
+    let used_up = tx.key(key.as_ref());
+    let Loaded { mut account, used, .. } = tx.load(referrer, &used_up, Vec::new()).await?;
+    if let Some(replay) = keys::replay(tx, referrer, &used_up, arguments, used)? {
+        return Ok(first_answer(&replay)?);
+    }
+    account.record.set_quota(account.record.quota().add_bonus(count)?);
+    let receipt = receipt(tx, &account, QuotaSource::Bank);
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Quota(receipt));
+    Ok(receipt)
+}
+
+impl PgStorage {
+    /// The user's quota, and the date of today.
+    async fn quota(&self, operation: &'static str, user: UserId) -> Result<(Quota, CivilDate)> {
+        let today = self.environment().policy.today(self.environment().clock.now());
+        let id = user.get();
+        let rows = self.read(operation, &self.sql().free_generations.get, &[&id]).await?;
+        let quota = rows.first().map(|row| {
+            let mut fields = Fields::of(row, "daily_free_generations");
+            fields.user()?;
+            Ok(Quota { date: fields.opt_day()?, used: fields.count()?, bank: fields.count()? })
+        });
+        let quota = quota.transpose().map_err(|error: Error| error.in_operation(operation))?;
+        Ok((quota.unwrap_or_default(), today))
+    }
+}
+
+#[async_trait]
+impl FreeGenerations for PgStorage {
+    async fn get_user_free_generations_today(&self, user: UserId) -> Result<u32> {
+        let (quota, today) = self.quota("get_user_free_generations_today", user).await?;
+        Ok(quota.used_on(today))
+    }
+
+    async fn get_user_free_generations_remaining(&self, user: UserId) -> Result<u64> {
+        let (quota, today) = self.quota("get_user_free_generations_remaining", user).await?;
+        Ok(quota.remaining_on(today, self.environment().policy.daily_free_generations))
+    }
+
+    async fn increment_free_generations(&self, take: IncrementFreeGenerations) -> Result<QuotaReceipt> {
+        let given = take.key.clone();
+        self.write(
+            "increment_free_generations",
+            given.as_ref(),
+            |_| None,
+            |tx| {
+                let take = take.clone();
+                Box::pin(judge_take(tx, take))
+            },
+        )
+        .await
+    }
+
+    async fn return_free_generation(&self, give_back: ReturnFreeGeneration) -> Result<QuotaReceipt> {
+        let ReturnFreeGeneration { user, take } = give_back;
+        self.write(
+            "return_free_generation",
+            Some(&take),
+            |_| None,
+            |tx| {
+                let take = take.clone();
+                Box::pin(judge_return(tx, user, take))
+            },
+        )
+        .await
+    }
+
+    async fn add_referral_bonus(&self, bonus: AddReferralBonus) -> Result<QuotaReceipt> {
+        let given = bonus.key.clone();
+        self.write(
+            "add_referral_bonus",
+            given.as_ref(),
+            |_| None,
+            |tx| {
+                let bonus = bonus.clone();
+                Box::pin(judge_bonus(tx, bonus))
+            },
+        )
+        .await
+    }
+}

@@ -1,0 +1,407 @@
+//! Generation jobs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored,
+    TaskId, UpdateJobStatus,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::codec::{Micros, Moment};
+use crate::express::key_is_unused;
+use crate::fault::Fault;
+use crate::fields::Fields;
+use crate::history::behind;
+use crate::keys;
+use crate::statement::statements;
+use crate::store::PgStorage;
+use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
+use crate::users::surplus;
+use crate::wire::Value;
+
+macro_rules! job_columns {
+    () => {
+        "user_id, job_id, model_id, model_name, params, price, status, external_task_id, result_urls, error_message, \
+         created_at, updated_at, created_with"
+    };
+}
+macro_rules! job_columns_read {
+    () => {
+        "user_id, job_id, model_id, model_name, params::text AS params, price, status, external_task_id, result_urls, \
+         error_message, created_at, updated_at, created_with"
+    };
+}
+pub(crate) use job_columns_read;
+
+macro_rules! job_list {
+    ($filter:literal) => {
+        concat!(
+            "SELECT ",
+            job_columns_read!(),
+            " FROM {s}.generation_jobs WHERE ",
+            $filter,
+            " AND (created_at, job_id) < ($1, $2) ORDER BY created_at DESC, job_id DESC LIMIT $3"
+        )
+    };
+}
+
+macro_rules! job_by {
+    ($kind:literal, $column:literal) => {
+        concat!(
+            "SELECT ",
+            job_columns_read!(),
+            " FROM {s}.generation_jobs
+             WHERE user_id = (SELECT user_id FROM {s}.id_routes WHERE kind = '",
+            $kind,
+            "' AND id = $1)
+                 AND ",
+            $column,
+            " = $1"
+        )
+    };
+}
+
+statements! {
+    /// Statements of jobs.
+    JobStatements {
+        find(TEXT) = job_by!("job", "job_id");
+        find_locked(TEXT) = concat!(job_by!("job", "job_id"), " FOR NO KEY UPDATE");
+        find_by_task(TEXT) = job_by!("task", "external_task_id");
+        list_of_user(TIMESTAMPTZ, TEXT, INT8, INT8, TEXT_ARRAY) =
+            job_list!("user_id = $4 AND (cardinality($5::text[]) = 0 OR status = ANY($5))");
+        list_all(TIMESTAMPTZ, TEXT, INT8) = job_list!("true");
+        /// One descent into the index for each state, so that a rare state is found without reading all jobs.
+        list_by_status(TIMESTAMPTZ, TEXT, INT8, TEXT_ARRAY) = concat!(
+            "SELECT j.* FROM unnest($4::text[]) AS wanted (status) CROSS JOIN LATERAL (
+                 SELECT ", job_columns_read!(), " FROM {s}.generation_jobs AS t
+                 WHERE t.status = wanted.status AND (t.created_at, t.job_id) < ($1, $2)
+                 ORDER BY t.created_at DESC, t.job_id DESC LIMIT $3
+             ) AS j ORDER BY j.created_at DESC, j.job_id COLLATE \"C\" DESC LIMIT $3"
+        );
+        create(INT8, TEXT, TEXT, TEXT, TEXT, NUMERIC, TEXT, TEXT, TEXT_ARRAY, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, UUID,
+            UUID) = concat!(
+            "INSERT INTO {s}.generation_jobs (", job_columns!(), ", last_operation)
+             VALUES ($1, $2, $3, $4, $5::text::json, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+        );
+        change(INT8, TEXT, TEXT, TEXT, TEXT_ARRAY, TEXT, TIMESTAMPTZ, UUID) =
+            "UPDATE {s}.generation_jobs SET status = $3, external_task_id = $4, result_urls = $5, error_message = $6,
+                 updated_at = $7, last_operation = $8
+             WHERE user_id = $1 AND job_id = $2";
+        add(INT8, TEXT, TEXT, TEXT, TEXT, NUMERIC, TEXT, TIMESTAMPTZ, UUID, UUID, TEXT, UUID) = concat!(
+            "WITH fresh AS (
+                 SELECT WHERE ", key_is_unused!("$1", "$11"), "
+                     AND NOT EXISTS (SELECT FROM {s}.id_routes r WHERE r.kind = 'job' AND r.id = $2)
+                     AND NOT EXISTS (SELECT FROM {s}.id_routes r WHERE r.kind = 'task' AND r.id = $7)
+             ), owner AS (
+                 INSERT INTO {s}.users (id, created_at, updated_at, last_operation)
+                 SELECT $1, $8, $8, $10 FROM fresh ON CONFLICT (id) DO NOTHING
+             ), route AS (
+                 INSERT INTO {s}.id_routes (kind, id, user_id)
+                 SELECT 'job', $2, $1 FROM fresh UNION ALL SELECT 'task', $7, $1 FROM fresh WHERE $7::text IS NOT NULL
+             ), job AS (
+                 INSERT INTO {s}.generation_jobs (user_id, job_id, model_id, model_name, params, price, status,
+                     external_task_id, created_at, updated_at, created_with, last_operation)
+                 SELECT $1, $2, $3, $4, $5::text::json, $6, 'pending', $7, $8, $8, $9, $10 FROM fresh
+             ), key AS (
+                 INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer)
+                 SELECT $1, 'operation', $11, $12, $10, 'record' FROM fresh
+             )
+             SELECT TRUE AS added FROM fresh"
+        );
+        /// A step that is allowed from the states in `$8`, without a new external task id.
+        update(TEXT, TEXT, TEXT_ARRAY, TEXT, TIMESTAMPTZ, UUID, TEXT, TEXT_ARRAY, UUID) = concat!(
+            "WITH changed AS (
+                 UPDATE {s}.generation_jobs AS j SET status = $2, result_urls = coalesce($3, j.result_urls),
+                     error_message = CASE WHEN $2 = 'completed' THEN NULL ELSE coalesce($4, j.error_message) END,
+                     updated_at = $5, last_operation = $6
+                 WHERE j.user_id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'job' AND id = $1)
+                     AND j.job_id = $1 AND j.status = ANY($8) AND NOT EXISTS (
+                         SELECT FROM {s}.operation_keys k WHERE k.user_id = j.user_id AND k.space = 'operation'
+                             AND k.key = $7)
+                 RETURNING j.*
+             ), key AS (
+                 INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer)
+                 SELECT c.user_id, 'operation', $7, $9, $6, 'record' FROM changed c
+             )
+             SELECT ", job_columns_read!(), " FROM changed"
+        );
+    }
+}
+
+/// Reads the columns of `job_columns_read!`.
+pub(crate) fn job(row: &Row) -> Result<Job> {
+    let mut fields = Fields::of(row, "generation_jobs");
+    Ok(Job {
+        user: fields.user()?,
+        id: fields.text()?,
+        model_id: fields.text()?,
+        model_name: fields.text()?,
+        params: fields.params()?,
+        price: fields.money()?,
+        status: fields.text()?,
+        external_task_id: fields.opt_text()?,
+        result_urls: fields.urls()?,
+        error_message: fields.opt_text()?,
+        created_at: fields.at()?,
+        updated_at: fields.at()?,
+        created_with: fields.fingerprint()?,
+    })
+}
+
+/// The parameters of `create`.
+pub(crate) fn values(job: &Job, last_operation: Option<Uuid>) -> Vec<Param> {
+    vec![
+        param(job.user.get()),
+        param(job.id.as_str().to_owned()),
+        param(job.model_id.as_str().to_owned()),
+        param(job.model_name.as_str().to_owned()),
+        param(job.params.as_json().to_owned()),
+        param(Micros::from(job.price)),
+        param(job.status.as_str()),
+        param(job.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
+        param(job.result_urls.as_slice().to_vec()),
+        param(job.error_message.as_ref().map(|message| message.as_str().to_owned())),
+        param(Moment::At(job.created_at)),
+        param(Moment::At(job.updated_at)),
+        param(Uuid::from_bytes(job.created_with.to_bytes())),
+        param(last_operation),
+    ]
+}
+
+/// Writes a new job down, and claims its ids.
+pub(crate) fn create(tx: &mut Tx<'_>, job: &Job) {
+    let sql = tx.sql();
+    let user = job.user.get();
+    let claim = |kind: &'static str, id: &str| vec![param(kind), param(id.to_owned()), param(user)];
+    tx.queue_child(&sql.account.claim, claim("job", job.id.as_str()));
+    if let Some(task) = &job.external_task_id {
+        tx.queue_child(&sql.account.claim, claim("task", task.as_str()));
+    }
+    let operation = uuid(tx.stamp.operation);
+    tx.queue_child(&sql.jobs.create, values(job, Some(operation)));
+}
+
+/// The id of a new job: the caller's, else the external task id, else the operation's.
+fn id_of(add: &AddGenerationJob, operation: OperationId) -> Result<JobId> {
+    match (&add.job, &add.external_task_id) {
+        (Some(id), _) => Ok(id.clone()),
+        (None, Some(task)) => JobId::new(task.as_str()),
+        (None, None) => JobId::new(operation.to_string()),
+    }
+}
+
+/// `Conflict` when the external task id is another job's.
+pub(crate) fn task_is_free(task: &TaskId, found: Option<&Row>, job: &JobId) -> Result<()> {
+    match found.map(self::job).transpose()? {
+        Some(other) if other.id != *job => {
+            Err(Error::conflict("external task id", task, format!("it belongs to job {}", other.id)))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationJob) -> Result<Stored<Job>, Fault> {
+    let (arguments, user) = (add.fingerprint(), add.user);
+    let used_up = tx.key(add.key.as_ref());
+    let id = id_of(&add, tx.stamp.operation)?;
+    let (word, task) = (id.as_str(), add.external_task_id.as_ref().map_or("", TaskId::as_str));
+    let sql = &tx.sql().jobs;
+    let more = vec![(&sql.find_locked, vec![&word as Value<'_>]), (&sql.find_by_task, vec![&task as Value<'_>])];
+    let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
+    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
+    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
+        // What a minted id was is known from the key alone.
+        let id = id_of(&add, replay.used.operation)?;
+        let word = id.as_str();
+        let rows = tx.fetch(vec![(&sql.find, vec![&word])]).await?;
+        let row = rows.first().and_then(|rows| rows.first());
+        let row = row.ok_or_else(|| Error::internal(format!("job {id} of a used key is gone")))?;
+        return Ok(Stored { record: Arc::new(job(row)?), replayed: replay.replayed });
+    }
+    if let Some(row) = found(0) {
+        let present = job(row)?;
+        if present.created_with != add.creation() {
+            return Err(Error::conflict("job", &id, "it was created with other arguments").into());
+        }
+        keys::settle_unchanged(tx, &mut account, add.key.as_ref(), arguments, Answer::Record);
+        return Ok(Stored { record: Arc::new(present), replayed: true });
+    }
+    if let Some(task) = &add.external_task_id {
+        task_is_free(task, found(1), &id)?;
+    }
+    let added = Job::create(add, id, tx.now());
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    create(tx, &added);
+    Ok(Stored { record: Arc::new(added), replayed: false })
+}
+
+async fn judge_update(tx: &mut Tx<'_>, update: UpdateJobStatus) -> Result<Stored<Job>, Fault> {
+    let arguments = update.fingerprint();
+    let used_up = tx.key(update.key.as_ref());
+    let (word, task) = (update.job.as_str(), update.external_task_id.as_ref().map_or("", TaskId::as_str));
+    let sql = tx.sql();
+    let more =
+        vec![(&sql.jobs.find_locked, vec![&word as Value<'_>]), (&sql.jobs.find_by_task, vec![&task as Value<'_>])];
+    let not_found = || Error::not_found("job", &update.job);
+    let loaded = tx.load_routed(("job", word), &used_up, more).await?;
+    let Loaded { mut account, used, more } = loaded.ok_or_else(not_found)?;
+    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
+    let present = found(0).map(job).transpose()?.ok_or_else(not_found)?;
+    if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
+        return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
+    }
+    if let Some(task) = &update.external_task_id {
+        task_is_free(task, found(1), &present.id)?;
+    }
+    let Some(changed) = present.judge_update(&update, tx.now())? else {
+        keys::settle_unchanged(tx, &mut account, update.key.as_ref(), arguments, Answer::Record);
+        return Ok(Stored { record: Arc::new(present), replayed: true });
+    };
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    let user = changed.user.get();
+    if changed.external_task_id != present.external_task_id {
+        let route = |task: &TaskId| vec![param("task"), param(task.as_str().to_owned()), param(user)];
+        if let Some(old) = &present.external_task_id {
+            tx.queue_child(&sql.account.unclaim, route(old));
+        }
+        if let Some(new) = &changed.external_task_id {
+            tx.queue_child(&sql.account.claim, route(new));
+        }
+    }
+    let values = vec![
+        param(user),
+        param(changed.id.as_str().to_owned()),
+        param(changed.status.as_str()),
+        param(changed.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
+        param(changed.result_urls.as_slice().to_vec()),
+        param(changed.error_message.as_ref().map(|message| message.as_str().to_owned())),
+        param(Moment::At(changed.updated_at)),
+        param(uuid(tx.stamp.operation)),
+    ];
+    tx.queue_child(&sql.jobs.change, values);
+    Ok(Stored { record: Arc::new(changed), replayed: false })
+}
+
+impl PgStorage {
+    async fn page_of_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
+        let filter = list.filter();
+        let ListJobs { user, mut statuses, page } = list;
+        statuses.sort_unstable();
+        statuses.dedup();
+        let words: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
+        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (limit, sql) = (surplus(page.size), &self.sql().jobs);
+        let rows = match user {
+            Some(user) => {
+                let user = user.get();
+                self.read("list_jobs", &sql.list_of_user, &[&at, &id, &limit, &user, &words]).await?
+            }
+            None if words.is_empty() => self.read("list_jobs", &sql.list_all, &[&at, &id, &limit]).await?,
+            None => self.read("list_jobs", &sql.list_by_status, &[&at, &id, &limit, &words]).await?,
+        };
+        let jobs = rows.iter().map(|row| Ok(Arc::new(job(row)?))).collect::<Result<_>>()?;
+        Ok(Page::from_surplus(jobs, page.size, filter, |job| Newest::new(job.created_at, job.id.as_str()).to_text()))
+    }
+
+    async fn one_job(
+        &self,
+        operation: &'static str,
+        statement: &crate::statement::Statement,
+        id: &str,
+    ) -> Result<Option<Arc<Job>>> {
+        let rows = self.read(operation, statement, &[&id]).await?;
+        let found = rows.first().map(job).transpose().map_err(|error| error.in_operation(operation))?;
+        Ok(found.map(Arc::new))
+    }
+}
+
+#[async_trait]
+impl Jobs for PgStorage {
+    async fn add_generation_job(&self, add: AddGenerationJob) -> Result<Stored<Job>> {
+        let given = add.key.clone();
+        self.write(
+            "add_generation_job",
+            given.as_ref(),
+            |stamp| {
+                let added = Job::create(add.clone(), id_of(&add, stamp.operation).ok()?, stamp.now);
+                let key = add.key.clone().unwrap_or_else(|| stamp.operation.to_key());
+                let values = vec![
+                    param(added.user.get()),
+                    param(added.id.as_str().to_owned()),
+                    param(added.model_id.as_str().to_owned()),
+                    param(added.model_name.as_str().to_owned()),
+                    param(added.params.as_json().to_owned()),
+                    param(Micros::from(added.price)),
+                    param(added.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
+                    param(Moment::At(stamp.now)),
+                    param(Uuid::from_bytes(added.created_with.to_bytes())),
+                    param(uuid(stamp.operation)),
+                    param(key.as_str().to_owned()),
+                    param(Uuid::from_bytes(add.fingerprint().to_bytes())),
+                ];
+                let record = Arc::new(added);
+                let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }));
+                Some(Express { statement: &self.sql().jobs.add, values, answer })
+            },
+            |tx| {
+                let add = add.clone();
+                Box::pin(judge_add(tx, add))
+            },
+        )
+        .await
+    }
+
+    async fn update_job_status(&self, update: UpdateJobStatus) -> Result<Stored<Job>> {
+        self.opened("update_job_status")?;
+        update.check().map_err(|error| error.in_operation("update_job_status"))?;
+        let given = update.key.clone();
+        self.write(
+            "update_job_status",
+            given.as_ref(),
+            |stamp| {
+                let UpdateJobStatus { job: id, status, result_urls, error_message, external_task_id, key } = &update;
+                // Another external id moves a route, which is judged.
+                if external_task_id.is_some() {
+                    return None;
+                }
+                let from = JobStatus::ALL.into_iter().filter(|from| from.may_become(*status));
+                let from: Vec<&'static str> = from.map(JobStatus::as_str).collect();
+                let key = key.clone().unwrap_or_else(|| stamp.operation.to_key());
+                let values = vec![
+                    param(id.as_str().to_owned()),
+                    param(status.as_str()),
+                    param(result_urls.as_ref().map(|urls| urls.as_slice().to_vec())),
+                    param(error_message.as_ref().map(|message| message.as_str().to_owned())),
+                    param(Moment::At(stamp.now)),
+                    param(uuid(stamp.operation)),
+                    param(key.as_str().to_owned()),
+                    param(from),
+                    param(Uuid::from_bytes(update.fingerprint().to_bytes())),
+                ];
+                let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(job(row)?), replayed: false }));
+                Some(Express { statement: &self.sql().jobs.update, values, answer })
+            },
+            |tx| {
+                let update = update.clone();
+                Box::pin(judge_update(tx, update))
+            },
+        )
+        .await
+    }
+
+    async fn get_job(&self, job: &JobId) -> Result<Option<Arc<Job>>> {
+        self.one_job("get_job", &self.sql().jobs.find, job.as_str()).await
+    }
+
+    async fn find_job_by_task_id(&self, task: &TaskId) -> Result<Option<Arc<Job>>> {
+        self.one_job("find_job_by_task_id", &self.sql().jobs.find_by_task, task.as_str()).await
+    }
+
+    async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
+        self.opened("list_jobs")?;
+        self.page_of_jobs(list).await.map_err(|error| error.in_operation("list_jobs"))
+    }
+}

@@ -1,0 +1,55 @@
+//! The PostgreSQL backend of the generation storage.
+//!
+//! Every rule of the contract is kept by the database itself: a row of `users` orders the changes of its user, unique
+//! constraints make keys and ids unique, and each operation is one statement or one transaction. Nothing depends on a
+//! session, so that a pooler may stand in between (`docs/postgres.md`).
+//!
+//! # The words of a URL
+//!
+//! `postgresql://user:password@host:port/database?word=value&...`, `postgres://` alike. Names and passwords are
+//! percent-encoded where they hold `@ : / ? #`. A host that begins with `/` (`%2F`) is the directory of a Unix socket;
+//! several hosts are separated by commas, and then only one that takes writes is used. Words are those of libpq:
+//! `host hostaddr port user password dbname connect_timeout keepalives keepalives_idle keepalives_interval
+//! keepalives_retries tcp_user_timeout application_name options target_session_attrs load_balance_hosts sslmode
+//! sslrootcert sslnegotiation channel_binding client_encoding`. An unknown word is an error that lists the known ones.
+//!
+//! # Time limits
+//!
+//! Connecting 5 s, waiting for a connection 5 s, one statement 10 s, a lock 5 s, an operation 15 s with all its
+//! attempts ([`Limits`]). Direct connections get the server's limits as startup options; behind a pooler, which refuses
+//! those, each transaction sets its own.
+
+mod account;
+mod admin_limits;
+mod balances;
+mod codec;
+mod connect;
+mod dump;
+mod express;
+mod fault;
+mod fields;
+mod free_generations;
+mod history;
+mod import;
+mod jobs;
+mod keys;
+mod migrate;
+mod open;
+mod operations;
+mod options;
+mod payments;
+mod pool;
+mod referrals;
+mod reserves;
+mod restore;
+mod snapshot;
+mod statement;
+mod store;
+mod tx;
+mod users;
+mod wire;
+
+pub use migrate::{Migrated, SchemaReport, SchemaState, adopt_tables, migrate, migration_steps, schema_report};
+pub use open::OpenError;
+pub use options::{Limits, PgOptions, PolicyMismatch, Statements};
+pub use store::PgStorage;

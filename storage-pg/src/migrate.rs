@@ -1,0 +1,110 @@
+//! The schema's migrations, as an operator sees them.
+
+use std::time::Duration;
+
+use migrations::State;
+use storage_core::Result;
+
+use crate::open::{OpenError, dial, migration_error, schema};
+use crate::options::PgOptions;
+
+/// What stands in a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SchemaState {
+    /// As this program needs it: the version.
+    Current(i32),
+    /// Something is pending: the version that stands there, 0 for none, and what is to be applied.
+    Pending {
+        /// The last version applied.
+        applied: i32,
+        /// The versions to be applied, in order.
+        pending: Vec<i32>,
+    },
+    /// The tables of the earlier system stand there, to be adopted.
+    Original {
+        /// Their names.
+        tables: Vec<String>,
+    },
+    /// No way from here: a newer program's, somebody else's, or half of ours.
+    Other,
+}
+
+/// A schema's state, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaReport {
+    /// The state.
+    pub state: SchemaState,
+    /// The state and what to do, in words.
+    pub text: String,
+    /// Tables that were adopted from the earlier system.
+    pub adopted: Vec<String>,
+}
+
+/// What a migration did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// The versions that this run applied.
+    pub applied: Vec<i32>,
+    /// The version before, 0 for none.
+    pub from: i32,
+    /// The version now.
+    pub to: i32,
+    /// Tables of the earlier system, under the names that they have now.
+    pub adopted: Vec<String>,
+    /// What was renamed, from and to.
+    pub renamed: Vec<(String, String)>,
+}
+
+/// The migrations that this program holds: version, name, SQL.
+pub fn migration_steps() -> Vec<(i32, String, String)> {
+    migrations::steps().into_iter().map(|step| (step.version, step.name, step.sql)).collect()
+}
+
+/// Tells what stands in the schema. Changes nothing.
+///
+/// # Errors
+/// The true cause when there is no connection.
+pub async fn schema_report(options: &PgOptions) -> Result<SchemaReport, OpenError> {
+    let schema = schema(&options.schema)?;
+    let (_, connection) = dial(&options.url, options).await?;
+    let state = migrations::inspect(&connection.client, &schema).await.map_err(migration_error)?;
+    let adopted = migrations::adopted_tables(&connection.client, &schema).await.map_err(migration_error)?;
+    let text = state.to_string();
+    let state = match state {
+        State::Missing => SchemaState::Pending {
+            applied: 0,
+            pending: migrations::steps().into_iter().map(|step| step.version).collect(),
+        },
+        State::Older { applied, pending } => SchemaState::Pending { applied, pending },
+        State::Current { version } => SchemaState::Current(version),
+        State::Original { tables } => SchemaState::Original { tables },
+        _ => SchemaState::Other,
+    };
+    Ok(SchemaReport { state, text, adopted })
+}
+
+/// Applies what is pending, in one transaction; waits at most about `wait` for others who do the same.
+///
+/// # Errors
+/// `SchemaMismatch` when there is no way from what stands there; `Busy` when others stood in the way.
+pub async fn migrate(options: &PgOptions, wait: Duration) -> Result<Migrated, OpenError> {
+    let schema = schema(&options.schema)?;
+    let (_, mut connection) = dial(&options.url, options).await?;
+    let outcome = migrations::migrate(&mut connection.client, &schema, wait).await.map_err(migration_error)?;
+    let migrations::Outcome { applied, from, to, .. } = outcome;
+    Ok(Migrated { applied, from, to, adopted: Vec::new(), renamed: Vec::new() })
+}
+
+/// Renames the earlier system's tables to `legacy_...` and applies what is pending, in one transaction.
+///
+/// # Errors
+/// `SchemaMismatch` when nothing of the earlier system is there; `Busy` when others stood in the way.
+pub async fn adopt_tables(options: &PgOptions, wait: Duration) -> Result<Migrated, OpenError> {
+    let schema = schema(&options.schema)?;
+    let (_, mut connection) = dial(&options.url, options).await?;
+    let adopted = migrations::adopt(&mut connection.client, &schema, wait).await.map_err(migration_error)?;
+    let migrations::Adopted { tables, renamed, outcome, .. } = adopted;
+    let migrations::Outcome { applied, from, to, .. } = outcome;
+    Ok(Migrated { applied, from, to, adopted: tables, renamed })
+}

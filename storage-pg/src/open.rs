@@ -1,0 +1,295 @@
+//! Opening a store: the true cause when that is not possible, the schema checked in both directions, the policy.
+
+use std::fmt;
+
+use migrations::{Schema, State};
+use storage_core::{BackendInfo, Environment, Error, ErrorKind, HistoryRetention, Result};
+use tokio_postgres::Row;
+
+use crate::connect::{Failure, Target};
+use crate::fault::Fault;
+use crate::fields::Fields;
+use crate::options::{PgOptions, PolicyMismatch};
+use crate::pool::{Connection, Manager, Pool};
+use crate::store::{Opened, PgStorage, Sql};
+use crate::wire::Wire;
+
+/// Why a database could not be opened.
+///
+/// [`OpenError::is_unreachable`] tells a server that could not be reached from everything that somebody has to put
+/// right: a wrong password, a missing table, another policy.
+#[derive(Clone, Debug)]
+pub struct OpenError {
+    error: Error,
+    unreachable: bool,
+}
+
+impl OpenError {
+    /// Whether the server could not be reached: refused, no route, no answer in time, starting, no slots.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable
+    }
+    /// The error itself.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.error)
+    }
+}
+
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        Self { error, unreachable: false }
+    }
+}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> Self {
+        Self { error: failure.to_error(), unreachable: failure.is_unreachable() }
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(open: OpenError) -> Self {
+        open.error
+    }
+}
+
+/// Reads the URL. The error names the word and the rule, and shows nothing of the URL.
+pub(crate) fn target(url: &str) -> Result<Target> {
+    // libpq takes the name of whoever runs the program; so do the tools that people compare with.
+    let user = std::env::var("USER").ok();
+    Target::parse(url, user.as_deref()).map_err(|error| Error::invalid("DATABASE_URL", error.to_string()))
+}
+
+pub(crate) fn schema(name: &str) -> Result<Schema> {
+    Schema::new(name).map_err(|error| Error::invalid("STORAGE_SCHEMA", error.to_string()))
+}
+
+/// A connection of its own, for what is no operation of a store.
+pub(crate) async fn dial(url: &str, options: &PgOptions) -> Result<(Manager, Connection), OpenError> {
+    let manager = Manager::new(target(url)?, options).await?;
+    let connection = manager.dial().await?;
+    Ok((manager, connection))
+}
+
+/// An error of migrations, as the store's own.
+pub(crate) fn migration_error(error: migrations::Error) -> Error {
+    use migrations::Error as Migrating;
+    match error {
+        Migrating::State(state) | Migrating::NothingToAdopt(state) => mismatch(&state),
+        Migrating::AdoptedTwice { tables } => Error::conflict(
+            "tables",
+            tables.join(", "),
+            "each stands here both as it was and adopted: rename or move one of each pair",
+        ),
+        Migrating::Busy { waited, source } => {
+            let busy = Error::new(ErrorKind::Busy { waited })
+                .message("locks on the tables or another migration stood in the way, and nothing was changed");
+            match source {
+                Some(source) => busy.caused_by(source),
+                None => busy,
+            }
+        }
+        Migrating::Postgres(error) => Fault::from(error).into_error(),
+        Migrating::Migration { doing, source } => {
+            let failed = Error::internal(format!("nothing was migrated, this failed: {doing}"));
+            match source {
+                Some(source) => failed.caused_by(source),
+                None => failed,
+            }
+        }
+        other => Error::internal("the schema could not be migrated").caused_by(other),
+    }
+}
+
+/// The state of a schema that is not as this program needs it.
+pub(crate) fn mismatch(state: &State) -> Error {
+    let wanted = format!("version {}", migrations::latest());
+    let (found, run) = match state {
+        State::Missing => ("a schema without the store's tables".to_owned(), "storage migrate".to_owned()),
+        State::Older { applied, .. } => (format!("version {applied}"), "storage migrate".to_owned()),
+        State::Current { version } => (format!("version {version}"), "storage migrate --check".to_owned()),
+        State::Newer { applied, .. } => {
+            (format!("version {applied}, of a newer program"), "a release of this program that knows it".to_owned())
+        }
+        State::Original { tables } => {
+            (format!("tables of the earlier system ({})", tables.join(", ")), "storage migrate --adopt".to_owned())
+        }
+        State::Foreign { tables } => (
+            format!("tables of somebody else ({})", tables.join(", ")),
+            "storage migrate with another schema: STORAGE_SCHEMA".to_owned(),
+        ),
+        // Half there: its own words name what is missing.
+        other => (other.to_string(), "storage migrate --check".to_owned()),
+    };
+    Error::schema(found, wanted, run)
+}
+
+fn retention_text(history: HistoryRetention) -> String {
+    match history {
+        HistoryRetention::Newest(count) => count.to_string(),
+        HistoryRetention::Everything => "everything".to_owned(),
+    }
+}
+
+/// What the store remembers of itself.
+#[derive(Debug, Default)]
+struct Meta {
+    time_zone: Option<String>,
+    history: Option<String>,
+    store_id: Option<String>,
+}
+
+impl Meta {
+    fn read(rows: &[Row]) -> Result<Self> {
+        let mut meta = Self::default();
+        for row in rows {
+            let mut fields = Fields::of(row, "storage_meta");
+            let (name, value) = (fields.word()?, fields.word()?.to_owned());
+            match name {
+                "time_zone" => meta.time_zone = Some(value),
+                "history" => meta.history = Some(value),
+                "store_id" => meta.store_id = Some(value),
+                // A later program may remember more.
+                _ => {}
+            }
+        }
+        Ok(meta)
+    }
+}
+
+/// Founds the store when it is new, and compares its policy. Answers the store's id.
+async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatch: PolicyMismatch) -> Result<String> {
+    let failed = |error: tokio_postgres::Error| Fault::from(error).into_error();
+    let (zone, history) = (environment.policy.time_zone.name(), retention_text(environment.policy.history));
+    let mut meta = Meta::read(&wire.rows(&sql.store.meta, &[]).await.map_err(failed)?)?;
+    if meta.store_id.is_none() || meta.time_zone.is_none() || meta.history.is_none() {
+        let id = environment.ids.next_id().to_string();
+        // Of several founders the first one's facts stay.
+        wire.rows(&sql.store.found, &[&zone, &history, &id]).await.map_err(failed)?;
+        meta = Meta::read(&wire.rows(&sql.store.meta, &[]).await.map_err(failed)?)?;
+    }
+    if on_mismatch == PolicyMismatch::Adopt {
+        wire.rows(&sql.store.adopt_policy, &[&zone, &history]).await.map_err(failed)?;
+    } else if meta.time_zone.as_deref() != Some(zone) || meta.history.as_deref() != Some(&history) {
+        return Err(Error::schema(
+            format!(
+                "a store of the time zone {} that keeps {} history entries of a user",
+                meta.time_zone.unwrap_or_default(),
+                meta.history.unwrap_or_default()
+            ),
+            format!("the time zone {zone} and {history} entries"),
+            format!("storage policy --time-zone {zone} --history {history}"),
+        ));
+    }
+    meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))
+}
+
+/// What the server says of itself, as warnings.
+fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Vec<String>> {
+    let row = row.ok_or_else(|| Error::internal("the server answered nothing"))?;
+    let mut fields = Fields::of(row, "server");
+    let standby = fields.flag()?;
+    let (fsync, commit, version) = (fields.word()?, fields.word()?, fields.int()?);
+    if standby {
+        return Err(Error::new(ErrorKind::ReadOnly).message(
+            "the server is a standby and takes no writes: name the primary, or several hosts with \
+             target_session_attrs=read-write",
+        ));
+    }
+    let mut warnings = Vec::new();
+    if fsync == "off" {
+        warnings.push("fsync is off on the server: a power cut may lose what was acknowledged".to_owned());
+    }
+    if commit == "off" {
+        warnings.push("synchronous_commit is off on the server: a crash may lose what was acknowledged".to_owned());
+    }
+    if version < 120_000 {
+        warnings.push(format!("the server's version {version} is older than 12, the oldest that is tested"));
+    }
+    if !encrypted && target.may_go_unencrypted() {
+        warnings.push(
+            "the connection to another machine is not encrypted, and the password crossed it: use sslmode=verify-full"
+                .to_owned(),
+        );
+    }
+    Ok(warnings)
+}
+
+impl PgStorage {
+    /// Opens the store in a database that was migrated; the first opening founds it.
+    ///
+    /// # Errors
+    /// The true cause when there is no connection; `SchemaMismatch` with the command that helps when the schema or the
+    /// policy is another one; `ReadOnly` on a standby; `InvalidInput` for a URL or a schema that breaks a rule.
+    ///
+    /// ```no_run
+    /// use storage_pg::{PgOptions, PgStorage};
+    ///
+    /// # async fn example() -> storage_core::Result<()> {
+    /// let storage = PgStorage::open(PgOptions::new("postgresql://bot:secret@db.example.org/bot")).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn open(options: PgOptions) -> Result<Self, OpenError> {
+        Self::open_in(options)
+            .await
+            .map_err(|OpenError { error, unreachable }| OpenError { error: error.in_operation("open"), unreachable })
+    }
+
+    async fn open_in(options: PgOptions) -> Result<Self, OpenError> {
+        let schema = schema(&options.schema)?;
+        let target = target(&options.url)?;
+        let manager = Manager::new(target.clone(), &options).await?;
+        let limit = options.limits.statement;
+        let connection = manager.dial().await?;
+        let sql = Sql::new(&schema);
+        let looking = look(&connection, &schema, &sql, &options, &target);
+        let (store_id, mut warnings) =
+            tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
+        if manager.is_behind_pooler() && options.statements == crate::options::Statements::Prepared {
+            return Err(
+                Error::invalid("statements", "must be unnamed behind a pooler, which shares connections").into()
+            );
+        }
+        if manager.is_behind_pooler() {
+            warnings.push("behind a pooler: time limits are set in each transaction".to_owned());
+        }
+        let location =
+            if schema == Schema::default() { target.shown() } else { format!("{} schema {schema}", target.shown()) };
+        let info = BackendInfo { name: "postgres".to_owned(), reason: options.reason.clone(), location, warnings };
+        let pool = Pool::new(manager, connection, &options);
+        let at_once = usize::try_from(options.max_connections).unwrap_or(1).max(1);
+        let PgOptions { environment, limits, .. } = options;
+        Ok(Self::new(Opened { pool, sql, environment, limits, at_once, schema, info, store_id }))
+    }
+}
+
+/// Looks at server, schema and policy on one connection.
+async fn look(
+    connection: &Connection,
+    schema: &Schema,
+    sql: &Sql,
+    options: &PgOptions,
+    target: &Target,
+) -> Result<(String, Vec<String>)> {
+    let wire = connection.parts.wire(&connection.client);
+    let facts = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
+    let warnings = warnings(facts.first(), connection.encrypted, target)?;
+    match migrations::inspect(&connection.client, schema).await.map_err(migration_error)? {
+        State::Current { .. } => {}
+        other => return Err(mismatch(&other)),
+    }
+    let store_id = policy(wire, sql, &options.environment, options.on_policy_mismatch).await?;
+    Ok((store_id, warnings))
+}

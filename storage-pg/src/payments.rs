@@ -1,0 +1,405 @@
+//! Payments.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId, OperationKey, OperationKind,
+    Page, Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result,
+    Stored, UserId,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::account::{self, Account, Posting};
+use crate::codec::{Micros, Moment};
+use crate::express::key_is_unused;
+use crate::fault::Fault;
+use crate::fields::Fields;
+use crate::history::behind;
+use crate::keys;
+use crate::statement::statements;
+use crate::store::PgStorage;
+use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
+use crate::users::surplus;
+use crate::wire::Value;
+
+macro_rules! payment_columns {
+    () => {
+        "user_id, payment_id, amount, payment_method, screenshot_file_id, provider_key, status, admin_id, notes, \
+         origin, created_at, updated_at"
+    };
+}
+pub(crate) use payment_columns;
+
+macro_rules! payment_list {
+    ($filter:literal) => {
+        concat!(
+            "SELECT ",
+            payment_columns!(),
+            " FROM {s}.payments WHERE ",
+            $filter,
+            " AND (created_at, payment_id) < ($1, $2) ORDER BY created_at DESC, payment_id DESC LIMIT $3"
+        )
+    };
+}
+
+macro_rules! payment_by {
+    ($kind:literal, $column:literal) => {
+        concat!(
+            "SELECT ",
+            payment_columns!(),
+            " FROM {s}.payments
+             WHERE user_id = (SELECT user_id FROM {s}.id_routes WHERE kind = '",
+            $kind,
+            "' AND id = $1)
+                 AND ",
+            $column,
+            " = $1"
+        )
+    };
+}
+
+statements! {
+    /// Statements of payments.
+    PaymentStatements {
+        find(TEXT) = payment_by!("payment", "payment_id");
+        find_locked(TEXT) = concat!(payment_by!("payment", "payment_id"), " FOR NO KEY UPDATE");
+        find_by_provider(TEXT) = payment_by!("provider", "provider_key");
+        list_of_user(TIMESTAMPTZ, TEXT, INT8, INT8, TEXT) =
+            payment_list!("user_id = $4 AND ($5::text IS NULL OR status = $5)");
+        list_by_status(TIMESTAMPTZ, TEXT, INT8, TEXT) = payment_list!("status = $4");
+        list_all(TIMESTAMPTZ, TEXT, INT8) = payment_list!("true");
+        create(INT8, TEXT, NUMERIC, TEXT, TEXT, TEXT, TEXT, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, UUID) =
+            concat!(
+                "INSERT INTO {s}.payments (", payment_columns!(), ", last_operation)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+            );
+        change(INT8, TEXT, TEXT, INT8, TEXT, TIMESTAMPTZ, UUID) =
+            "UPDATE {s}.payments SET status = $3, admin_id = $4, notes = $5, updated_at = $6, last_operation = $7
+             WHERE user_id = $1 AND payment_id = $2";
+        add(INT8, TEXT, NUMERIC, TEXT, TEXT, TEXT, TEXT, TIMESTAMPTZ, UUID, TEXT, UUID) = concat!(
+            "WITH fresh AS (
+                 SELECT WHERE ", key_is_unused!("$1", "$10"), "
+                     AND NOT EXISTS (SELECT FROM {s}.id_routes r WHERE r.kind = 'payment' AND r.id = $2)
+                     AND NOT EXISTS (SELECT FROM {s}.id_routes r WHERE r.kind = 'provider' AND r.id = $6)
+             ), owner AS (
+                 INSERT INTO {s}.users (id, created_at, updated_at, last_operation)
+                 SELECT $1, $8, $8, $9 FROM fresh ON CONFLICT (id) DO NOTHING
+             ), route AS (
+                 INSERT INTO {s}.id_routes (kind, id, user_id)
+                 SELECT 'payment', $2, $1 FROM fresh
+                 UNION ALL SELECT 'provider', $6, $1 FROM fresh WHERE $6::text IS NOT NULL
+             ), payment AS (
+                 INSERT INTO {s}.payments (user_id, payment_id, amount, payment_method, screenshot_file_id,
+                     provider_key, status, notes, origin, created_at, updated_at, last_operation)
+                 SELECT $1, $2, $3, $4, $5, $6, 'pending', $7, 'here', $8, $8, $9 FROM fresh
+             ), key AS (
+                 INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer)
+                 SELECT $1, 'operation', $10, $11, $9, 'record' FROM fresh
+             )
+             SELECT TRUE AS added FROM fresh"
+        );
+        /// Approves a payment that is in one of the states `$7`, and credits it. The user's row is locked first, as
+        /// everywhere.
+        approve(TEXT, INT8, TEXT, TIMESTAMPTZ, UUID, TEXT, TEXT_ARRAY, UUID) = concat!(
+            "WITH owner AS (
+                 SELECT id FROM {s}.users
+                 WHERE id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'payment' AND id = $1)
+                 FOR NO KEY UPDATE
+             ), decided AS (
+                 UPDATE {s}.payments AS p SET status = 'approved', admin_id = coalesce($2, p.admin_id),
+                     notes = coalesce($3, p.notes), updated_at = $4, last_operation = $5
+                 FROM owner
+                 WHERE p.user_id = owner.id AND p.payment_id = $1 AND p.status = ANY($7) AND NOT EXISTS (
+                     SELECT FROM {s}.operation_keys k WHERE k.user_id = owner.id AND k.space = 'operation'
+                         AND k.key = $6)
+                 RETURNING p.*
+             ), posted AS (
+                 UPDATE {s}.users AS u SET balance = u.balance + d.amount, ledger_rows = u.ledger_rows + 1,
+                     updated_at = $4, last_operation = $5
+                 FROM decided d WHERE u.id = d.user_id
+                 RETURNING u.id, u.ledger_rows, u.balance, u.held, d.amount
+             ), row AS (
+                 INSERT INTO {s}.operations (user_id, seq, operation_id, kind, balance_change, held_change,
+                     balance_after, held_after, key, reference, created_at)
+                 SELECT p.id, p.ledger_rows, $5, 'payment', p.amount, 0, p.balance, p.held, $6, $1, $4 FROM posted p
+             ), key AS (
+                 INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer)
+                 SELECT p.id, 'operation', $6, $8, $5, 'record' FROM posted p
+             )
+             SELECT ", payment_columns!(), " FROM decided"
+        );
+    }
+}
+
+fn origin(word: &str) -> Option<PaymentOrigin> {
+    match word {
+        "here" => Some(PaymentOrigin::Here),
+        "imported" => Some(PaymentOrigin::Imported),
+        _ => None,
+    }
+}
+
+/// Reads the columns of `payment_columns!`.
+pub(crate) fn payment(row: &Row) -> Result<Payment> {
+    let mut fields = Fields::of(row, "payments");
+    Ok(Payment {
+        user: fields.user()?,
+        id: fields.text()?,
+        amount: fields.amount()?,
+        method: fields.text()?,
+        screenshot_file_id: fields.opt_text()?,
+        provider_key: fields.opt_text()?,
+        status: fields.text()?,
+        admin: fields.opt_user()?,
+        notes: fields.opt_text()?,
+        origin: {
+            let word = fields.word()?;
+            origin(word).ok_or_else(|| fields.unknown(word))?
+        },
+        created_at: fields.at()?,
+        updated_at: fields.at()?,
+    })
+}
+
+/// The parameters of `create`.
+pub(crate) fn values(payment: &Payment, last_operation: Option<Uuid>) -> Vec<Param> {
+    let origin = match payment.origin {
+        PaymentOrigin::Here => "here",
+        PaymentOrigin::Imported => "imported",
+    };
+    vec![
+        param(payment.user.get()),
+        param(payment.id.as_str().to_owned()),
+        param(Micros::from(payment.amount.money())),
+        param(payment.method.as_str().to_owned()),
+        param(payment.screenshot_file_id.as_ref().map(|id| id.as_str().to_owned())),
+        param(payment.provider_key.as_ref().map(|key| key.as_str().to_owned())),
+        param(payment.status.as_str()),
+        param(payment.admin.map(UserId::get)),
+        param(payment.notes.as_ref().map(|notes| notes.as_str().to_owned())),
+        param(origin),
+        param(Moment::At(payment.created_at)),
+        param(Moment::At(payment.updated_at)),
+        param(last_operation),
+    ]
+}
+
+/// Writes a new payment down, and claims its ids.
+pub(crate) fn create(tx: &mut Tx<'_>, payment: &Payment) {
+    let sql = tx.sql();
+    let user = payment.user.get();
+    let claim = |kind: &'static str, id: &str| vec![param(kind), param(id.to_owned()), param(user)];
+    tx.queue_child(&sql.account.claim, claim("payment", payment.id.as_str()));
+    if let Some(key) = &payment.provider_key {
+        tx.queue_child(&sql.account.claim, claim("provider", key.as_str()));
+    }
+    let operation = uuid(tx.stamp.operation);
+    tx.queue_child(&sql.payments.create, values(payment, Some(operation)));
+}
+
+/// The id of a new payment: the caller's, else the operation's.
+fn id_of(add: &AddPayment, operation: OperationId) -> Result<PaymentId> {
+    add.payment.clone().map_or_else(|| PaymentId::new(operation.to_string()), Ok)
+}
+
+async fn judge_add(tx: &mut Tx<'_>, add: AddPayment) -> Result<Stored<Payment>, Fault> {
+    let (arguments, user) = (add.fingerprint(), add.user);
+    let used_up = tx.key(add.key.as_ref());
+    let id = id_of(&add, tx.stamp.operation)?;
+    let (word, provider) = (id.as_str(), add.provider_key.as_ref().map_or("", ProviderKey::as_str));
+    let sql = &tx.sql().payments;
+    let more = vec![(&sql.find_by_provider, vec![&provider as Value<'_>]), (&sql.find, vec![&word as Value<'_>])];
+    let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
+    // The provider's key says more than an id that a caller chose.
+    let standing = more.iter().find_map(|rows| rows.first()).map(payment).transpose()?;
+    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
+        let record = match standing {
+            Some(record) => record,
+            None => {
+                // What a minted id was is known from the key alone.
+                let id = id_of(&add, replay.used.operation)?;
+                let word = id.as_str();
+                let rows = tx.fetch(vec![(&sql.find, vec![&word])]).await?;
+                let row = rows.first().and_then(|rows| rows.first());
+                payment(row.ok_or_else(|| Error::internal(format!("payment {id} of a used key is gone")))?)?
+            }
+        };
+        return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
+    }
+    if let Some(record) = standing {
+        record.judge_add(&add)?;
+        keys::settle_unchanged(tx, &mut account, add.key.as_ref(), arguments, Answer::Record);
+        return Ok(Stored { record: Arc::new(record), replayed: true });
+    }
+    let added = Payment::create(add, id, tx.now());
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    create(tx, &added);
+    Ok(Stored { record: Arc::new(added), replayed: false })
+}
+
+/// Credits an approval or takes a refund back; every other decision moves no money.
+fn move_money(tx: &mut Tx<'_>, account: &mut Account, payment: &Payment, key: &OperationKey) -> Result<()> {
+    let (available, held, amount) = (account.record.balance, account.record.held, payment.amount.money());
+    let (kind, balance) = match payment.status {
+        PaymentStatus::Approved => (OperationKind::Payment, available.checked_add(amount)?),
+        PaymentStatus::Refunded => {
+            let balance = available.checked_sub(amount).ok_or_else(|| Error::insufficient_funds(available, amount))?;
+            (OperationKind::Refund, balance)
+        }
+        PaymentStatus::Pending | PaymentStatus::Rejected | PaymentStatus::Cancelled => return Ok(()),
+    };
+    let memo = Memo { reference: Some(Reference::new(payment.id.as_str())?), ..Memo::default() };
+    account::post(tx, account, key, Posting { kind, balance, held, memo })?;
+    Ok(())
+}
+
+async fn judge_mark(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<Payment>, Fault> {
+    let arguments = mark.fingerprint();
+    let used_up = tx.key(mark.key.as_ref());
+    let word = mark.payment.as_str();
+    let sql = &tx.sql().payments;
+    let more = vec![(&sql.find_locked, vec![&word as Value<'_>])];
+    let not_found = || Error::not_found("payment", &mark.payment);
+    let loaded = tx.load_routed(("payment", word), &used_up, more).await?;
+    let Loaded { mut account, used, more } = loaded.ok_or_else(not_found)?;
+    let row = more.first().and_then(|rows| rows.first());
+    let present = row.map(payment).transpose()?.ok_or_else(not_found)?;
+    if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
+        return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
+    }
+    let Some(decided) = present.judge_mark(&mark, tx.now())? else {
+        keys::settle_unchanged(tx, &mut account, mark.key.as_ref(), arguments, Answer::Record);
+        return Ok(Stored { record: Arc::new(present), replayed: true });
+    };
+    move_money(tx, &mut account, &decided, &used_up)?;
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    let values = vec![
+        param(decided.user.get()),
+        param(decided.id.as_str().to_owned()),
+        param(decided.status.as_str()),
+        param(decided.admin.map(UserId::get)),
+        param(decided.notes.as_ref().map(|notes| notes.as_str().to_owned())),
+        param(Moment::At(decided.updated_at)),
+        param(uuid(tx.stamp.operation)),
+    ];
+    tx.queue_child(&sql.change, values);
+    Ok(Stored { record: Arc::new(decided), replayed: false })
+}
+
+impl PgStorage {
+    async fn page_of_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
+        let filter = list.filter();
+        let ListPayments { user, status, page } = list;
+        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (limit, sql) = (surplus(page.size), &self.sql().payments);
+        let rows = match (user.map(UserId::get), status.map(PaymentStatus::as_str)) {
+            (Some(user), status) => {
+                self.read("list_payments", &sql.list_of_user, &[&at, &id, &limit, &user, &status]).await?
+            }
+            (None, Some(status)) => {
+                self.read("list_payments", &sql.list_by_status, &[&at, &id, &limit, &status]).await?
+            }
+            (None, None) => self.read("list_payments", &sql.list_all, &[&at, &id, &limit]).await?,
+        };
+        let payments = rows.iter().map(|row| Ok(Arc::new(payment(row)?))).collect::<Result<_>>()?;
+        let position = |payment: &Payment| Newest::new(payment.created_at, payment.id.as_str()).to_text();
+        Ok(Page::from_surplus(payments, page.size, filter, position))
+    }
+
+    /// The express form of an approval; every other decision is judged.
+    fn express_approval(
+        &self,
+        mark: &MarkPaymentStatus,
+        stamp: storage_core::Stamp,
+    ) -> Option<Express<'_, Stored<Payment>>> {
+        let MarkPaymentStatus { payment: id, status, admin, notes, key } = mark;
+        if *status != PaymentStatus::Approved {
+            return None;
+        }
+        let from = PaymentStatus::ALL.into_iter().filter(|from| from.may_become(*status));
+        let from: Vec<&'static str> = from.map(PaymentStatus::as_str).collect();
+        let key = key.clone().unwrap_or_else(|| stamp.operation.to_key());
+        let values = vec![
+            param(id.as_str().to_owned()),
+            param(admin.map(UserId::get)),
+            param(notes.as_ref().map(|notes| notes.as_str().to_owned())),
+            param(Moment::At(stamp.now)),
+            param(uuid(stamp.operation)),
+            param(key.as_str().to_owned()),
+            param(from),
+            param(Uuid::from_bytes(mark.fingerprint().to_bytes())),
+        ];
+        let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(payment(row)?), replayed: false }));
+        Some(Express { statement: &self.sql().payments.approve, values, answer })
+    }
+}
+
+#[async_trait]
+impl Payments for PgStorage {
+    async fn add_payment(&self, add: AddPayment) -> Result<Stored<Payment>> {
+        let given = add.key.clone();
+        self.write(
+            "add_payment",
+            given.as_ref(),
+            |stamp| {
+                let added = Payment::create(add.clone(), id_of(&add, stamp.operation).ok()?, stamp.now);
+                let key = add.key.clone().unwrap_or_else(|| stamp.operation.to_key());
+                let values = vec![
+                    param(added.user.get()),
+                    param(added.id.as_str().to_owned()),
+                    param(Micros::from(added.amount.money())),
+                    param(added.method.as_str().to_owned()),
+                    param(added.screenshot_file_id.as_ref().map(|id| id.as_str().to_owned())),
+                    param(added.provider_key.as_ref().map(|key| key.as_str().to_owned())),
+                    param(added.notes.as_ref().map(|notes| notes.as_str().to_owned())),
+                    param(Moment::At(stamp.now)),
+                    param(uuid(stamp.operation)),
+                    param(key.as_str().to_owned()),
+                    param(Uuid::from_bytes(add.fingerprint().to_bytes())),
+                ];
+                let record = Arc::new(added);
+                let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }));
+                Some(Express { statement: &self.sql().payments.add, values, answer })
+            },
+            |tx| {
+                let add = add.clone();
+                Box::pin(judge_add(tx, add))
+            },
+        )
+        .await
+    }
+
+    async fn mark_payment_status(&self, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
+        self.mark("mark_payment_status", mark).await
+    }
+
+    async fn refund_payment(&self, refund: RefundPayment) -> Result<Stored<Payment>> {
+        self.mark("refund_payment", refund.into()).await
+    }
+
+    async fn get_payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>> {
+        let word = payment.as_str();
+        let rows = self.read("get_payment", &self.sql().payments.find, &[&word]).await?;
+        let found = rows.first().map(self::payment).transpose().map_err(|error| error.in_operation("get_payment"))?;
+        Ok(found.map(Arc::new))
+    }
+
+    async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
+        self.opened("list_payments")?;
+        self.page_of_payments(list).await.map_err(|error| error.in_operation("list_payments"))
+    }
+}
+
+impl PgStorage {
+    async fn mark(&self, operation: &'static str, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
+        let given = mark.key.clone();
+        let express = |stamp| self.express_approval(&mark, stamp);
+        self.write(operation, given.as_ref(), express, |tx| {
+            let mark = mark.clone();
+            Box::pin(judge_mark(tx, mark))
+        })
+        .await
+    }
+}

@@ -1,0 +1,245 @@
+//! Connections: bb8 keeps them, `connect` makes them, and no wait for one is without a limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
+use bb8_postgres::PostgresConnectionManager;
+use storage_core::{Error, ErrorKind, Result};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::connect::{self, Cause, Connector, Failure, Target};
+use crate::options::{Limits, PgOptions, Statements};
+use crate::wire::{Prepared, Wire};
+
+/// How long a connection may take to prove that it is well, when there is a doubt.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// What statements need of a connection besides the client.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    prepared: Option<Prepared>,
+    behind_pooler: bool,
+}
+
+impl Parts {
+    pub(crate) fn wire<'c>(&'c self, client: &'c Client) -> Wire<'c> {
+        Wire::new(client, self.prepared.as_ref())
+    }
+    /// Whether nothing of a session outlives a transaction.
+    pub(crate) fn behind_pooler(&self) -> bool {
+        self.behind_pooler
+    }
+}
+
+/// A connection as the pool keeps it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) parts: Parts,
+    pub(crate) encrypted: bool,
+    /// In use, or put back in the middle of something: a future was dropped.
+    busy: bool,
+    /// Nothing may be sent on it any more.
+    lost: bool,
+}
+
+/// Makes connections and says whether they are well.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    /// Judges the connections that `connect` made.
+    inner: PostgresConnectionManager<Connector>,
+    connector: Connector,
+    target: Target,
+    /// The limits of statements, as startup options of a direct connection.
+    options: String,
+    /// Whether a pooler is in between, which refuses startup options.
+    pooler: AtomicBool,
+    statements: Statements,
+}
+
+impl Manager {
+    pub(crate) async fn new(target: Target, options: &PgOptions) -> Result<Self, Failure> {
+        let Limits { statement, lock, .. } = options.limits;
+        let startup = format!("-c statement_timeout={} -c lock_timeout={}", statement.as_millis(), lock.as_millis());
+        let connector = Connector::load(&target).await?;
+        let inner = PostgresConnectionManager::new(target.config(Some(&startup)), connector.clone());
+        Ok(Self {
+            inner,
+            connector,
+            target,
+            options: startup,
+            pooler: AtomicBool::new(false),
+            statements: options.statements,
+        })
+    }
+
+    /// Connects, within the target's limit of time.
+    pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
+        let mut behind_pooler = self.pooler.load(Ordering::Acquire);
+        let direct = (!behind_pooler).then_some(self.options.as_str());
+        let made = match connect::connect(&self.target, &self.connector, direct).await {
+            // Ours were refused, not the caller's: then it is a pooler, and the limits go into each transaction.
+            Err(failure)
+                if !behind_pooler && *failure.cause() == Cause::OptionsRefused && !self.target.has_options() =>
+            {
+                let made = connect::connect(&self.target, &self.connector, None).await;
+                behind_pooler = made.is_ok();
+                self.pooler.store(behind_pooler, Ordering::Release);
+                made
+            }
+            made => made,
+        };
+        let connect::Link { client, connection, encrypted, .. } = made?;
+        // What ends the connection is also the error of whatever waits for an answer on it.
+        tokio::spawn(connection);
+        let prepared = (self.statements == Statements::Prepared).then(Prepared::default);
+        let parts = Parts { prepared, behind_pooler };
+        Ok(Connection { client, parts, encrypted, busy: false, lost: false })
+    }
+
+    pub(crate) fn is_behind_pooler(&self) -> bool {
+        self.pooler.load(Ordering::Acquire)
+    }
+}
+
+/// Why the pool could not hand out a connection.
+#[derive(Debug)]
+pub(crate) enum NoConnection {
+    /// It could not be made.
+    Failed(Failure),
+    /// It was not well any more. The pool tries another one.
+    Unwell,
+}
+
+impl ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = NoConnection;
+
+    async fn connect(&self) -> Result<Connection, NoConnection> {
+        self.dial().await.map_err(NoConnection::Failed)
+    }
+
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), NoConnection> {
+        if self.has_broken(connection) {
+            return Err(NoConnection::Unwell);
+        }
+        if connection.busy {
+            // It was put back in the middle of something. Lost until it has proven the contrary: a check whose own
+            // future is dropped must not put it back as good.
+            connection.lost = true;
+            let checked = timeout(CHECK, self.inner.is_valid(&mut connection.client)).await;
+            if !matches!(checked, Ok(Ok(()))) {
+                return Err(NoConnection::Unwell);
+            }
+            (connection.lost, connection.busy) = (false, false);
+        }
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.lost || self.inner.has_broken(&mut connection.client)
+    }
+}
+
+/// Keeps the last failure, so that whoever waits for a connection learns the cause and not only that time is over.
+#[derive(Clone, Debug)]
+struct LastFailure(Arc<watch::Sender<Option<Arc<Failure>>>>);
+
+impl ErrorSink<NoConnection> for LastFailure {
+    fn sink(&self, error: NoConnection) {
+        if let NoConnection::Failed(failure) = error {
+            self.0.send_replace(Some(Arc::new(failure)));
+        }
+    }
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<NoConnection>> {
+        Box::new(self.clone())
+    }
+}
+
+/// The connections of one store.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    connections: bb8::Pool<Manager>,
+    failures: LastFailure,
+    wait: Duration,
+}
+
+impl Pool {
+    /// Connects as often as is needed, from now on; `first` is there already.
+    pub(crate) fn new(manager: Manager, first: Connection, options: &PgOptions) -> Self {
+        let failures = LastFailure(Arc::new(watch::Sender::new(None)));
+        let most = options.max_connections.max(1);
+        let connections = bb8::Pool::builder()
+            .max_size(most)
+            .min_idle(Some(options.min_connections.min(most)))
+            .connection_timeout(options.limits.pool)
+            // One attempt for each wait: the wait begins again by itself, and tells its cause.
+            .retry_connection(false)
+            .error_sink(failures.boxed_clone())
+            .build_unchecked(manager);
+        // A pool that is full already has no need of it.
+        let _ = connections.add(first);
+        Self { connections, failures, wait: options.limits.pool }
+    }
+
+    /// A connection, within the pool's limit of time; at once the cause when none can be made.
+    pub(crate) async fn checkout(&self) -> Result<Link<'_>> {
+        let mut failures = self.failures.0.subscribe();
+        let mut getting = std::pin::pin!(self.connections.get());
+        loop {
+            tokio::select! {
+                biased;
+                got = &mut getting => {
+                    return match got {
+                        Ok(mut connection) => {
+                            connection.busy = true;
+                            Ok(Link(connection))
+                        }
+                        Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),
+                        Err(RunError::User(NoConnection::Unwell) | RunError::TimedOut) => Err(self.no_time(&failures)),
+                    };
+                }
+                changed = failures.changed() => {
+                    // With other connections about, one of them may come free.
+                    if changed.is_ok() && self.connections.state().connections == 0 {
+                        return Err(self.no_time(&failures));
+                    }
+                }
+            }
+        }
+    }
+
+    fn no_time(&self, failures: &watch::Receiver<Option<Arc<Failure>>>) -> Error {
+        let failure = failures.borrow().clone();
+        match failure.filter(|_| self.connections.state().connections == 0) {
+            Some(failure) => failure.to_error(),
+            None => Error::new(ErrorKind::Busy { waited: self.wait })
+                .message("every connection is in use: raise the pool's size, or look for what keeps them"),
+        }
+    }
+}
+
+/// A connection on loan.
+pub(crate) struct Link<'p>(PooledConnection<'p, Manager>);
+
+impl Link<'_> {
+    pub(crate) fn wire(&self) -> Wire<'_> {
+        self.0.parts.wire(&self.0.client)
+    }
+    pub(crate) fn split(&mut self) -> (&mut Client, &Parts) {
+        let Connection { client, parts, .. } = &mut *self.0;
+        (client, parts)
+    }
+    /// Says that every answer was taken. Whoever is dropped before leaves a doubt, which the next user clears.
+    pub(crate) fn finished(&mut self) {
+        self.0.busy = false;
+    }
+    /// Says that it is not to be used again.
+    pub(crate) fn lost(&mut self) {
+        self.0.lost = true;
+    }
+}

@@ -1,0 +1,195 @@
+//! Referrals.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use storage_core::{
+    Answer, BonusCount, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored, Timestamp,
+    UserId, judge_chain,
+};
+use tokio_postgres::Row;
+
+use crate::account::{self, Account};
+use crate::codec::Moment;
+use crate::fault::Fault;
+use crate::fields::Fields;
+use crate::keys;
+use crate::statement::statements;
+use crate::store::PgStorage;
+use crate::tx::Tx;
+use crate::users::surplus;
+
+statements! {
+    /// Statements of referrals.
+    ReferralStatements {
+        get(INT8) = "SELECT user_id, referrer_id, created_at, bonus FROM {s}.referrals WHERE user_id = $1";
+        list(INT8, TIMESTAMPTZ, INT8, INT8) =
+            "SELECT user_id, referrer_id, created_at, bonus FROM {s}.referrals
+             WHERE referrer_id = $1 AND (created_at, user_id) > ($2, $3)
+             ORDER BY created_at ASC, user_id ASC LIMIT $4";
+        /// One chain is joined at a time: two that race to close a circle see each other.
+        lock(TEXT) = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text";
+        /// The chain above `$1`, as far as it may matter.
+        above(INT8, INT8) =
+            "WITH RECURSIVE chain (user_id, referrer_id, depth) AS (
+                 SELECT user_id, referrer_id, 1::bigint FROM {s}.referrals WHERE user_id = $1
+                 UNION ALL
+                 SELECT r.user_id, r.referrer_id, c.depth + 1 FROM chain c
+                     JOIN {s}.referrals r ON r.user_id = c.referrer_id WHERE c.depth <= $2
+             ) SELECT user_id, referrer_id FROM chain";
+        /// Everybody below `$1`, as deep as it may matter.
+        below(INT8, INT8) =
+            "WITH RECURSIVE tree (user_id, referrer_id, depth) AS (
+                 SELECT user_id, referrer_id, 1::bigint FROM {s}.referrals WHERE referrer_id = $1
+                 UNION ALL
+                 SELECT r.user_id, r.referrer_id, t.depth + 1 FROM tree t
+                     JOIN {s}.referrals r ON r.referrer_id = t.user_id WHERE t.depth <= $2
+             ) SELECT user_id, referrer_id FROM tree";
+    }
+}
+
+fn referral(row: &Row) -> Result<Referral> {
+    let mut fields = Fields::of(row, "referrals");
+    Ok(Referral { user: fields.user()?, referrer: fields.user()?, since: fields.at()?, bonus: fields.count()? })
+}
+
+fn edge(row: &Row) -> Result<(UserId, UserId)> {
+    let mut fields = Fields::of(row, "referrals");
+    Ok((fields.user()?, fields.user()?))
+}
+
+/// Locks all chains, then judges a new edge against them.
+pub(crate) async fn judge_edge(tx: &mut Tx<'_>, user: UserId, referrer: UserId) -> Result<(), Fault> {
+    let sql = &tx.sql().referrals;
+    let most = i64::try_from(storage_core::MAX_REFERRAL_CHAIN).unwrap_or(i64::MAX);
+    let (from, up) = (user.get(), referrer.get());
+    let rows = tx.fetch(vec![(&sql.above, vec![&up, &most]), (&sql.below, vec![&from, &most])]).await?;
+    let [above, below] = &rows[..] else {
+        return Err(Error::internal("the statements of a chain did not all answer").into());
+    };
+    let above: HashMap<UserId, UserId> = above.iter().map(edge).collect::<Result<_>>()?;
+    let mut brought: HashMap<UserId, Vec<UserId>> = HashMap::new();
+    for row in below {
+        let (below, by) = edge(row)?;
+        brought.entry(by).or_default().push(below);
+    }
+    let brought_by = |of: UserId| brought.get(&of).cloned().unwrap_or_default();
+    Ok(judge_chain(user, referrer, |of| above.get(&of).copied(), brought_by)?)
+}
+
+/// Takes the lock of all chains. Before the users' rows, so that two who wait for each other's do not meet.
+pub(crate) async fn lock_chains(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    let name = tx.storage().chain_lock();
+    tx.fetch(vec![(&tx.sql().referrals.lock, vec![&name])]).await?;
+    Ok(())
+}
+
+/// Both accounts, locked in ascending order of their ids.
+pub(crate) async fn both(tx: &mut Tx<'_>, user: UserId, referrer: UserId) -> Result<(Account, Account), Fault> {
+    let (ids, one, other) = ([user.get(), referrer.get()], user.get(), referrer.get());
+    let (ids, sql) = (&ids[..], &tx.sql().account);
+    let batch = vec![(&sql.lock, vec![&ids as _]), (&sql.load, vec![&one as _]), (&sql.load, vec![&other as _])];
+    let rows = tx.fetch(batch).await?;
+    let found = |at: usize| rows.get(at).and_then(|rows| rows.first());
+    Ok((Account::of(user, found(1), tx.now())?, Account::of(referrer, found(2), tx.now())?))
+}
+
+fn standing(account: &Account) -> Option<Referral> {
+    let record = &account.record;
+    let (referrer, since) = record.referrer.zip(record.referred_at)?;
+    Some(Referral { user: record.user, referrer, since, bonus: record.referral_bonus })
+}
+
+async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>, Fault> {
+    let arguments = set.fingerprint();
+    let SetReferrer { user, referrer, bonus, key } = set;
+    let used_up = tx.key(key.as_ref());
+    lock_chains(tx).await?;
+    let (mut account, mut above) = both(tx, user, referrer).await?;
+    let (id, space, word) = (user.get(), "operation", used_up.as_str());
+    let rows = tx.fetch(vec![(&tx.sql().keys.find, vec![&id, &space, &word])]).await?;
+    let used = rows.first().and_then(|rows| rows.first()).map(keys::used_key).transpose()?.map(|(.., used)| used);
+    let standing = standing(&account);
+    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
+        let record = standing.ok_or_else(|| Error::internal("the referral of a used key is gone"))?;
+        return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
+    }
+    if let Some(record) = standing {
+        if record.referrer != referrer {
+            let reason = format!("user {} brought them", record.referrer);
+            return Err(Error::conflict("referrer of user", user, reason).into());
+        }
+        keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Record);
+        return Ok(Stored { record: Arc::new(record), replayed: true });
+    }
+    judge_edge(tx, user, referrer).await?;
+    if let Some(count) = bonus {
+        above.record.set_quota(above.record.quota().add_bonus(count)?);
+    }
+    account::put(tx, &mut above);
+    let bonus = bonus.map_or(0, BonusCount::get);
+    refer(tx, &mut account, referrer, tx.now(), bonus);
+    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    let record = Referral { user, referrer, since: tx.now(), bonus };
+    Ok(Stored { record: Arc::new(record), replayed: false })
+}
+
+/// Stores the edge in the account.
+pub(crate) fn refer(tx: &Tx<'_>, account: &mut Account, referrer: UserId, since: Timestamp, bonus: u32) {
+    account.record.referrer = Some(referrer);
+    account.record.referred_at = Some(since);
+    account.record.referral_bonus = bonus;
+    account.record.updated_at = tx.now();
+}
+
+impl PgStorage {
+    async fn page_of_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
+        let filter = list.filter();
+        let GetReferrals { referrer, page } = list;
+        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
+        let (at, behind) = match Newest::of_request(&page, filter)? {
+            None => (Timestamp::MIN, i64::MIN),
+            Some(Newest { at, id }) => (at, id.parse::<UserId>().map_err(|_| damaged())?.get()),
+        };
+        let (referrer, at, limit) = (referrer.get(), Moment::At(at), surplus(page.size));
+        let rows = self.read("get_referrals", &self.sql().referrals.list, &[&referrer, &at, &behind, &limit]).await?;
+        let referrals = rows.iter().map(|row| Ok(Arc::new(referral(row)?))).collect::<Result<_>>()?;
+        Ok(Page::from_surplus(referrals, page.size, filter, |referral| {
+            Newest::new(referral.since, referral.user.to_string()).to_text()
+        }))
+    }
+}
+
+#[async_trait]
+impl Referrals for PgStorage {
+    async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
+        self.opened("set_referrer")?;
+        if set.user == set.referrer {
+            return Err(Error::invalid("referrer", "must not be the user").in_operation("set_referrer"));
+        }
+        let given = set.key.clone();
+        self.write(
+            "set_referrer",
+            given.as_ref(),
+            |_| None,
+            |tx| {
+                let set = set.clone();
+                Box::pin(judge_set(tx, set))
+            },
+        )
+        .await
+    }
+
+    async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>> {
+        let id = user.get();
+        let rows = self.read("get_referrer", &self.sql().referrals.get, &[&id]).await?;
+        let found = rows.first().map(referral).transpose().map_err(|error| error.in_operation("get_referrer"))?;
+        Ok(found.map(|referral| referral.referrer))
+    }
+
+    async fn get_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
+        self.opened("get_referrals")?;
+        self.page_of_referrals(list).await.map_err(|error| error.in_operation("get_referrals"))
+    }
+}

@@ -1,0 +1,323 @@
+//! The handle: what all operations share, and the store as a whole.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
+use migrations::Schema;
+use storage_core::{
+    BackendInfo, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Stamp, Store, UserId,
+};
+use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::time::timeout;
+
+use crate::options::Limits;
+use crate::pool::Pool;
+use crate::statement::statements;
+use crate::{
+    account, admin_limits, balances, dump, free_generations, history, import, jobs, keys, operations, payments,
+};
+use crate::{referrals, reserves, restore, users};
+
+statements! {
+    /// Statements of the store as a whole.
+    StoreStatements {
+        ping() = "SELECT pg_is_in_recovery() AS standby";
+        limits(TEXT, TEXT) = "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
+        unlimited() =
+            "SELECT set_config('statement_timeout', '0', true),
+                 set_config('idle_in_transaction_session_timeout', '0', true)";
+        facts() =
+            "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
+                 current_setting('synchronous_commit') AS synchronous_commit,
+                 current_setting('server_version_num')::bigint AS version";
+        meta() = "SELECT name, value FROM {s}.storage_meta ORDER BY name ASC";
+        found(TEXT, TEXT, TEXT) =
+            "INSERT INTO {s}.storage_meta AS m (name, value)
+             VALUES ('time_zone', $1), ('history', $2), ('store_id', $3) ON CONFLICT (name) DO NOTHING";
+        adopt_policy(TEXT, TEXT) =
+            "INSERT INTO {s}.storage_meta AS m (name, value) VALUES ('time_zone', $1), ('history', $2)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    }
+}
+
+/// Every statement of a store, with its schema filled in.
+#[derive(Debug)]
+pub(crate) struct Sql {
+    pub(crate) account: account::AccountStatements,
+    pub(crate) admin_limits: admin_limits::AdminLimitStatements,
+    pub(crate) balances: balances::BalanceStatements,
+    pub(crate) dump: dump::DumpStatements,
+    pub(crate) free_generations: free_generations::FreeGenerationStatements,
+    pub(crate) history: history::HistoryStatements,
+    pub(crate) jobs: jobs::JobStatements,
+    pub(crate) keys: keys::KeyStatements,
+    pub(crate) operations: operations::OperationStatements,
+    pub(crate) payments: payments::PaymentStatements,
+    pub(crate) referrals: referrals::ReferralStatements,
+    pub(crate) reserves: reserves::ReserveStatements,
+    pub(crate) restore: restore::RestoreStatements,
+    pub(crate) store: StoreStatements,
+    pub(crate) users: users::UserStatements,
+}
+
+impl Sql {
+    pub(crate) fn new(schema: &Schema) -> Self {
+        Self {
+            account: account::AccountStatements::new(schema),
+            admin_limits: admin_limits::AdminLimitStatements::new(schema),
+            balances: balances::BalanceStatements::new(schema),
+            dump: dump::DumpStatements::new(schema),
+            free_generations: free_generations::FreeGenerationStatements::new(schema),
+            history: history::HistoryStatements::new(schema),
+            jobs: jobs::JobStatements::new(schema),
+            keys: keys::KeyStatements::new(schema),
+            operations: operations::OperationStatements::new(schema),
+            payments: payments::PaymentStatements::new(schema),
+            referrals: referrals::ReferralStatements::new(schema),
+            reserves: reserves::ReserveStatements::new(schema),
+            restore: restore::RestoreStatements::new(schema),
+            store: StoreStatements::new(schema),
+            users: users::UserStatements::new(schema),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Sql {
+    /// Every statement, for the tests that look at them all.
+    pub(crate) fn all(&self) -> Vec<&crate::statement::Statement> {
+        let Self {
+            account,
+            admin_limits,
+            balances,
+            dump,
+            free_generations,
+            history,
+            jobs,
+            keys,
+            operations,
+            payments,
+            referrals,
+            reserves,
+            restore,
+            store,
+            users,
+        } = self;
+        [
+            account.all(),
+            admin_limits.all(),
+            balances.all(),
+            dump.all(),
+            free_generations.all(),
+            history.all(),
+            jobs.all(),
+            keys.all(),
+            operations.all(),
+            payments.all(),
+            referrals.all(),
+            reserves.all(),
+            restore.all(),
+            store.all(),
+            users.all(),
+        ]
+        .concat()
+    }
+}
+
+/// A store in a PostgreSQL database. Handles on one database share nothing but the database.
+pub struct PgStorage {
+    /// `None` after a close. Whoever works holds it for reading, so that a close waits for what began before.
+    pool: RwLock<Option<Pool>>,
+    closed: AtomicBool,
+    sql: Sql,
+    environment: Environment,
+    limits: Limits,
+    limits_text: (String, String),
+    at_once: usize,
+    schema: Schema,
+    info: BackendInfo,
+    store_id: String,
+    pauses: AtomicU64,
+}
+
+impl std::fmt::Debug for PgStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgStorage").field("location", &self.info.location).finish_non_exhaustive()
+    }
+}
+
+/// What opening found out.
+pub(crate) struct Opened {
+    pub(crate) pool: Pool,
+    pub(crate) sql: Sql,
+    pub(crate) environment: Environment,
+    pub(crate) limits: Limits,
+    pub(crate) at_once: usize,
+    pub(crate) schema: Schema,
+    pub(crate) info: BackendInfo,
+    pub(crate) store_id: String,
+}
+
+/// The right to work: the handle is not closed, and will not be while this is held.
+pub(crate) struct Entered<'s>(RwLockReadGuard<'s, Pool>);
+
+impl Deref for Entered<'_> {
+    type Target = Pool;
+    fn deref(&self) -> &Pool {
+        &self.0
+    }
+}
+
+impl PgStorage {
+    pub(crate) fn new(opened: Opened) -> Self {
+        let Opened { pool, sql, environment, limits, at_once, schema, info, store_id } = opened;
+        let limits_text = (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
+        Self {
+            pool: RwLock::new(Some(pool)),
+            closed: AtomicBool::new(false),
+            sql,
+            environment,
+            limits,
+            limits_text,
+            at_once,
+            schema,
+            info,
+            store_id,
+            pauses: AtomicU64::new(u64::from(std::process::id())),
+        }
+    }
+
+    /// The id that the store was founded with: what tells one database from another.
+    pub fn store_id(&self) -> &str {
+        &self.store_id
+    }
+    pub(crate) fn sql(&self) -> &Sql {
+        &self.sql
+    }
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    /// The limits of a statement and of a lock, in milliseconds.
+    pub(crate) fn limits_as_text(&self) -> (&str, &str) {
+        (&self.limits_text.0, &self.limits_text.1)
+    }
+    pub(crate) fn shown(&self) -> &str {
+        &self.info.location
+    }
+    /// The name of the lock that orders changes of the referrers.
+    pub(crate) fn chain_lock(&self) -> String {
+        format!("generation-storage referrals in {}", self.schema)
+    }
+
+    /// `Closed` after a close. What answers an error before it works asks first.
+    pub(crate) fn opened(&self, operation: &'static str) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed().in_operation(operation)) } else { Ok(()) }
+    }
+
+    /// Enters, unless the handle is closed or closing.
+    pub(crate) async fn enter(&self) -> Result<Entered<'_>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed());
+        }
+        RwLockReadGuard::try_map(self.pool.read().await, Option::as_ref).map(Entered).map_err(|_| Error::closed())
+    }
+
+    /// 512 to 1535: a pause times this by 1024 is one that no two wait alike. Not random: a store reads no randomness but
+    /// that of its ids.
+    pub(crate) fn jitter(&self) -> u32 {
+        let number = self.pauses.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        512 + u32::try_from(number).unwrap_or(512)
+    }
+
+    async fn import_one(&self, pool: &Pool, stamp: Stamp, record: ImportRecord) -> Result<ImportOutcome> {
+        self.write_at(pool, stamp, None, None, |tx| {
+            let record = record.clone();
+            Box::pin(import::put(tx, record))
+        })
+        .await
+    }
+
+    async fn import_all(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
+        let pool = self.enter().await?;
+        let pool = &*pool;
+        let count = records.len();
+        // Each record is an operation of its own. Those of one user go in order, and so do those of which the order
+        // decides: referrals, and ids that two users may claim. The others go side by side.
+        let mut lanes: std::collections::BTreeMap<Option<UserId>, Vec<(usize, Stamp, ImportRecord)>> =
+            std::collections::BTreeMap::new();
+        for (at, record) in records.into_iter().enumerate() {
+            let ordered =
+                matches!(record, ImportRecord::Referral { .. } | ImportRecord::Job(_) | ImportRecord::Payment(_));
+            let lane = (!ordered).then(|| record.user());
+            lanes.entry(lane).or_default().push((at, self.environment.stamp(), record));
+        }
+        let ordered = lanes.remove(&None).unwrap_or_default();
+        let lane = |lane: Vec<(usize, Stamp, ImportRecord)>| async move {
+            let mut outcomes = Vec::with_capacity(lane.len());
+            for (at, stamp, record) in lane {
+                outcomes.push((at, self.import_one(pool, stamp, record).await?));
+            }
+            Ok::<_, Error>(outcomes)
+        };
+        let mut outcomes: Vec<Option<ImportOutcome>> = vec![None; count];
+        let mut working = stream::iter(lanes.into_values()).map(lane).buffer_unordered(self.at_once);
+        while let Some(done) = working.next().await {
+            for (at, outcome) in done? {
+                outcomes[at] = Some(outcome);
+            }
+        }
+        drop(working);
+        for (at, outcome) in lane(ordered).await? {
+            outcomes[at] = Some(outcome);
+        }
+        let all: Option<Vec<ImportOutcome>> = outcomes.into_iter().collect();
+        all.ok_or_else(|| Error::internal("an imported record has no outcome"))
+    }
+}
+
+#[async_trait]
+impl Store for PgStorage {
+    async fn ping(&self) -> Result<()> {
+        let rows = self.read("ping", &self.sql.store.ping, &[]).await?;
+        match rows.first().map(|row| row.try_get::<_, bool>(0)) {
+            Some(Ok(false)) => Ok(()),
+            _ => Err(Error::new(ErrorKind::ReadOnly)
+                .message("the server is a standby: name the primary")
+                .in_operation("ping")),
+        }
+    }
+
+    fn backend(&self) -> BackendInfo {
+        self.info.clone()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        let limit = self.limits.operation;
+        let pool = timeout(limit, async { self.pool.write().await.take() }).await;
+        // Dropping it ends the connections.
+        pool.map(drop).map_err(|_| {
+            Error::new(ErrorKind::Busy { waited: limit })
+                .message("operations that began before go on; the connections end with them")
+                .in_operation("close")
+        })
+    }
+
+    async fn dump(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
+        self.dump_into(out).await.map_err(|error| error.in_operation("dump"))
+    }
+
+    async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
+        self.restore_from(from).await.map_err(|error| error.in_operation("restore"))
+    }
+
+    async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
+        self.import_all(records).await.map_err(|error| error.in_operation("import_records"))
+    }
+}

@@ -1,0 +1,422 @@
+//! Runs operations: the one place that tries again.
+//!
+//! A write has up to two forms. The *express* form is one statement that does everything when the case is plain: one
+//! round trip, atomic by itself. When it finds the case not plain it changes nothing and answers no row, or a
+//! constraint stops it. Then the operation is *judged*: in a transaction the user's row is locked, what is stored is
+//! loaded, and the functions of `storage-core` decide, exactly as in every other backend. Whatever the judge decides is
+//! written down with the transaction's last round trips.
+//!
+//! Trying again: somebody was first (a unique key), the server asks for another try (deadlock, serialization), or the
+//! connection was lost. Always with the operation's key, so that an attempt whose answer was lost is found and
+//! answered, never applied twice.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use storage_core::{
+    Environment, Error, ErrorKind, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
+
+use crate::account::Account;
+use crate::fault::{Fault, Remedy};
+use crate::keys;
+use crate::pool::{Link, Parts, Pool};
+use crate::statement::Statement;
+use crate::store::{PgStorage, Sql};
+use crate::wire::{Value, Wire};
+
+/// A parameter that a queued statement owns.
+pub(crate) type Param = Box<dyn ToSql + Sync + Send>;
+
+pub(crate) fn param(value: impl ToSql + Sync + Send + 'static) -> Param {
+    Box::new(value)
+}
+
+/// An operation's id as the tables keep it.
+pub(crate) fn uuid(operation: OperationId) -> Uuid {
+    Uuid::from_u128(operation.as_u128())
+}
+
+/// What a judge's future looks like.
+pub(crate) type Judging<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+
+/// The one statement that does everything when the case is plain.
+pub(crate) struct Express<'s, T> {
+    pub(crate) statement: &'s Statement,
+    pub(crate) values: Vec<Param>,
+    /// Reads the answer from the one row.
+    pub(crate) answer: Answering<'s, T>,
+}
+
+/// What a row of the one statement answers.
+pub(crate) type Answering<'s, T> = Box<dyn Fn(&Row) -> Result<T> + Send + Sync + 's>;
+
+/// Tries again after this long at first, then after twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// So often may somebody be first before that is a defect.
+const MOST_JUDGEMENTS: u32 = 100;
+
+/// One transaction in which an operation is judged.
+pub(crate) struct Tx<'c> {
+    transaction: Transaction<'c>,
+    link: &'c Parts,
+    storage: &'c PgStorage,
+    pub(crate) stamp: Stamp,
+    /// Whether the limits of this transaction were set already.
+    limited: bool,
+    parents: Vec<(&'c Statement, Vec<Param>)>,
+    children: Vec<(&'c Statement, Vec<Param>)>,
+}
+
+/// What an operation decides on.
+pub(crate) struct Loaded {
+    pub(crate) account: Account,
+    /// What the key was used for.
+    pub(crate) used: Option<UsedKey>,
+    /// The answers of the further statements.
+    pub(crate) more: Vec<Vec<Row>>,
+}
+
+impl<'c> Tx<'c> {
+    pub(crate) fn sql(&self) -> &'c Sql {
+        self.storage.sql()
+    }
+    pub(crate) fn env(&self) -> &'c Environment {
+        self.storage.environment()
+    }
+    pub(crate) fn storage(&self) -> &'c PgStorage {
+        self.storage
+    }
+    pub(crate) fn now(&self) -> Timestamp {
+        self.stamp.now
+    }
+    fn wire(&self) -> Wire<'_> {
+        self.link.wire(self.transaction.client())
+    }
+
+    /// The key of the operation: the caller's, else its own id.
+    pub(crate) fn key(&self, key: Option<&OperationKey>) -> OperationKey {
+        key.cloned().unwrap_or_else(|| self.stamp.operation.to_key())
+    }
+
+    /// Runs statements one behind the other: one round trip.
+    pub(crate) async fn fetch(&mut self, batch: Vec<(&Statement, Vec<Value<'_>>)>) -> Result<Vec<Vec<Row>>, Fault> {
+        // Behind a pooler nothing outlives a transaction, so its limits are set in it; elsewhere the connection has
+        // them.
+        let set_limits = self.link.behind_pooler() && !self.limited;
+        if !set_limits {
+            return Ok(self.wire().pipeline(&batch).await?);
+        }
+        let (statement, lock) = self.storage.limits_as_text();
+        let mut limited: Vec<(&Statement, Vec<Value<'_>>)> = vec![(&self.sql().store.limits, vec![&statement, &lock])];
+        limited.extend(batch);
+        let mut rows = self.wire().pipeline(&limited).await?;
+        self.limited = true;
+        rows.remove(0);
+        Ok(rows)
+    }
+
+    /// Locks the user, then loads the account, what the key was used for, and whatever else is asked for. One round
+    /// trip; each statement sees what was committed when the lock was granted.
+    pub(crate) async fn load(
+        &mut self,
+        user: UserId,
+        key: &OperationKey,
+        more: Vec<(&Statement, Vec<Value<'_>>)>,
+    ) -> Result<Loaded, Fault> {
+        let (ids, id, space, key) = ([user.get()], user.get(), "operation", key.as_str());
+        let (ids, sql) = (&ids[..], self.sql());
+        let mut batch: Vec<(&Statement, Vec<Value<'_>>)> = vec![
+            (&sql.account.lock, vec![&ids]),
+            (&sql.account.load, vec![&id]),
+            (&sql.keys.find, vec![&id, &space, &key]),
+        ];
+        batch.extend(more);
+        let mut rows = self.fetch(batch).await?;
+        let more = rows.split_off(3);
+        let account = Account::of(user, rows[1].first(), self.now())?;
+        let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
+        Ok(Loaded { account, used, more })
+    }
+
+    /// [`Tx::load`] for the user to whom an id leads; `None` when it leads to nobody.
+    pub(crate) async fn load_routed(
+        &mut self,
+        (kind, id): (&str, &str),
+        key: &OperationKey,
+        more: Vec<(&Statement, Vec<Value<'_>>)>,
+    ) -> Result<Option<Loaded>, Fault> {
+        let (key, sql) = (key.as_str(), self.sql());
+        let mut batch: Vec<(&Statement, Vec<Value<'_>>)> = vec![
+            (&sql.account.lock_routed, vec![&kind, &id]),
+            (&sql.account.load_routed, vec![&kind, &id]),
+            (&sql.keys.find_routed, vec![&kind, &id, &key]),
+        ];
+        batch.extend(more);
+        let mut rows = self.fetch(batch).await?;
+        let more = rows.split_off(3);
+        let Some(row) = rows[1].first() else { return Ok(None) };
+        let account = Account::found(row)?;
+        let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
+        Ok(Some(Loaded { account, used, more }))
+    }
+
+    /// Writes this down at the end, before what needs it to be there.
+    pub(crate) fn queue(&mut self, statement: &'c Statement, values: Vec<Param>) {
+        self.parents.push((statement, values));
+    }
+    /// Writes this down at the end, behind the accounts.
+    pub(crate) fn queue_child(&mut self, statement: &'c Statement, values: Vec<Param>) {
+        self.children.push((statement, values));
+    }
+
+    /// Sends what is queued. One round trip, none when nothing is.
+    pub(crate) async fn flush(&mut self) -> Result<(), Fault> {
+        let mut queued = std::mem::take(&mut self.parents);
+        queued.append(&mut self.children);
+        if queued.is_empty() {
+            return Ok(());
+        }
+        let batch = queued.iter().map(|(statement, values)| (*statement, borrowed(values))).collect();
+        self.fetch(batch).await?;
+        Ok(())
+    }
+}
+
+/// Parameters as a statement takes them.
+pub(crate) fn borrowed(values: &[Param]) -> Vec<Value<'_>> {
+    values.iter().map(|value| -> Value<'_> { &**value }).collect()
+}
+
+/// What an operation knows of its attempts.
+struct Course<'k> {
+    key: &'k OperationKey,
+    /// Whether something was sent that may have been applied, and no answer came.
+    unsure: AtomicBool,
+}
+
+impl PgStorage {
+    /// Reads with one statement. Tries again when the connection was lost.
+    pub(crate) async fn read(
+        &self,
+        operation: &'static str,
+        statement: &Statement,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>> {
+        let reading = async {
+            let pool = self.enter().await?;
+            self.read_at(&pool, statement, values).await
+        };
+        reading.await.map_err(|error| error.in_operation(operation))
+    }
+
+    /// [`PgStorage::read`] for whoever has entered.
+    pub(crate) async fn read_at(&self, pool: &Pool, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>> {
+        let reading = async {
+            let mut attempts = Attempts::new(self, pool, None);
+            loop {
+                let link = attempts.link().await?;
+                let reading = async { Ok(link.wire().rows(statement, values).await?) };
+                let outcome = attempts.bounded(reading).await;
+                if let Some(answer) = attempts.settled(link, outcome).await {
+                    return answer;
+                }
+            }
+        };
+        self.in_time(None, reading).await
+    }
+
+    /// Changes something: by the express statement where there is one and the case is plain, else by judging.
+    pub(crate) async fn write<'e, T, J>(
+        &self,
+        operation: &'static str,
+        key: Option<&OperationKey>,
+        express: impl FnOnce(Stamp) -> Option<Express<'e, T>>,
+        judge: J,
+    ) -> Result<T>
+    where
+        T: Send,
+        J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
+    {
+        let writing = async {
+            let pool = self.enter().await?;
+            let stamp = self.environment().stamp();
+            self.write_at(&pool, stamp, key, express(stamp), judge).await
+        };
+        writing.await.map_err(|error| error.in_operation(operation))
+    }
+
+    /// [`PgStorage::write`] for whoever has entered, with a moment and an id of its own.
+    pub(crate) async fn write_at<T, J>(
+        &self,
+        pool: &Pool,
+        stamp: Stamp,
+        key: Option<&OperationKey>,
+        express: Option<Express<'_, T>>,
+        judge: J,
+    ) -> Result<T>
+    where
+        T: Send,
+        J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
+    {
+        let minted = stamp.operation.to_key();
+        let course = Course { key: key.unwrap_or(&minted), unsure: AtomicBool::new(false) };
+        let writing = async {
+            let mut attempts = Attempts::new(self, pool, Some(&course));
+            loop {
+                let mut link = attempts.link().await?;
+                let attempt = self.attempt(&mut link, stamp, &course, express.as_ref(), &judge);
+                let outcome = attempts.bounded(attempt).await;
+                if let Some(answer) = attempts.settled(link, outcome).await {
+                    return answer;
+                }
+            }
+        };
+        self.in_time(Some(&course), writing).await
+    }
+
+    async fn attempt<T, J>(
+        &self,
+        link: &mut Link<'_>,
+        stamp: Stamp,
+        course: &Course<'_>,
+        express: Option<&Express<'_, T>>,
+        judge: &J,
+    ) -> Result<T, Fault>
+    where
+        T: Send,
+        J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
+    {
+        if let Some(Express { statement, values, answer }) = express {
+            let values = borrowed(values);
+            match sent(course, link.wire().rows(statement, &values)).await {
+                Ok(rows) => {
+                    if let Some(row) = rows.first() {
+                        return Ok(answer(row)?);
+                    }
+                }
+                Err(fault) if fault.is_constraint() => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        let (client, link) = link.split();
+        let transaction = client.transaction().await?;
+        let (parents, children) = (Vec::new(), Vec::new());
+        let mut tx = Tx { transaction, link, storage: self, stamp, limited: false, parents, children };
+        let answer = judge(&mut tx).await?;
+        tx.flush().await?;
+        sent(course, tx.transaction.commit()).await?;
+        Ok(answer)
+    }
+
+    /// Ends a wait at the operation's deadline.
+    async fn in_time<T>(&self, course: Option<&Course<'_>>, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.limits().operation;
+        timeout(limit, work).await.unwrap_or_else(|_| {
+            let busy = Error::new(ErrorKind::Busy { waited: limit })
+                .message("the operation's deadline is over; look at the server's load and at the network");
+            Err(mark(busy, course))
+        })
+    }
+}
+
+/// Waits for something that applies a change. Until its answer is there, nobody knows whether it did.
+async fn sent<T>(
+    course: &Course<'_>,
+    sending: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Fault> {
+    let was_unsure = course.unsure.swap(true, Ordering::AcqRel);
+    let answer = sending.await.map_err(Fault::from);
+    let lost = answer.as_ref().is_err_and(|fault| fault.remedy() == Remedy::Reconnect);
+    course.unsure.store(was_unsure || lost, Ordering::Release);
+    answer
+}
+
+/// The attempts of one operation.
+struct Attempts<'s, 'c> {
+    storage: &'s PgStorage,
+    pool: &'s Pool,
+    course: Option<&'c Course<'c>>,
+    begun: Instant,
+    pause: Duration,
+    judgements: u32,
+}
+
+impl<'s, 'c> Attempts<'s, 'c> {
+    fn new(storage: &'s PgStorage, pool: &'s Pool, course: Option<&'c Course<'c>>) -> Self {
+        Self { storage, pool, course, begun: Instant::now(), pause: FIRST_PAUSE, judgements: 0 }
+    }
+
+    /// A connection. What cannot be reached may be back in a moment: a server that restarts, a standby that takes over.
+    async fn link(&mut self) -> Result<Link<'s>> {
+        loop {
+            match self.pool.checkout().await {
+                Ok(link) => return Ok(link),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Unavailable)
+                        && self.begun.elapsed() < self.storage.limits().pool =>
+                {
+                    self.rest().await;
+                }
+                Err(error) => return Err(mark(error, self.course)),
+            }
+        }
+    }
+
+    /// One attempt, as long as the server may take.
+    async fn bounded<T>(&self, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let limit = self.storage.limits().statement;
+        timeout(limit, attempt).await.unwrap_or(Err(Fault::Silent(limit)))
+    }
+
+    /// What an attempt's outcome comes to; `None`: another attempt.
+    async fn settled<T>(&mut self, mut link: Link<'s>, outcome: Result<T, Fault>) -> Option<Result<T>> {
+        let fault = match outcome {
+            Ok(answer) => {
+                link.finished();
+                return Some(Ok(answer));
+            }
+            Err(fault) => fault,
+        };
+        let remedy = fault.remedy();
+        let goes_on = match remedy {
+            Remedy::Report => false,
+            Remedy::Again => {
+                self.judgements += 1;
+                self.judgements < MOST_JUDGEMENTS
+            }
+            Remedy::Reconnect => self.begun.elapsed() < self.storage.limits().operation,
+        };
+        if remedy == Remedy::Reconnect {
+            link.lost();
+        } else {
+            link.finished();
+        }
+        drop(link);
+        if !goes_on {
+            return Some(Err(mark(fault.into_error(), self.course)));
+        }
+        self.rest().await;
+        None
+    }
+
+    /// Pauses for a time that no two wait alike.
+    async fn rest(&mut self) {
+        sleep(self.pause * self.storage.jitter() / 1024).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Says whether anything may have been applied.
+fn mark(error: Error, course: Option<&Course<'_>>) -> Error {
+    match course {
+        Some(course) if course.unsure.load(Ordering::Acquire) => error.unknown(Some(course.key.clone())),
+        _ => error.not_applied(),
+    }
+}

@@ -1,0 +1,79 @@
+//! Sends statements: the one place that knows unnamed statements from prepared ones.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+
+use crate::statement::Statement;
+
+/// A parameter.
+pub(crate) type Value<'v> = &'v (dyn ToSql + Sync);
+
+/// What a connection has prepared, by the statements' names.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared(Mutex<HashMap<&'static str, tokio_postgres::Statement>>);
+
+impl Prepared {
+    fn get(&self, name: &'static str) -> Option<tokio_postgres::Statement> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+    fn put(&self, name: &'static str, statement: tokio_postgres::Statement) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, statement);
+    }
+}
+
+/// A connection as statements see it.
+#[derive(Clone, Copy)]
+pub(crate) struct Wire<'c> {
+    client: &'c Client,
+    /// `None`: every statement is unnamed.
+    prepared: Option<&'c Prepared>,
+}
+
+impl<'c> Wire<'c> {
+    pub(crate) fn new(client: &'c Client, prepared: Option<&'c Prepared>) -> Self {
+        Self { client, prepared }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one home of prepared statements, chosen by configuration")]
+    async fn prepare(&self, prepared: &Prepared, statement: &Statement) -> Result<tokio_postgres::Statement, Error> {
+        if let Some(known) = prepared.get(statement.name) {
+            return Ok(known);
+        }
+        let fresh = self.client.prepare_typed(&statement.text, &statement.types).await?;
+        prepared.put(statement.name, fresh.clone());
+        Ok(fresh)
+    }
+
+    /// Runs one statement.
+    #[expect(clippy::disallowed_methods, reason = "the one home of prepared statements, chosen by configuration")]
+    pub(crate) async fn rows(&self, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        match self.prepared {
+            None => self.client.query_typed(&statement.text, &typed(statement, values)).await,
+            Some(prepared) => {
+                let handle = self.prepare(prepared, statement).await?;
+                self.client.query(&handle, values).await
+            }
+        }
+    }
+
+    /// Runs statements one behind the other without waiting in between: one round trip. Answers the first error, which
+    /// is the cause of those behind it.
+    pub(crate) async fn pipeline(&self, batch: &[(&Statement, Vec<Value<'_>>)]) -> Result<Vec<Vec<Row>>, Error> {
+        if let Some(prepared) = self.prepared {
+            for (statement, _) in batch {
+                self.prepare(prepared, statement).await?;
+            }
+        }
+        // Polled in this order, so they are sent in this order.
+        join_all(batch.iter().map(|(statement, values)| self.rows(statement, values))).await.into_iter().collect()
+    }
+}
+
+fn typed<'v>(statement: &Statement, values: &[Value<'v>]) -> Vec<(Value<'v>, Type)> {
+    debug_assert_eq!(values.len(), statement.types.len(), "{}", statement.name);
+    values.iter().copied().zip(statement.types.iter().cloned()).collect()
+}

@@ -1,0 +1,120 @@
+//! Databases on a throw-away server, and the suite on them by one of several ways in.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use conformance_tests::{Harness, Need, Site};
+use pg_test_server::{Database, PgBouncer, Server};
+use storage_core::{Environment, Storage};
+use storage_pg::{PgOptions, PgStorage, Statements};
+
+/// How the suite comes to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By a socket of its own, every statement unnamed.
+    Direct,
+    /// The same with prepared statements.
+    Prepared,
+    /// Through PgBouncer in transaction mode.
+    Pooled,
+    /// Over TLS with everything verified.
+    Tls,
+}
+
+/// A database for each site, from a template that is migrated once.
+pub(crate) struct Databases {
+    way: Way,
+    server: &'static Server,
+    sites: Mutex<BTreeMap<Site, Database>>,
+}
+
+impl Databases {
+    pub(crate) fn new(way: Way, server: &'static Server) -> Self {
+        Self { way, server, sites: Mutex::default() }
+    }
+}
+
+/// The template's name changes with the migrations, so that a server that outlives a change has no stale one.
+fn template() -> String {
+    format!("storage_v{}", storage_pg::migration_steps().len())
+}
+
+/// A new database with the store's tables, and its URL on the server itself.
+pub(crate) fn database(server: &Server) -> Result<Database, String> {
+    server.create_database_with(&template(), migrate)
+}
+
+fn migrate(url: &str) -> Result<(), String> {
+    let url = url.to_owned();
+    // The caller may be inside a runtime.
+    let migrating = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let migrated = runtime.block_on(storage_pg::migrate(&PgOptions::new(url), Duration::from_secs(30)));
+        migrated.map(drop).map_err(|error| error.error().report().to_string())
+    });
+    migrating.join().map_err(|_| "the migration panicked".to_owned())?
+}
+
+pub(crate) fn options(url: String, environment: Environment) -> PgOptions {
+    PgOptions { environment, ..PgOptions::new(url) }
+}
+
+#[async_trait::async_trait]
+impl Harness for Databases {
+    fn name(&self) -> &str {
+        match self.way {
+            Way::Direct => "postgres",
+            Way::Prepared => "postgres, prepared statements",
+            Way::Pooled => "postgres behind PgBouncer",
+            Way::Tls => "postgres over TLS",
+        }
+    }
+    fn supports(&self, need: Need) -> bool {
+        match need {
+            Need::SecondHandle | Need::Reopen | Need::TimeZones => true,
+        }
+    }
+    async fn create(&self) -> Result<Site, String> {
+        let server = self.server;
+        let made = tokio::task::spawn_blocking(move || database(server)).await;
+        let database = made.map_err(|error| error.to_string())??;
+        let url = match self.way {
+            Way::Direct | Way::Prepared => database.url(),
+            Way::Pooled => PgBouncer::shared()?.url(database.name()),
+            Way::Tls => {
+                let ca = self.server.tls().ok_or("the server has no TLS")?.ca_file();
+                let url = database.url().replace("127.0.0.1", "localhost");
+                format!("{url}?sslmode=verify-full&sslrootcert={}&hostaddr=127.0.0.1", ca.display())
+            }
+        };
+        let site = Site::new(url);
+        self.sites.lock().map_err(|error| error.to_string())?.insert(site.clone(), database);
+        Ok(site)
+    }
+    async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
+        let statements = if self.way == Way::Prepared { Statements::Prepared } else { Statements::Unnamed };
+        // Many scenarios run side by side on one small machine, and some open several handles.
+        let options = PgOptions { statements, max_connections: 6, ..options(site.to_string(), environment) };
+        Ok(Arc::new(PgStorage::open(options).await?))
+    }
+    async fn destroy(&self, site: Site) {
+        let database = self.sites.lock().ok().and_then(|mut sites| sites.remove(&site));
+        // Dropping it waits for the server.
+        let _ = tokio::task::spawn_blocking(move || drop(database)).await;
+    }
+}
+
+/// Runs the suite.
+pub(crate) fn run(way: Way, server: Result<&'static Server, String>) -> std::process::ExitCode {
+    match server {
+        Ok(server) => conformance_tests::run(Databases::new(way, server)),
+        // A missing server is a failure, never a skip.
+        Err(reason) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{reason}\n").as_bytes());
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -81,6 +81,9 @@ impl Dial<'_> {
         let mut worst: Option<Failure> = None;
         for (index, address) in addresses.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() && worst.is_some() {
+                break;
+            }
             let limit = share(left, addresses.len() - index);
             let failure = match self.address(*address, limit).await {
                 Ok(link) => return Ok(link),

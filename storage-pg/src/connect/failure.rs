@@ -294,6 +294,12 @@ impl Failure {
         self.attempt().map_or(&Cause::Lost, |attempt| &attempt.cause)
     }
 
+    /// Every host that was tried and its cause, in the order of the attempts.
+    #[cfg(test)]
+    pub(crate) fn causes(&self) -> impl Iterator<Item = (&str, &Cause)> {
+        self.attempts.iter().map(|attempt| (attempt.place.as_str(), &attempt.cause))
+    }
+
     /// Whether no host could be reached. One that answered wrongly makes this false: the data may be there.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.attempts.iter().all(|attempt| attempt.cause.is_unreachable())

@@ -7,11 +7,15 @@
 
 mod dial;
 mod failure;
+#[cfg(test)]
+mod fake;
 mod target;
 mod tls;
 mod url;
 
 pub(crate) use dial::{Link, connect};
+#[cfg(test)]
+pub(crate) use failure::Stage;
 pub(crate) use failure::{Cause, Failure};
 pub(crate) use target::Target;
 pub(crate) use tls::Connector;

@@ -38,6 +38,8 @@ mod open;
 mod operations;
 mod options;
 mod payments;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod referrals;
 mod reserves;

@@ -100,8 +100,9 @@ statements! {
             "UPDATE {s}.balance_reserves SET status = $3, committed = $4, updated_at = $5, ended_operation = $6,
                  ended_balance = $7, last_operation = $8
              WHERE user_id = $1 AND name = $2";
+        /// Written so that no index of states tempts the planner away from the user's own.
         list_of_user(TIMESTAMPTZ, TEXT, INT8, TIMESTAMPTZ, INT8, INT8, TEXT) =
-            hold_list!("user_id = $6 AND ($7::text IS NULL OR status = $7)");
+            hold_list!("user_id = $6 AND ($7::text IS NULL OR status || '' = $7)");
         list_by_status(TIMESTAMPTZ, TEXT, INT8, TIMESTAMPTZ, INT8, TEXT) = hold_list!("status = $6");
         list_all(TIMESTAMPTZ, TEXT, INT8, TIMESTAMPTZ, INT8) = hold_list!("true");
         expired(TIMESTAMPTZ, INT8) =

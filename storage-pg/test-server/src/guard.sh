@@ -17,6 +17,9 @@ children() {
 end() {
     pids=$(servers)
     [ -n "$pids" ] || return
+    # It has nothing to put in order, and what a milder signal does depends on its version and on who started us: a
+    # shell's background jobs ignore some.
+    [ ! -e "$GUARDED/pgbouncer.ini" ] || kill -KILL $pids
     family="$pids $(children $pids)"
     # QUIT is PostgreSQL's immediate shutdown. CONT: a paused process would not see it.
     kill -QUIT $pids

@@ -8,7 +8,7 @@ use std::time::Duration;
 use conformance_tests::{Harness, Need, Site};
 use pg_test_server::{Database, PgBouncer, Server};
 use storage_core::{Environment, Storage};
-use storage_pg::{PgOptions, PgStorage, Statements};
+use storage_pg::{Limits, PgOptions, PgStorage, Statements};
 
 /// How the suite comes to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,9 @@ impl Harness for Databases {
     async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
         let statements = if self.way == Way::Prepared { Statements::Prepared } else { Statements::Unnamed };
         // Many scenarios run side by side on one small machine, and some open several handles.
-        let options = PgOptions { statements, max_connections: 6, ..options(site.to_string(), environment) };
+        let patient = Limits { pool: Duration::from_secs(20), operation: Duration::from_secs(30), ..Limits::default() };
+        let options =
+            PgOptions { statements, max_connections: 6, limits: patient, ..options(site.to_string(), environment) };
         Ok(Arc::new(PgStorage::open(options).await?))
     }
     async fn destroy(&self, site: Site) {

@@ -3,21 +3,47 @@
 use async_trait::async_trait;
 use storage_core::{
     AddReferralBonus, Answer, CivilDate, Error, Fingerprint, FreeGenerations, IncrementFreeGenerations, KeySpace,
-    OperationKey, Quota, QuotaReceipt, QuotaSource, Result, ReturnFreeGeneration, UserId, check_key,
+    OperationKey, Quota, QuotaReceipt, QuotaSource, Result, ReturnFreeGeneration, Stamp, UserId, check_key,
 };
 
+use tokio_postgres::Row;
+use uuid::Uuid;
+
 use crate::account::Account;
+use crate::codec::{Day, Moment};
+use crate::express::key_is_unused;
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys::{self, Replay};
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Loaded, Tx};
+use crate::tx::{Express, Loaded, Tx, param, uuid};
 
 statements! {
     /// Statements of free generations.
     FreeGenerationStatements {
         get(INT8) = "SELECT user_id, date, used, bank FROM {s}.daily_free_generations WHERE user_id = $1";
+        /// Takes one of the quota `$3` of the day `$2`, while there is one. The bank is judged. The user's row is locked
+        /// first, as everywhere.
+        take(INT8, DATE, INT8, TEXT, UUID, TIMESTAMPTZ, UUID) = concat!(
+            "WITH owner AS (
+                 SELECT id FROM {s}.users WHERE id = $1 FOR NO KEY UPDATE
+             ), taken AS (
+                 INSERT INTO {s}.daily_free_generations AS d
+                     (user_id, date, used, bank, created_at, updated_at, last_operation)
+                 SELECT o.id, $2, 1, 0, $6, $6, $5 FROM owner o WHERE $3 >= 1 AND ", key_is_unused!("$1", "$4"), "
+                 ON CONFLICT (user_id) DO UPDATE SET date = excluded.date,
+                     used = CASE WHEN d.date = excluded.date THEN d.used + 1 ELSE 1 END,
+                     updated_at = excluded.updated_at, last_operation = excluded.last_operation
+                     WHERE d.date IS DISTINCT FROM excluded.date OR d.used < $3
+                 RETURNING d.user_id, d.used, d.bank
+             ), key AS (
+                 INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer,
+                     answer_operation, answer_day, answer_remaining)
+                 SELECT t.user_id, 'operation', $4, $7, $5, 'quota', $5, $2, $3 - t.used + t.bank FROM taken t
+             )
+             SELECT t.user_id, t.used, t.bank FROM taken t"
+        );
     }
 }
 
@@ -40,7 +66,7 @@ fn first_answer(replay: &Replay) -> Result<QuotaReceipt> {
 }
 
 /// What a key was used for in the space of given-back takes.
-fn given_back(more: &[Vec<tokio_postgres::Row>]) -> Result<Option<storage_core::UsedKey>> {
+fn given_back(more: &[Vec<Row>]) -> Result<Option<storage_core::UsedKey>> {
     let row = more.first().and_then(|rows| rows.first());
     Ok(row.map(keys::used_key).transpose()?.map(|(.., used)| used))
 }
@@ -114,6 +140,37 @@ impl PgStorage {
     }
 }
 
+impl PgStorage {
+    /// The express form of a take from the day.
+    fn express_take(&self, take: &IncrementFreeGenerations, stamp: Stamp) -> Express<'_, QuotaReceipt> {
+        let policy = &self.environment().policy;
+        let (today, daily) = (policy.today(stamp.now), policy.daily_free_generations);
+        let key = take.key.clone().unwrap_or_else(|| stamp.operation.to_key());
+        let values = vec![
+            param(take.user.get()),
+            param(Day(today)),
+            param(i64::from(daily)),
+            param(key.as_str().to_owned()),
+            param(uuid(stamp.operation)),
+            param(Moment::At(stamp.now)),
+            param(Uuid::from_bytes(take.fingerprint().to_bytes())),
+        ];
+        let answer = Box::new(move |row: &Row| {
+            let mut fields = Fields::of(row, "daily_free_generations");
+            fields.user()?;
+            let quota = Quota { date: Some(today), used: fields.count()?, bank: fields.count()? };
+            let remaining_after = quota.remaining_on(today, daily);
+            Ok(QuotaReceipt {
+                operation: stamp.operation,
+                source: QuotaSource::Day(today),
+                remaining_after,
+                replayed: false,
+            })
+        });
+        Express { statement: &self.sql().free_generations.take, values, answer }
+    }
+}
+
 #[async_trait]
 impl FreeGenerations for PgStorage {
     async fn get_user_free_generations_today(&self, user: UserId) -> Result<u32> {
@@ -128,15 +185,11 @@ impl FreeGenerations for PgStorage {
 
     async fn increment_free_generations(&self, take: IncrementFreeGenerations) -> Result<QuotaReceipt> {
         let given = take.key.clone();
-        self.write(
-            "increment_free_generations",
-            given.as_ref(),
-            |_| None,
-            |tx| {
-                let take = take.clone();
-                Box::pin(judge_take(tx, take))
-            },
-        )
+        let express = |stamp| Some(self.express_take(&take, stamp));
+        self.write("increment_free_generations", given.as_ref(), express, |tx| {
+            let take = take.clone();
+            Box::pin(judge_take(tx, take))
+        })
         .await
     }
 

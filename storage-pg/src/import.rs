@@ -27,6 +27,7 @@ pub(crate) async fn put(tx: &mut Tx<'_>, record: ImportRecord) -> Result<ImportO
         Err(Fault::Refused(error))
             if matches!(error.kind(), ErrorKind::InvalidInput { .. } | ErrorKind::Conflict { .. }) =>
         {
+            tx.discard();
             Ok(ImportOutcome::Refused(error.to_string()))
         }
         other => other,
@@ -158,14 +159,14 @@ async fn put_referral(
     referrer: UserId,
     since: Option<Timestamp>,
 ) -> Result<ImportOutcome, Fault> {
-    referrals::lock_chains(tx).await?;
-    let (mut account, mut above) = referrals::both(tx, user, referrer).await?;
-    if let Some(present) = account.record.referrer {
+    let key = tx.key(None);
+    let mut look = referrals::look(tx, user, referrer, &key).await?;
+    if let Some(present) = look.account.record.referrer {
         return Ok(same_or_kept(present == referrer, || format!("user {present} brought them")));
     }
-    referrals::judge_edge(tx, user, referrer).await?;
-    account::put(tx, &mut above);
-    referrals::refer(tx, &mut account, referrer, since.unwrap_or(tx.now()), 0);
-    account::put(tx, &mut account);
+    look.judge_edge()?;
+    account::put(tx, &mut look.above);
+    referrals::refer(tx, &mut look.account, referrer, since.unwrap_or(tx.now()), 0);
+    account::put(tx, &mut look.account);
     Ok(ImportOutcome::Added)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    Answer, BonusCount, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored, Timestamp,
-    UserId, judge_chain,
+    Answer, BonusCount, Error, GetReferrals, Newest, OperationKey, Page, Referral, Referrals, Result, SetReferrer,
+    Stored, Timestamp, UsedKey, UserId, judge_chain,
 };
 use tokio_postgres::Row;
 
@@ -19,6 +19,7 @@ use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::Tx;
 use crate::users::surplus;
+use crate::wire::Value;
 
 statements! {
     /// Statements of referrals.
@@ -59,40 +60,58 @@ fn edge(row: &Row) -> Result<(UserId, UserId)> {
     Ok((fields.user()?, fields.user()?))
 }
 
-/// Locks all chains, then judges a new edge against them.
-pub(crate) async fn judge_edge(tx: &mut Tx<'_>, user: UserId, referrer: UserId) -> Result<(), Fault> {
-    let sql = &tx.sql().referrals;
+/// What an edge `user -> referrer` is decided on.
+pub(crate) struct Look {
+    pub(crate) account: Account,
+    /// The referrer's.
+    pub(crate) above: Account,
+    /// What the key was used for.
+    pub(crate) used: Option<UsedKey>,
+    /// Who brought whom, above the referrer and below the user.
+    edges: [Vec<Row>; 2],
+}
+
+/// Locks all chains and both users, by ascending id, then looks. One round trip: each statement sees what was committed
+/// when the locks before it were granted. The chains' lock comes first, so that two who wait for each other's rows do
+/// not meet.
+pub(crate) async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId, key: &OperationKey) -> Result<Look, Fault> {
+    let (sql, name) = (tx.sql(), tx.storage().chain_lock());
     let most = i64::try_from(storage_core::MAX_REFERRAL_CHAIN).unwrap_or(i64::MAX);
-    let (from, up) = (user.get(), referrer.get());
-    let rows = tx.fetch(vec![(&sql.above, vec![&up, &most]), (&sql.below, vec![&from, &most])]).await?;
-    let [above, below] = &rows[..] else {
-        return Err(Error::internal("the statements of a chain did not all answer").into());
-    };
-    let above: HashMap<UserId, UserId> = above.iter().map(edge).collect::<Result<_>>()?;
-    let mut brought: HashMap<UserId, Vec<UserId>> = HashMap::new();
-    for row in below {
-        let (below, by) = edge(row)?;
-        brought.entry(by).or_default().push(below);
-    }
-    let brought_by = |of: UserId| brought.get(&of).cloned().unwrap_or_default();
-    Ok(judge_chain(user, referrer, |of| above.get(&of).copied(), brought_by)?)
-}
-
-/// Takes the lock of all chains. Before the users' rows, so that two who wait for each other's do not meet.
-pub(crate) async fn lock_chains(tx: &mut Tx<'_>) -> Result<(), Fault> {
-    let name = tx.storage().chain_lock();
-    tx.fetch(vec![(&tx.sql().referrals.lock, vec![&name])]).await?;
-    Ok(())
-}
-
-/// Both accounts, locked in ascending order of their ids.
-pub(crate) async fn both(tx: &mut Tx<'_>, user: UserId, referrer: UserId) -> Result<(Account, Account), Fault> {
     let (ids, one, other) = ([user.get(), referrer.get()], user.get(), referrer.get());
-    let (ids, sql) = (&ids[..], &tx.sql().account);
-    let batch = vec![(&sql.lock, vec![&ids as _]), (&sql.load, vec![&one as _]), (&sql.load, vec![&other as _])];
+    let (ids, space, word) = (&ids[..], "operation", key.as_str());
+    let batch: Vec<(_, Vec<Value<'_>>)> = vec![
+        (&sql.referrals.lock, vec![&name]),
+        (&sql.account.lock, vec![&ids]),
+        (&sql.account.load, vec![&one]),
+        (&sql.account.load, vec![&other]),
+        (&sql.keys.find, vec![&one, &space, &word]),
+        (&sql.referrals.above, vec![&other, &most]),
+        (&sql.referrals.below, vec![&one, &most]),
+    ];
     let rows = tx.fetch(batch).await?;
-    let found = |at: usize| rows.get(at).and_then(|rows| rows.first());
-    Ok((Account::of(user, found(1), tx.now())?, Account::of(referrer, found(2), tx.now())?))
+    let [_, _, account, above, used, up, down] =
+        <[Vec<Row>; 7]>::try_from(rows).map_err(|_| Error::internal("the statements of a chain did not all answer"))?;
+    Ok(Look {
+        account: Account::of(user, account.first(), tx.now())?,
+        above: Account::of(referrer, above.first(), tx.now())?,
+        used: used.first().map(keys::used_key).transpose()?.map(|(.., used)| used),
+        edges: [up, down],
+    })
+}
+
+impl Look {
+    /// Judges the new edge against all that stand.
+    pub(crate) fn judge_edge(&self) -> Result<()> {
+        let [up, down] = &self.edges;
+        let above: HashMap<UserId, UserId> = up.iter().map(edge).collect::<Result<_>>()?;
+        let mut brought: HashMap<UserId, Vec<UserId>> = HashMap::new();
+        for row in down {
+            let (below, by) = edge(row)?;
+            brought.entry(by).or_default().push(below);
+        }
+        let brought_by = |of: UserId| brought.get(&of).cloned().unwrap_or_default();
+        judge_chain(self.account.user(), self.above.user(), |of| above.get(&of).copied(), brought_by)
+    }
 }
 
 fn standing(account: &Account) -> Option<Referral> {
@@ -105,12 +124,9 @@ async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>
     let arguments = set.fingerprint();
     let SetReferrer { user, referrer, bonus, key } = set;
     let used_up = tx.key(key.as_ref());
-    lock_chains(tx).await?;
-    let (mut account, mut above) = both(tx, user, referrer).await?;
-    let (id, space, word) = (user.get(), "operation", used_up.as_str());
-    let rows = tx.fetch(vec![(&tx.sql().keys.find, vec![&id, &space, &word])]).await?;
-    let used = rows.first().and_then(|rows| rows.first()).map(keys::used_key).transpose()?.map(|(.., used)| used);
-    let standing = standing(&account);
+    let mut look = look(tx, user, referrer, &used_up).await?;
+    let used = look.used.take();
+    let standing = standing(&look.account);
     if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
         let record = standing.ok_or_else(|| Error::internal("the referral of a used key is gone"))?;
         return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
@@ -120,17 +136,17 @@ async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>
             let reason = format!("user {} brought them", record.referrer);
             return Err(Error::conflict("referrer of user", user, reason).into());
         }
-        keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Record);
+        keys::settle_unchanged(tx, &mut look.account, key.as_ref(), arguments, Answer::Record);
         return Ok(Stored { record: Arc::new(record), replayed: true });
     }
-    judge_edge(tx, user, referrer).await?;
+    look.judge_edge()?;
     if let Some(count) = bonus {
-        above.record.set_quota(above.record.quota().add_bonus(count)?);
+        look.above.record.set_quota(look.above.record.quota().add_bonus(count)?);
     }
-    account::put(tx, &mut above);
+    account::put(tx, &mut look.above);
     let bonus = bonus.map_or(0, BonusCount::get);
-    refer(tx, &mut account, referrer, tx.now(), bonus);
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    refer(tx, &mut look.account, referrer, tx.now(), bonus);
+    keys::settle_operation(tx, &mut look.account, &used_up, arguments, Answer::Record);
     let record = Referral { user, referrer, since: tx.now(), bonus };
     Ok(Stored { record: Arc::new(record), replayed: false })
 }

@@ -4,10 +4,10 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::join_all;
 use migrations::Schema;
 use storage_core::{
-    BackendInfo, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Stamp, Store, UserId,
+    BackendInfo, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Stamp, Store,
 };
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -235,51 +235,68 @@ impl PgStorage {
         512 + u32::try_from(number).unwrap_or(512)
     }
 
-    async fn import_one(&self, pool: &Pool, stamp: Stamp, record: ImportRecord) -> Result<ImportOutcome> {
-        self.write_at(pool, stamp, None, None, |tx| {
-            let record = record.clone();
-            Box::pin(import::put(tx, record))
+    /// Puts some records in, in their order, in one transaction. Each is decided by itself, and sees those before it.
+    async fn import_some(&self, pool: &Pool, some: &[Numbered]) -> Result<Vec<(usize, ImportOutcome)>> {
+        let Some((_, stamp, _)) = some.first() else { return Ok(Vec::new()) };
+        self.write_at(pool, *stamp, None, None, |tx| {
+            let some = some.to_vec();
+            Box::pin(async move {
+                let mut outcomes = Vec::with_capacity(some.len());
+                for (at, stamp, record) in some {
+                    tx.stamp = stamp;
+                    let outcome = import::put(tx, record).await?;
+                    tx.flush().await?;
+                    outcomes.push((at, outcome));
+                }
+                Ok(outcomes)
+            })
         })
         .await
     }
 
+    async fn import_lane(&self, pool: &Pool, lane: Vec<Numbered>) -> Result<Vec<(usize, ImportOutcome)>> {
+        let mut outcomes = Vec::with_capacity(lane.len());
+        for some in lane.chunks(IMPORTED_AT_ONCE) {
+            outcomes.append(&mut self.import_some(pool, some).await?);
+        }
+        Ok(outcomes)
+    }
+
     async fn import_all(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
         let pool = self.enter().await?;
-        let pool = &*pool;
         let count = records.len();
-        // Each record is an operation of its own. Those of one user go in order, and so do those of which the order
-        // decides: referrals, and ids that two users may claim. The others go side by side.
-        let mut lanes: std::collections::BTreeMap<Option<UserId>, Vec<(usize, Stamp, ImportRecord)>> =
-            std::collections::BTreeMap::new();
+        // Those of one user go in order. So do those of which the order decides: referrals, and ids that two users may
+        // claim. The others go side by side.
+        let lanes = u64::try_from(self.at_once).unwrap_or(1);
+        let mut beside: Vec<Vec<Numbered>> = vec![Vec::new(); self.at_once];
+        let mut ordered: Vec<Numbered> = Vec::new();
         for (at, record) in records.into_iter().enumerate() {
-            let ordered =
+            let decides =
                 matches!(record, ImportRecord::Referral { .. } | ImportRecord::Job(_) | ImportRecord::Payment(_));
-            let lane = (!ordered).then(|| record.user());
-            lanes.entry(lane).or_default().push((at, self.environment.stamp(), record));
+            let lane = usize::try_from(record.user().get().unsigned_abs() % lanes).unwrap_or(0);
+            let lane = if decides { &mut ordered } else { &mut beside[lane] };
+            lane.push((at, self.environment.stamp(), record));
         }
-        let ordered = lanes.remove(&None).unwrap_or_default();
-        let lane = |lane: Vec<(usize, Stamp, ImportRecord)>| async move {
-            let mut outcomes = Vec::with_capacity(lane.len());
-            for (at, stamp, record) in lane {
-                outcomes.push((at, self.import_one(pool, stamp, record).await?));
-            }
-            Ok::<_, Error>(outcomes)
-        };
         let mut outcomes: Vec<Option<ImportOutcome>> = vec![None; count];
-        let mut working = stream::iter(lanes.into_values()).map(lane).buffer_unordered(self.at_once);
-        while let Some(done) = working.next().await {
+        let working = beside.into_iter().map(|lane| self.import_lane(&pool, lane));
+        for done in join_all(working).await {
             for (at, outcome) in done? {
                 outcomes[at] = Some(outcome);
             }
         }
-        drop(working);
-        for (at, outcome) in lane(ordered).await? {
+        for (at, outcome) in self.import_lane(&pool, ordered).await? {
             outcomes[at] = Some(outcome);
         }
         let all: Option<Vec<ImportOutcome>> = outcomes.into_iter().collect();
         all.ok_or_else(|| Error::internal("an imported record has no outcome"))
     }
 }
+
+/// A record, its place among those that were given, and the moment and id that it was given.
+type Numbered = (usize, Stamp, ImportRecord);
+
+/// Imported records that share a transaction and its commit.
+const IMPORTED_AT_ONCE: usize = 64;
 
 #[async_trait]
 impl Store for PgStorage {

@@ -70,6 +70,8 @@ pub(crate) struct Tx<'c> {
     pub(crate) stamp: Stamp,
     /// Whether the limits of this transaction were set already.
     limited: bool,
+    /// Whether anything was changed so far.
+    wrote: bool,
     parents: Vec<(&'c Statement, Vec<Param>)>,
     children: Vec<(&'c Statement, Vec<Param>)>,
 }
@@ -176,7 +178,13 @@ impl<'c> Tx<'c> {
         self.children.push((statement, values));
     }
 
-    /// Sends what is queued. One round trip, none when nothing is.
+    /// Forgets what is queued: what it belonged to was refused.
+    pub(crate) fn discard(&mut self) {
+        self.parents.clear();
+        self.children.clear();
+    }
+
+    /// Sends what is queued, in one round trip; none when nothing is.
     pub(crate) async fn flush(&mut self) -> Result<(), Fault> {
         let mut queued = std::mem::take(&mut self.parents);
         queued.append(&mut self.children);
@@ -185,6 +193,7 @@ impl<'c> Tx<'c> {
         }
         let batch = queued.iter().map(|(statement, values)| (*statement, borrowed(values))).collect();
         self.fetch(batch).await?;
+        self.wrote = true;
         Ok(())
     }
 }
@@ -308,10 +317,13 @@ impl PgStorage {
         let (client, link) = link.split();
         let transaction = client.transaction().await?;
         let (parents, children) = (Vec::new(), Vec::new());
-        let mut tx = Tx { transaction, link, storage: self, stamp, limited: false, parents, children };
+        let mut tx = Tx { transaction, link, storage: self, stamp, limited: false, wrote: false, parents, children };
         let answer = judge(&mut tx).await?;
         tx.flush().await?;
-        sent(course, tx.transaction.commit()).await?;
+        if tx.wrote {
+            sent(course, tx.transaction.commit()).await?;
+        }
+        // Without a change there is nothing to commit: dropping the transaction sends its end, and waits for nobody.
         Ok(answer)
     }
 

@@ -156,6 +156,30 @@ async fn a_schema_that_is_not_ours_says_what_to_run() {
     says(&refusal(&database.url()).await, "payments.notes");
 }
 
+/// Several bots in one database: each in a schema of its own, and neither knows of the other.
+#[tokio::test]
+async fn stores_share_a_database_by_their_schemas() {
+    let server = Server::shared().unwrap();
+    let database = server.create_empty_database().unwrap();
+    let user = UserId::new(1001).unwrap();
+    let of = |schema: &str| PgOptions { schema: schema.to_owned(), ..PgOptions::new(database.url()) };
+    for (schema, amount) in [("shop_a", "1"), ("shop_b", "2"), ("public", "3")] {
+        storage_pg::migrate(&of(schema), std::time::Duration::from_secs(10)).await.unwrap();
+        let storage = PgStorage::open(of(schema)).await.unwrap();
+        storage.add_balance(AddBalance::new(user, amount.parse().unwrap())).await.unwrap();
+        storage.close().await.unwrap();
+    }
+    for (schema, amount) in [("shop_a", "1.00"), ("shop_b", "2.00"), ("public", "3.00")] {
+        let storage = PgStorage::open(of(schema)).await.unwrap();
+        assert_eq!(storage.get_balance(user).await.unwrap().to_string(), amount, "{schema}");
+        let shown = storage.backend().location;
+        assert_eq!(shown.contains(schema), schema != "public", "{shown}");
+        storage.close().await.unwrap();
+    }
+    let error = PgStorage::open(of("Shop; DROP TABLE users")).await.unwrap_err();
+    assert_eq!(error.error().kind().name(), "InvalidInput", "{error}");
+}
+
 #[tokio::test]
 async fn a_server_that_takes_no_writes_is_told_from_one_that_is_gone() {
     let server = Server::shared().unwrap();

@@ -6,31 +6,31 @@ while read -r _; do :; done
 # The programs that were started for the directory. Recognised by their command line, so that one which was started
 # a moment before the end is found too. The directory stands in our environment, never in a command line of ours.
 servers() {
-    printf '%s\n' "$GUARDED/data" "$GUARDED/pgbouncer.ini" | grep -laF -f - /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3
+    printf '%s\n' "$GUARDED/data" "$GUARDED/pgbouncer.ini" | grep -laF -f - /proc/[0-9]*/cmdline | cut -d/ -f3
 }
 children() {
-    for parent; do
-        grep -lE "^PPid:[[:space:]]+$parent\$" /proc/[0-9]*/status 2>/dev/null | cut -d/ -f3
-    done
+    grep -lE "^PPid:[[:space:]]+$1\$" /proc/[0-9]*/status | cut -d/ -f3
 }
-# shellcheck disable=SC2046,SC2086 # Lists of process ids are meant to be split.
 end() {
-    pids=$(servers)
-    [ -n "$pids" ] || return
-    # It has nothing to put in order, and what a milder signal does depends on its version and on who started us: a
-    # shell's background jobs ignore some.
-    [ ! -e "$GUARDED/pgbouncer.ini" ] || kill -KILL $pids
-    family="$pids $(children $pids)"
-    # QUIT is PostgreSQL's immediate shutdown. CONT: a paused process would not see it.
-    kill -QUIT $pids
-    kill -CONT $family
-    tries=100
-    while [ -n "$(servers)" ]; do
+    tries=400
+    while
+        pids=$(servers)
+        [ -n "$pids" ]
+    do
+        for pid in $pids; do
+            name=$(cat "/proc/$pid/comm")
+            if [ "$tries" -le 0 ] || [ "$name" = pgbouncer ]; then
+                # PgBouncer has nothing to put in order, and each version takes milder signals in its own way.
+                kill -KILL "$pid"
+            elif [ "$name" != initdb ]; then
+                # PostgreSQL's immediate shutdown. Again and again: one that is just starting may miss it. Killed, it
+                # would leave its shared memory behind; so would the helpers of initdb, which ends soon by itself.
+                kill -QUIT "$pid"
+                # A paused process does not see the signal.
+                for paused in "$pid" $(children "$pid"); do kill -CONT "$paused"; done
+            fi
+        done
         tries=$((tries - 1))
-        if [ "$tries" -lt 0 ]; then
-            kill -KILL $(servers) $family
-            return
-        fi
         sleep 0.05
     done
 }

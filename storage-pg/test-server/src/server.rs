@@ -360,15 +360,7 @@ impl Server {
     fn stop(&self, signal: &str) -> Result<(), String> {
         let mut postmaster = self.own()?.postmaster();
         let Some(child) = postmaster.as_mut() else { return Ok(()) };
-        let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
-        // Paused processes would not see the signal.
-        let family = [process::children(child.id()), vec![child.id()]].concat();
-        process::signal(signal, &[child.id()])?;
-        process::signal("CONT", &family)?;
-        if !process::wait_until(Duration::from_secs(20), || ended(child)) {
-            process::signal("KILL", &family)?;
-            child.wait().map_err(|e| format!("cannot wait for the server: {e}"))?;
-        }
+        end(signal, child)?;
         *postmaster = None;
         Ok(())
     }
@@ -463,8 +455,7 @@ impl Server {
         let what =
             exited.map_or_else(|| "did not get ready within 60 s".to_owned(), |status| format!("ended: {status}"));
         if exited.is_none() {
-            let _ = child.kill();
-            let _ = child.wait();
+            end("QUIT", &mut child).map_err(other)?;
         }
         let said = fs::read(&log).unwrap_or_default();
         let said = said.get(usize::try_from(log_start).unwrap_or(0)..).unwrap_or_default();
@@ -484,28 +475,40 @@ impl Drop for Server {
     }
 }
 
+/// Ends a server with the signal that its main process takes for it.
+fn end(signal: &str, postmaster: &mut Child) -> Result<(), String> {
+    let pid = postmaster.id();
+    let family = [process::children(pid), vec![pid]].concat();
+    process::signal(signal, &[pid])?;
+    // Paused processes would not see the signal.
+    process::signal("CONT", &family)?;
+    if !process::wait_until(Duration::from_secs(20), || !matches!(postmaster.try_wait(), Ok(None))) {
+        process::signal("KILL", &family)?;
+        postmaster.wait().map_err(|e| format!("cannot wait for the server: {e}"))?;
+    }
+    Ok(())
+}
+
 fn initialize(account: Account, programs: &Path, directory: &Path, password: &str) -> Result<(), String> {
     let password_file = directory.join("password");
     account.write(&password_file, password)?;
-    let output = account
+    // Not a pipe, and a process group of its own: initdb must come to its end even when we are killed. Ended half-way,
+    // it leaves shared memory behind.
+    let log = directory.join("log");
+    let (out, err) = open_log(account, &log)?;
+    let status = account
         .command(&programs.join("initdb"), directory)
         .arg("-D")
         .arg(directory.join("data"))
         .arg(format!("--pwfile={}", password_file.display()))
         .args(["--no-sync", "-A", "scram-sha-256", "-U", SUPERUSER, "-E", "UTF8", "--locale=C.UTF-8"])
         .stdin(Stdio::null())
-        .output()
+        .stdout(out)
+        .stderr(err)
+        .process_group(0)
+        .status()
         .map_err(|e| format!("cannot run initdb: {e}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!(
-            "initdb failed ({})\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        ))
-    }
+    if status.success() { Ok(()) } else { Err(format!("initdb failed ({status})\n{}", process::last_lines(&log))) }
 }
 
 fn base_configuration(fsync: bool, max_connections: u16, socket_directory: &Path) -> String {
@@ -517,8 +520,8 @@ fn base_configuration(fsync: bool, max_connections: u16, socket_directory: &Path
     if !fsync {
         // synchronous_commit stays on: what is committed must survive stop_immediate.
         text.push_str("fsync = off\nfull_page_writes = off\nwal_level = minimal\nmax_wal_senders = 0\n");
-        // The directory is likely to be memory.
-        text.push_str("min_wal_size = 32MB\nmax_wal_size = 512MB\n");
+        // The directory is likely to be memory. Shared memory in it cannot be left behind, whatever kills the server.
+        text.push_str("min_wal_size = 32MB\nmax_wal_size = 512MB\ndynamic_shared_memory_type = mmap\n");
     }
     text
 }

@@ -332,6 +332,12 @@ impl Error {
         self.0.message = Some(message.into());
         self
     }
+    /// The same error as another kind, for whoever knows better what it means or how long it took.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
     /// Names the operation, unless one is named already.
     #[must_use]
     pub fn in_operation(mut self, operation: &'static str) -> Self {

@@ -412,7 +412,14 @@ impl<'s, 'c> Attempts<'s, 'c> {
         }
         drop(link);
         if !goes_on {
-            return Some(Err(mark(fault.into_error(), self.course)));
+            let error = fault.into_error();
+            // What the server gave up waiting for, the caller waited for all the while.
+            let waited = self.begun.elapsed();
+            let error = match error.kind() {
+                ErrorKind::Busy { .. } => error.with_kind(ErrorKind::Busy { waited }),
+                _ => error,
+            };
+            return Some(Err(mark(error, self.course)));
         }
         self.rest().await;
         None

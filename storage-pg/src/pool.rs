@@ -7,8 +7,8 @@ use std::time::Duration;
 use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use storage_core::{Error, ErrorKind, Result};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::Client;
 
 use crate::connect::{self, Cause, Connector, Failure, Target};
@@ -164,6 +164,9 @@ impl ErrorSink<NoConnection> for LastFailure {
 #[derive(Debug)]
 pub(crate) struct Pool {
     connections: bb8::Pool<Manager>,
+    /// One permit for each connection, first come, first served. bb8 by itself lets whoever has just put a connection
+    /// back take it again before the one who waits, and with many tasks some would wait for ever.
+    turns: Semaphore,
     failures: LastFailure,
     wait: Duration,
 }
@@ -183,11 +186,27 @@ impl Pool {
             .build_unchecked(manager);
         // A pool that is full already has no need of it.
         let _ = connections.add(first);
-        Self { connections, failures, wait: options.limits.pool }
+        let turns = Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS));
+        Self { connections, turns, failures, wait: options.limits.pool }
     }
 
-    /// A connection, within the pool's limit of time; at once the cause when none can be made.
-    pub(crate) async fn checkout(&self) -> Result<Link<'_>> {
+    /// A connection, within the pool's limit of time or `limit` if that is shorter; at once the cause when none can be
+    /// made.
+    pub(crate) async fn checkout(&self, limit: Duration) -> Result<Link<'_>> {
+        let limit = limit.min(self.wait);
+        if let Ok(turn) = self.turns.try_acquire() {
+            return self.take(turn, limit).await;
+        }
+        let begun = Instant::now();
+        match timeout(limit, self.turns.acquire()).await {
+            Ok(Ok(turn)) => self.take(turn, limit.saturating_sub(begun.elapsed())).await,
+            // Nobody closes the semaphore.
+            Ok(Err(_)) => Err(Error::closed()),
+            Err(_) => Err(self.no_time(&self.failures.0.subscribe(), limit)),
+        }
+    }
+
+    async fn take<'p>(&'p self, turn: SemaphorePermit<'p>, limit: Duration) -> Result<Link<'p>> {
         let mut failures = self.failures.0.subscribe();
         let mut getting = std::pin::pin!(self.connections.get());
         loop {
@@ -197,49 +216,54 @@ impl Pool {
                     return match got {
                         Ok(mut connection) => {
                             connection.busy = true;
-                            Ok(Link(connection))
+                            Ok(Link { connection, _turn: turn })
                         }
                         Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),
-                        Err(RunError::User(NoConnection::Unwell) | RunError::TimedOut) => Err(self.no_time(&failures)),
+                        Err(RunError::User(NoConnection::Unwell) | RunError::TimedOut) => {
+                            Err(self.no_time(&failures, limit))
+                        }
                     };
                 }
                 changed = failures.changed() => {
                     // With other connections about, one of them may come free.
                     if changed.is_ok() && self.connections.state().connections == 0 {
-                        return Err(self.no_time(&failures));
+                        return Err(self.no_time(&failures, limit));
                     }
                 }
             }
         }
     }
 
-    fn no_time(&self, failures: &watch::Receiver<Option<Arc<Failure>>>) -> Error {
+    fn no_time(&self, failures: &watch::Receiver<Option<Arc<Failure>>>, waited: Duration) -> Error {
         let failure = failures.borrow().clone();
         match failure.filter(|_| self.connections.state().connections == 0) {
             Some(failure) => failure.to_error(),
-            None => Error::new(ErrorKind::Busy { waited: self.wait })
+            None => Error::new(ErrorKind::Busy { waited })
                 .message("every connection is in use: raise the pool's size, or look for what keeps them"),
         }
     }
 }
 
-/// A connection on loan.
-pub(crate) struct Link<'p>(PooledConnection<'p, Manager>);
+/// A connection on loan. It goes back before the turn is given on: the fields are dropped in their order.
+pub(crate) struct Link<'p> {
+    connection: PooledConnection<'p, Manager>,
+    _turn: SemaphorePermit<'p>,
+}
 
 impl Link<'_> {
     pub(crate) fn wire(&self) -> Wire<'_> {
-        self.0.parts.wire(&self.0.client)
+        self.connection.parts.wire(&self.connection.client)
     }
     pub(crate) fn split(&mut self) -> (&mut Client, &Parts) {
-        let Connection { client, parts, .. } = &mut *self.0;
+        let Connection { client, parts, .. } = &mut *self.connection;
         (client, parts)
     }
     /// Says that every answer was taken. Whoever is dropped before leaves a doubt, which the next user clears.
     pub(crate) fn finished(&mut self) {
-        self.0.busy = false;
+        self.connection.busy = false;
     }
     /// Says that it is not to be used again.
     pub(crate) fn lost(&mut self) {
-        self.0.lost = true;
+        self.connection.lost = true;
     }
 }

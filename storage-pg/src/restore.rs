@@ -67,7 +67,7 @@ impl PgStorage {
                 "storage restore with the dump's policy (STORAGE_TIME_ZONE, STORAGE_HISTORY)",
             ));
         }
-        let mut link = pool.checkout().await?;
+        let mut link = pool.checkout(Duration::MAX).await?;
         self.load_in(&mut link, &records).await?;
         link.finished();
         Ok(summary)

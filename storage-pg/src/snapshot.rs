@@ -31,7 +31,7 @@ pub(crate) struct View<'v> {
 impl<'s> Snapshot<'s> {
     /// Takes a connection for it.
     pub(crate) async fn begin(storage: &'s PgStorage, pool: &'s Pool) -> Result<Self> {
-        Ok(Self { storage, link: pool.checkout().await? })
+        Ok(Self { storage, link: pool.checkout(Duration::MAX).await? })
     }
 
     /// Begins.

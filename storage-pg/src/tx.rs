@@ -227,18 +227,15 @@ impl PgStorage {
 
     /// [`PgStorage::read`] for whoever has entered.
     pub(crate) async fn read_at(&self, pool: &Pool, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>> {
-        let reading = async {
-            let mut attempts = Attempts::new(self, pool, None);
-            loop {
-                let link = attempts.link().await?;
-                let reading = async { Ok(link.wire().rows(statement, values).await?) };
-                let outcome = attempts.bounded(reading).await;
-                if let Some(answer) = attempts.settled(link, outcome).await {
-                    return answer;
-                }
+        let mut attempts = Attempts::new(self, pool, None);
+        loop {
+            let link = attempts.link().await?;
+            let reading = async { Ok(link.wire().rows(statement, values).await?) };
+            let outcome = attempts.bounded(reading).await;
+            if let Some(answer) = attempts.settled(link, outcome).await {
+                return answer;
             }
-        };
-        self.in_time(None, reading).await
+        }
     }
 
     /// Changes something: by the express statement where there is one and the case is plain, else by judging.
@@ -276,18 +273,15 @@ impl PgStorage {
     {
         let minted = stamp.operation.to_key();
         let course = Course { key: key.unwrap_or(&minted), unsure: AtomicBool::new(false) };
-        let writing = async {
-            let mut attempts = Attempts::new(self, pool, Some(&course));
-            loop {
-                let mut link = attempts.link().await?;
-                let attempt = self.attempt(&mut link, stamp, &course, express.as_ref(), &judge);
-                let outcome = attempts.bounded(attempt).await;
-                if let Some(answer) = attempts.settled(link, outcome).await {
-                    return answer;
-                }
+        let mut attempts = Attempts::new(self, pool, Some(&course));
+        loop {
+            let mut link = attempts.link().await?;
+            let attempt = self.attempt(&mut link, stamp, &course, express.as_ref(), &judge);
+            let outcome = attempts.bounded(attempt).await;
+            if let Some(answer) = attempts.settled(link, outcome).await {
+                return answer;
             }
-        };
-        self.in_time(Some(&course), writing).await
+        }
     }
 
     async fn attempt<T, J>(
@@ -326,16 +320,6 @@ impl PgStorage {
         // Without a change there is nothing to commit: dropping the transaction sends its end, and waits for nobody.
         Ok(answer)
     }
-
-    /// Ends a wait at the operation's deadline.
-    async fn in_time<T>(&self, course: Option<&Course<'_>>, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let limit = self.limits().operation;
-        timeout(limit, work).await.unwrap_or_else(|_| {
-            let busy = Error::new(ErrorKind::Busy { waited: limit })
-                .message("the operation's deadline is over; look at the server's load and at the network");
-            Err(mark(busy, course))
-        })
-    }
 }
 
 /// Waits for something that applies a change. Until its answer is there, nobody knows whether it did.
@@ -365,10 +349,16 @@ impl<'s, 'c> Attempts<'s, 'c> {
         Self { storage, pool, course, begun: Instant::now(), pause: FIRST_PAUSE, judgements: 0 }
     }
 
+    /// What is left of the operation's time. One limit for each wait, cut to this, is one timer less than a second one
+    /// around them all.
+    fn left(&self) -> Duration {
+        self.storage.limits().operation.saturating_sub(self.begun.elapsed())
+    }
+
     /// A connection. What cannot be reached may be back in a moment: a server that restarts, a standby that takes over.
     async fn link(&mut self) -> Result<Link<'s>> {
         loop {
-            match self.pool.checkout().await {
+            match self.pool.checkout(self.left()).await {
                 Ok(link) => return Ok(link),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Unavailable)
@@ -381,9 +371,9 @@ impl<'s, 'c> Attempts<'s, 'c> {
         }
     }
 
-    /// One attempt, as long as the server may take.
+    /// One attempt, as long as the server may take and the operation has.
     async fn bounded<T>(&self, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let limit = self.storage.limits().statement;
+        let limit = self.storage.limits().statement.min(self.left());
         timeout(limit, attempt).await.unwrap_or(Err(Fault::Silent(limit)))
     }
 
@@ -401,9 +391,9 @@ impl<'s, 'c> Attempts<'s, 'c> {
             Remedy::Report => false,
             Remedy::Again => {
                 self.judgements += 1;
-                self.judgements < MOST_JUDGEMENTS
+                self.judgements < MOST_JUDGEMENTS && !self.left().is_zero()
             }
-            Remedy::Reconnect => self.begun.elapsed() < self.storage.limits().operation,
+            Remedy::Reconnect => !self.left().is_zero(),
         };
         if remedy == Remedy::Reconnect {
             link.lost();

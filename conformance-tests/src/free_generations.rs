@@ -36,6 +36,7 @@ list_scenarios! {
     a_bonus_fills_the_bank ["add_referral_bonus"];
     a_bonus_is_five_unless_said_otherwise ["add_referral_bonus"];
     a_keyed_bonus_is_granted_once ["add_referral_bonus", "W39", "R6"];
+    the_first_bonuses_of_a_user_at_once_are_all_there ["add_referral_bonus", "R4", "R2"];
     a_bank_has_a_limit ["add_referral_bonus", "V2"];
     zero_free_generations_a_day_leaves_the_bank ["V12", "increment_free_generations"];
 }
@@ -64,6 +65,27 @@ async fn bonus(storage: &dyn Storage, user: UserId, count: u32) -> Check<QuotaRe
 
 fn day(date: &str) -> Check<QuotaSource> {
     Ok(QuotaSource::Day(date.parse()?))
+}
+
+/// The first calls of a user race with the user's creation: whoever sees the user must not undo what others add.
+async fn the_first_bonuses_of_a_user_at_once_are_all_there(context: Context) -> Check {
+    let storage = context.open().await?;
+    for number in 1..=10 {
+        let user = context.numbered(5000, number)?;
+        let answers = together(20, |_| {
+            let storage = storage.clone();
+            async move { storage.add_referral_bonus(AddReferralBonus::new(user)).await }
+        })
+        .await?;
+        let mut after = Vec::new();
+        for answer in answers {
+            after.push(answer?.remaining_after);
+        }
+        after.sort_unstable();
+        ensure_eq!(after, (1..=20).map(|grants| 5 + 5 * grants).collect::<Vec<u64>>(), "each answers what it made");
+        ensure_eq!(left(&*storage, user).await?, (0, 105), "user {user}");
+    }
+    clean(&*storage).await
 }
 
 async fn an_unknown_user_has_todays_quota(context: Context) -> Check {

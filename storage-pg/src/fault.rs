@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Database(tokio_postgres::Error),
     /// The server did not answer in time.
     Silent(Duration),
+    /// The user appeared between the lock, which found nobody, and the look: what was seen is not held.
+    Overtaken,
 }
 
 impl From<Error> for Fault {
@@ -44,7 +46,7 @@ impl Fault {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Database(error) => error.code(),
-            Self::Refused(_) | Self::Silent(_) => None,
+            Self::Refused(_) | Self::Silent(_) | Self::Overtaken => None,
         }
     }
 
@@ -53,6 +55,7 @@ impl Fault {
         let error = match self {
             Self::Refused(_) => return Remedy::Report,
             Self::Silent(_) => return Remedy::Reconnect,
+            Self::Overtaken => return Remedy::Again,
             Self::Database(error) => error,
         };
         let Some(code) = error.code() else {
@@ -83,6 +86,8 @@ impl Fault {
             Self::Refused(error) => error,
             Self::Silent(waited) => Error::new(ErrorKind::Busy { waited })
                 .message("the server did not answer; look at the network and at what the server is doing"),
+            Self::Overtaken => Error::new(ErrorKind::Busy { waited: Duration::ZERO })
+                .message("others made the same user again and again: repeat"),
             Self::Database(error) => database(error),
         }
     }

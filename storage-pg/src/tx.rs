@@ -142,6 +142,7 @@ impl<'c> Tx<'c> {
         batch.extend(more);
         let mut rows = self.fetch(batch).await?;
         let more = rows.split_off(3);
+        held(&rows[0], &rows[1])?;
         let account = Account::of(user, rows[1].first(), self.now())?;
         let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
         Ok(Loaded { account, used, more })
@@ -163,6 +164,7 @@ impl<'c> Tx<'c> {
         batch.extend(more);
         let mut rows = self.fetch(batch).await?;
         let more = rows.split_off(3);
+        held(&rows[0], &rows[1])?;
         let Some(row) = rows[1].first() else { return Ok(None) };
         let account = Account::found(row)?;
         let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
@@ -196,6 +198,12 @@ impl<'c> Tx<'c> {
         self.wrote = true;
         Ok(())
     }
+}
+
+/// Whoever was seen must be held: a user who was made between the lock and the look is neither new nor ours, and what
+/// was written about them would undo what others write at the same time.
+pub(crate) fn held(locked: &[Row], seen: &[Row]) -> Result<(), Fault> {
+    if seen.len() > locked.len() { Err(Fault::Overtaken) } else { Ok(()) }
 }
 
 /// Parameters as a statement takes them.

@@ -1,13 +1,15 @@
-//! Measurements: what a durable change costs beside a bare disk write, and how long importing and opening take.
+//! Measurements: what a durable change costs beside a bare disk write, how long importing and opening take, and how the
+//! PostgreSQL backend does beside `pgbench` and other clients.
 //!
 //! Times of a shared machine mean little; ratios of things measured in turns within one run mean something. So
 //! `single` alternates between a bare append with `fdatasync`, one task and many tasks, and prints medians of the
-//! ratios of each round.
+//! ratios of each round, and so does `pg`.
 
 #![expect(clippy::float_arithmetic, reason = "rates and ratios of measured times; no money is computed here")]
 
 mod import;
 mod open;
+mod pg;
 mod result;
 mod single;
 
@@ -16,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use self::result::Report;
 
 /// Measurements of the generation storage.
 #[derive(Debug, Parser)]
@@ -36,6 +40,8 @@ enum Command {
     Import(ImportArgs),
     /// Opening a store that was closed cleanly
     Open(OpenArgs),
+    /// The PostgreSQL backend beside pgbench, sqlx and deadpool-postgres, with the same statements on the same server
+    Pg(pg::PgArgs),
 }
 
 #[derive(Debug, Args)]
@@ -81,18 +87,23 @@ struct OpenArgs {
     rounds: u32,
 }
 
+fn boxed(report: impl Report + 'static) -> Box<dyn Report> {
+    Box::new(report)
+}
+
 fn main() -> ExitCode {
     let Arguments { command, json } = Arguments::parse();
     let measured = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|error| format!("the runtime could not be built: {error}"))
         .and_then(|runtime| {
             runtime.block_on(async {
                 match command {
-                    Command::Single(arguments) => single::measure(arguments).await,
-                    Command::Import(arguments) => import::measure(arguments).await,
-                    Command::Open(arguments) => open::measure(arguments).await,
+                    Command::Single(arguments) => single::measure(arguments).await.map(boxed),
+                    Command::Import(arguments) => import::measure(arguments).await.map(boxed),
+                    Command::Open(arguments) => open::measure(arguments).await.map(boxed),
+                    Command::Pg(arguments) => pg::measure(arguments).await,
                 }
             })
         });

@@ -1,6 +1,15 @@
 //! Figures, printed as a table or as JSON.
 
+use std::fmt::Write as _;
 use std::fs;
+
+/// What a measurement found, for people and for programs.
+pub(crate) trait Report {
+    /// As a table.
+    fn to_text(&self) -> String;
+    /// As one JSON object.
+    fn to_json(&self) -> serde_json::Value;
+}
 
 /// Figures in the order in which they were added.
 #[derive(Debug)]
@@ -24,17 +33,82 @@ impl Figures {
             self.add("peak memory", kib / 1024.0, "MiB");
         }
     }
-    /// As a table.
-    pub(crate) fn to_text(&self) -> String {
+}
+
+impl Report for Figures {
+    fn to_text(&self) -> String {
         let width = self.rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
         let rows = self.rows.iter().map(|(name, value, unit)| format!("  {name:<width$}  {value:>12.3}  {unit}\n"));
         std::iter::once(format!("{}\n", self.title)).chain(rows).collect()
     }
-    /// As one JSON object: the names with `_` for spaces.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    fn to_json(&self) -> serde_json::Value {
         let figures: serde_json::Map<String, serde_json::Value> =
-            self.rows.iter().map(|(name, value, _)| (name.replace([' ', '-'], "_"), (*value).into())).collect();
+            self.rows.iter().map(|(name, value, _)| (json_name(name), (*value).into())).collect();
         serde_json::json!({ "title": self.title, "figures": figures })
+    }
+}
+
+/// A name with `_` for spaces.
+fn json_name(name: &str) -> String {
+    name.replace([' ', '-'], "_")
+}
+
+/// A column: its name, and how many digits stand behind the point.
+#[derive(Debug)]
+pub(crate) struct Column(pub(crate) &'static str, pub(crate) usize);
+
+/// The same figures of several contestants, a line for each.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    name: &'static str,
+    title: String,
+    columns: Vec<Column>,
+    rows: Vec<(&'static str, Vec<Option<f64>>)>,
+}
+
+impl Grid {
+    /// No lines yet.
+    pub(crate) fn new(name: &'static str, title: String, columns: Vec<Column>) -> Self {
+        Self { name, title, columns, rows: Vec::new() }
+    }
+    /// Adds a contestant's figures, in the order of the columns.
+    pub(crate) fn add(&mut self, name: &'static str, figures: Vec<Option<f64>>) {
+        self.rows.push((name, figures));
+    }
+}
+
+impl Report for Grid {
+    fn to_text(&self) -> String {
+        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = format!("{}\n  {:width$}", self.title, "");
+        for Column(name, _) in &self.columns {
+            let _ = write!(text, "  {name:>13}");
+        }
+        text.push('\n');
+        for (name, figures) in &self.rows {
+            let _ = write!(text, "  {name:<width$}");
+            for (figure, Column(_, digits)) in figures.iter().zip(&self.columns) {
+                let _ = match figure {
+                    Some(figure) => write!(text, "  {figure:>13.digits$}"),
+                    None => write!(text, "  {:>13}", "-"),
+                };
+            }
+            text.push('\n');
+        }
+        text
+    }
+    fn to_json(&self) -> serde_json::Value {
+        let rows: serde_json::Map<String, serde_json::Value> = self
+            .rows
+            .iter()
+            .map(|(name, figures)| {
+                let names = self.columns.iter().map(|Column(name, _)| json_name(name));
+                let figures: serde_json::Map<String, serde_json::Value> =
+                    names.zip(figures.iter().map(|figure| (*figure).into())).collect();
+                (json_name(name), figures.into())
+            })
+            .collect();
+        serde_json::json!({ "name": self.name, "title": self.title, "contestants": rows })
     }
 }
 
@@ -71,5 +145,14 @@ mod tests {
         figures.add("one task", 12.5, "a second");
         assert!(figures.to_text().contains("one task        12.500  a second"));
         assert_eq!(figures.to_json()["figures"]["one_task"], 12.5);
+    }
+
+    #[test]
+    fn a_line_for_each_contestant() {
+        let mut grid = Grid::new("reading", "a title".to_owned(), vec![Column("a second", 0), Column("p50 us", 1)]);
+        grid.add("storage-pg", vec![Some(1000.4), None]);
+        assert!(grid.to_text().ends_with("  storage-pg           1000              -\n"), "{}", grid.to_text());
+        assert_eq!(grid.to_json()["contestants"]["storage_pg"]["a_second"], 1000.4);
+        assert!(grid.to_json()["contestants"]["storage_pg"]["p50_us"].is_null());
     }
 }

@@ -1,8 +1,8 @@
 //! The probe: a workload whose every operation can be repeated, and the verifier of what it left behind.
 //!
-//! `storage-probe run DIR SEED N` does N seeded operations and prints one line for each that the store promised. Run
+//! `storage-probe run DIR|URL SEED N` does N seeded operations and prints one line for each that the store promised. Run
 //! again with the same arguments after a crash, it repeats them all, and the store must recognise each. `storage-probe
-//! verify DIR ACKS [N]` compares the store with a naive model of the same operations. Whoever wants to know what a
+//! verify DIR|URL ACKS [N]` compares the store with a naive model of the same operations. Whoever wants to know what a
 //! crash, a full disk or a power cut does to a store lets it happen between the two; `scripts/fault` does so at every
 //! single call.
 //!
@@ -27,6 +27,7 @@ mod verify;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -42,28 +43,35 @@ struct Arguments {
 enum Command {
     /// Does N seeded operations and prints a line for each that the store promised.
     Run {
-        /// The data directory.
+        /// The data directory, or the URL of a database: then its scratch schema is used.
         store: String,
-        /// Which operations: 0 to 99999999. Runs of different seeds may share a directory at the same time.
+        /// Which operations: 0 to 99999999. Runs of different seeds may share a store at the same time.
         #[arg(value_parser = clap::value_parser!(u32).range(..i64::from(lane::MAX_SEED)))]
         seed: u32,
-        /// How many operations.
+        /// How many operations. The first 32 are one of each kind at least.
         n: u64,
         /// How many operations at a time: N is divided among so many lanes, each with users of its own.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(lane::MAX_TASKS)))]
         tasks: u32,
-        /// How large the journal may grow before a checkpoint; small, so that a short run has some.
-        #[arg(long, default_value_t = 16 * 1024)]
-        checkpoint_bytes: u64,
+        /// For so many seconds an operation on a database that has no certain answer is repeated with its key.
+        #[arg(long, value_name = "SECONDS", default_value_t = 45)]
+        patience: u64,
+        #[command(flatten)]
+        limits: store::Limited,
     },
     /// Compares the store with what was acknowledged; exit code 0 when all is well.
     Verify {
-        /// The data directory.
+        /// The data directory, or the URL of a database.
         store: String,
         /// The file with the lines that `run` printed, of one run or of several.
         acks: PathBuf,
         /// How many operations each seed must have by now.
         n: Option<u64>,
+    },
+    /// Empties the scratch schema of a database. Touches no other schema.
+    Reset {
+        /// The URL of the database.
+        store: String,
     },
 }
 
@@ -72,7 +80,7 @@ struct Failure(u8, String);
 
 fn main() -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(|error| Failure(1, format!("the runtime could not be built: {error}")))
         .and_then(|runtime| runtime.block_on(perform(Arguments::parse().command)));
@@ -87,20 +95,21 @@ fn main() -> ExitCode {
 }
 
 async fn perform(command: Command) -> Result<(), Failure> {
+    let place = |store: &str| store::Place::of(store).map_err(|message| Failure(2, message));
+    let failed = |error: storage_core::Error| Failure(1, error.report().to_string());
     match command {
-        Command::Run { store, seed, n, tasks, checkpoint_bytes } => {
-            let dir = store::directory(&store).map_err(|message| Failure(2, message))?;
+        Command::Run { store, seed, n, tasks, patience, limits } => {
+            let place = place(&store)?.limited(&limits);
             if acks::share(n, 0, tasks) > lane::MAX_OPERATIONS {
                 return Err(Failure(2, format!("a lane has {} operations at most", lane::MAX_OPERATIONS)));
             }
-            let run = run::Run { dir, seed, operations: n, tasks, checkpoint_bytes };
-            run::run(run).await.map_err(|error| Failure(1, error.report().to_string()))
+            let patience = Duration::from_secs(patience);
+            run::run(run::Run { place, seed, operations: n, tasks, patience }).await.map_err(failed)
         }
         Command::Verify { store, acks, n } => {
-            let dir = store::directory(&store).map_err(|message| Failure(2, message))?;
+            let place = place(&store)?;
             let acks = read_acks(&acks).map_err(|message| Failure(1, message))?;
-            let verdict =
-                verify::verify(dir, &acks, n).await.map_err(|error| Failure(1, error.report().to_string()))?;
+            let verdict = verify::verify(&place, &acks, n).await.map_err(failed)?;
             if !verdict.problems.is_empty() {
                 return Err(Failure(1, verdict.problems.join("\n")));
             }
@@ -113,6 +122,7 @@ async fn perform(command: Command) -> Result<(), Failure> {
             );
             Ok(())
         }
+        Command::Reset { store } => store::reset(&place(&store)?).await.map_err(failed),
     }
 }
 

@@ -2,28 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use storage_core::{Error, ErrorKind, Result, SharedStorage, Timestamp};
+use storage_core::{Applied, Error, ErrorKind, ManualClock, Result, SharedStorage, Timestamp};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::acks::{line, share};
 use crate::call::{Answered, call};
 use crate::lane::{Lane, moment};
 use crate::op::{Op, Outcome};
 use crate::plan::{Plan, Step};
-use crate::store;
+use crate::store::{self, Place};
 
 /// What to do.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) dir: PathBuf,
+    pub(crate) place: Place,
     pub(crate) seed: u32,
     pub(crate) operations: u64,
     pub(crate) tasks: u32,
-    pub(crate) checkpoint_bytes: u64,
+    /// How long an operation without a certain answer is repeated.
+    pub(crate) patience: Duration,
 }
 
 struct Work {
@@ -36,9 +38,10 @@ struct Work {
 
 /// Does it. The lanes go in step, because they share a clock: each does its operation of a round, side by side.
 pub(crate) async fn run(run: Run) -> Result<()> {
-    let Run { dir, seed, operations, tasks, checkpoint_bytes } = run;
-    let (storage, clock) = store::open(dir, Some(checkpoint_bytes)).await?;
-    let storage: SharedStorage = Arc::new(storage);
+    let Run { place, seed, operations, tasks, patience } = run;
+    // A directory that fails is not tried again: the tools that break its calls want to see how it fails.
+    let patience = if matches!(place, Place::Database(_)) { patience } else { Duration::ZERO };
+    let (storage, clock) = opened(&place, patience).await?;
     let lanes: Vec<Arc<Work>> = (0..tasks)
         .map(|task| {
             let lane = Lane { seed, task };
@@ -51,7 +54,7 @@ pub(crate) async fn run(run: Run) -> Result<()> {
         clock.set(Timestamp::from_micros(moment(round))?);
         let mut working = JoinSet::new();
         for work in lanes.iter().filter(|work| round < share(operations, work.lane.task, tasks)) {
-            working.spawn(one(Arc::clone(&storage), Arc::clone(work), round, tasks));
+            working.spawn(one(Arc::clone(&storage), Arc::clone(work), round, tasks, patience));
         }
         let mut failed = None;
         while let Some(done) = working.join_next().await {
@@ -67,9 +70,40 @@ pub(crate) async fn run(run: Run) -> Result<()> {
     storage.close().await
 }
 
-async fn one(storage: SharedStorage, work: Arc<Work>, operation: u64, tasks: u32) -> Result<()> {
+/// Opens the store; a server that is away for a moment is waited for.
+async fn opened(place: &Place, patience: Duration) -> Result<(SharedStorage, Arc<ManualClock>)> {
+    let begun = Instant::now();
+    loop {
+        match store::open(place).await {
+            Err(error) if is_outage(&error) && begun.elapsed() < patience => sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether an error says that there was no certain answer, for now.
+fn is_outage(error: &Error) -> bool {
+    error.applied() == Applied::Unknown || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Busy { .. })
+}
+
+async fn one(storage: SharedStorage, work: Arc<Work>, operation: u64, tasks: u32, patience: Duration) -> Result<()> {
     let Some(step) = usize::try_from(operation).ok().and_then(|at| work.steps.get(at)) else { return Ok(()) };
-    let answer = call(&*storage, work.lane, operation, &step.op).await;
+    let begun = Instant::now();
+    let mut again = false;
+    let answer = loop {
+        match call(&*storage, work.lane, operation, &step.op).await {
+            Err(error) if is_outage(&error) && begun.elapsed() < patience => {
+                again = true;
+                sleep(PAUSE).await;
+            }
+            // The first attempt may have been applied, and its answer lost: then this one is no replay of an earlier run.
+            Ok(answered) if again => break Ok(Answered { replayed: None, ..answered }),
+            answer => break answer,
+        }
+    };
     judge(step, &work, operation, answer)?;
     acknowledge(work.lane, tasks, operation, step.op.word())
 }

@@ -1,33 +1,100 @@
-//! Opens the directory under test.
+//! Opens the store under test.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use storage_core::{Environment, Error, ManualClock, Policy, Result, SystemIds, Timestamp};
+use storage_core::{Environment, ManualClock, Policy, Result, SharedStorage, SystemIds, Timestamp};
 use storage_json::{JsonOptions, JsonStorage};
+use storage_pg::{Limits, PgOptions, PgStorage};
 
-/// Turns the argument into a directory.
-pub(crate) fn directory(store: &str) -> Result<PathBuf, String> {
-    if store.contains("://") {
-        return Err("this build of the probe knows directories only: give the path of a data directory".to_owned());
-    }
-    if store.is_empty() {
-        return Err("give the path of a data directory".to_owned());
-    }
-    Ok(PathBuf::from(store))
+/// Where the store is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// A data directory, with checkpoints at this many bytes of journal.
+    Directory(PathBuf, u64),
+    /// A database.
+    Database(Box<PgOptions>),
 }
 
-/// Opens a directory with a clock that the probe moves.
+/// How large the journal may grow by default; small, so that a short run has some checkpoints.
+pub(crate) const CHECKPOINT_BYTES: u64 = 16 * 1024;
+/// The schema that `reset` empties. Its name is one that a store's own schema never has.
+pub(crate) const SCRATCH_SCHEMA: &str = "storage_verify_probe";
+
+impl Place {
+    /// Turns the argument into a place.
+    pub(crate) fn of(store: &str) -> Result<Self, String> {
+        if store.starts_with("postgres://") || store.starts_with("postgresql://") {
+            let mut options = PgOptions::new(store);
+            SCRATCH_SCHEMA.clone_into(&mut options.schema);
+            return Ok(Self::Database(Box::new(options)));
+        }
+        if store.contains("://") || store.is_empty() {
+            return Err("give the path of a data directory, or a postgresql:// URL".to_owned());
+        }
+        Ok(Self::Directory(PathBuf::from(store), CHECKPOINT_BYTES))
+    }
+    /// With limits and a pool of its own, where it is a database.
+    pub(crate) fn limited(mut self, limits: &Limited) -> Self {
+        match &mut self {
+            Self::Directory(_, checkpoint_bytes) => *checkpoint_bytes = limits.checkpoint_bytes,
+            Self::Database(options) => {
+                let standard = Limits::default();
+                let millis = |given: Option<u64>, standard| given.map_or(standard, Duration::from_millis);
+                options.max_connections = limits.pool;
+                options.limits = Limits {
+                    pool: millis(limits.deadline, standard.pool).min(standard.pool),
+                    statement: millis(limits.statement_timeout, standard.statement),
+                    lock: millis(limits.statement_timeout, standard.lock).min(standard.lock),
+                    operation: millis(limits.deadline, standard.operation),
+                    ..standard
+                };
+            }
+        }
+        self
+    }
+}
+
+/// Limits, so that trials of faults end soon.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Limited {
+    /// How large the journal of a directory may grow before a checkpoint; small, so that a short run has some
+    #[arg(long, default_value_t = CHECKPOINT_BYTES)]
+    pub(crate) checkpoint_bytes: u64,
+    /// How long one statement may take on a database, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) statement_timeout: Option<u64>,
+    /// How long one operation may take on a database, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) deadline: Option<u64>,
+    /// The most connections to a database
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub(crate) pool: u32,
+}
+
+/// Opens a store with a clock that the probe moves.
 ///
 /// The ids are random ones: a program that begins again must not mint those that it minted before.
-pub(crate) async fn open(dir: PathBuf, checkpoint_bytes: Option<u64>) -> Result<(JsonStorage, Arc<ManualClock>)> {
+pub(crate) async fn open(place: &Place) -> Result<(SharedStorage, Arc<ManualClock>)> {
     let clock = Arc::new(ManualClock::at(Timestamp::MIN));
-    let mut options = JsonOptions::new(dir);
-    options.environment =
+    let environment =
         Environment { clock: Arc::clone(&clock) as _, ids: Arc::new(SystemIds), policy: Policy::default() };
-    if let Some(bytes) = checkpoint_bytes {
-        options.checkpoint_bytes = bytes;
-    }
-    let storage = JsonStorage::open(options).await.map_err(|error: Error| error.in_operation("open"))?;
+    let storage: SharedStorage = match place.clone() {
+        Place::Directory(dir, checkpoint_bytes) => {
+            let options = JsonOptions { environment, checkpoint_bytes, ..JsonOptions::new(dir) };
+            Arc::new(JsonStorage::open(options).await.map_err(|error| error.in_operation("open"))?)
+        }
+        Place::Database(options) => Arc::new(PgStorage::open(PgOptions { environment, ..*options }).await?),
+    };
     Ok((storage, clock))
+}
+
+/// Makes the scratch schema of a database anew, with its tables and nothing in them.
+pub(crate) async fn reset(place: &Place) -> Result<()> {
+    if let Place::Database(options) = place {
+        storage_pg::drop_scratch_schema(options).await?;
+        storage_pg::migrate(options, Duration::from_secs(30)).await?;
+    }
+    Ok(())
 }

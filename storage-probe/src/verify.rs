@@ -1,7 +1,6 @@
 //! `verify`: compares a store with the model and with what was acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use storage_core::{AuditScope, DumpReader, Error, ManualClock, Result, Storage, Timestamp};
 
@@ -9,6 +8,7 @@ use crate::acks::{Acks, share};
 use crate::facts::{Facts, expected};
 use crate::lane::{Lane, MAX_OPERATIONS, moment};
 use crate::plan::Plan;
+use crate::store::Place;
 use crate::{read, store};
 
 /// The most differences that are printed of a lane.
@@ -28,14 +28,14 @@ pub(crate) struct Verdict {
 }
 
 /// Opens the store, compares, closes it, and does both again.
-pub(crate) async fn verify(dir: PathBuf, acks: &Acks, total: Option<u64>) -> Result<Verdict> {
+pub(crate) async fn verify(place: &Place, acks: &Acks, total: Option<u64>) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     for opened in ["opened", "opened again"] {
-        let (storage, clock) = store::open(dir.clone(), None).await?;
+        let (storage, clock) = store::open(place).await?;
         verdict = Verdict::default();
-        compare(&storage, &clock, acks, total, &mut verdict).await?;
-        audit(&storage, &mut verdict).await?;
-        storage_core::Store::close(&storage).await?;
+        compare(&*storage, &clock, acks, total, &mut verdict).await?;
+        audit(&*storage, &mut verdict).await?;
+        storage.close().await?;
         if !verdict.problems.is_empty() {
             verdict.problems.insert(0, format!("the store, {opened}:"));
             break;

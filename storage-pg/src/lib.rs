@@ -21,6 +21,7 @@
 
 mod account;
 mod admin_limits;
+mod adopted;
 mod balances;
 mod codec;
 mod connect;
@@ -44,6 +45,7 @@ mod pool;
 mod referrals;
 mod reserves;
 mod restore;
+mod scratch;
 mod snapshot;
 mod statement;
 mod store;
@@ -51,7 +53,12 @@ mod tx;
 mod users;
 mod wire;
 
+pub use adopted::{
+    Adopted, AdoptedLeftAlone, AdoptedNote, AdoptedRecord, AdoptedRefusal, AdoptedReport, AdoptedRounding,
+    AdoptedTable, UncertainAdoptedPayment, read_adopted,
+};
 pub use migrate::{Migrated, SchemaReport, SchemaState, adopt_tables, migrate, migration_steps, schema_report};
 pub use open::OpenError;
 pub use options::{Limits, PgOptions, PolicyMismatch, Statements};
+pub use scratch::drop_scratch_schema;
 pub use store::PgStorage;

@@ -1,5 +1,6 @@
 //! Servers that stop, connections that end, locks that are held, pools that are small: every wait has an end, and nothing
 //! is lost or done twice.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a surprise is a failure")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Ways to a server that are right, and what each wrong one is told.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a surprise is a failure")]
 
 mod support;
 

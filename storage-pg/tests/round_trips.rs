@@ -1,6 +1,11 @@
 //! How many round trips each operation takes, counted on the wire: the table in `docs/postgres.md` is what this test saw.
 //!
 //! `GOLDEN=write cargo test -p storage-pg --test round_trips` writes the table anew.
+#![expect(
+    clippy::unwrap_used,
+    clippy::many_single_char_names,
+    reason = "helpers of tests: a surprise is a failure; a row of the table in a line"
+)]
 
 mod support;
 

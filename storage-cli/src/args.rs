@@ -32,7 +32,8 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 pending migrations, 4 differences found
 7 refused.
 An empty environment variable counts as unset; a flag wins over its variable. The policy comes from \
 STORAGE_TIME_ZONE, STORAGE_DAILY_FREE, STORAGE_MAIN_ADMIN, STORAGE_ADMIN_LIMIT, STORAGE_DEFAULT_LANGUAGE and \
-STORAGE_HISTORY.";
+STORAGE_HISTORY. PostgreSQL: STORAGE_SCHEMA, STORAGE_POOL_MIN, STORAGE_POOL_MAX, STORAGE_STATEMENTS, STORAGE_POOL_WAIT, \
+STORAGE_STATEMENT_TIMEOUT, STORAGE_LOCK_TIMEOUT, STORAGE_DEADLINE, STORAGE_FALLBACK.";
 
 /// The flags of every command. Their environment variables are read here and not by clap, which would print the
 /// values in its help and its errors.
@@ -82,6 +83,10 @@ pub(crate) enum Command {
     Verify,
     /// Bring in a directory that the earlier system left; what the store knows already is kept
     Import(ImportArgs),
+    #[command(
+        about = "Bring the PostgreSQL schema to this program's version, by MIGRATION_DATABASE_URL when that is set"
+    )]
+    Migrate(MigrateArgs),
     /// Give a store another time zone and history retention; nobody else may have it open
     Policy {
         /// Where a day begins, an IANA name; as it is when not given
@@ -145,6 +150,25 @@ pub(crate) struct ImportArgs {
     pub(crate) strict: bool,
     /// The zone of times that were written without one, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(crate) time_zone: TimeZone,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// Only say what is pending; exit with 3 when something is
+    #[arg(long, conflicts_with = "adopt")]
+    pub(crate) check: bool,
+    /// How long to wait for other migrations and for locks
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) wait: u64,
+    /// Adopt the earlier system's tables: they stay under other names, and their rows are imported
+    #[arg(long)]
+    pub(crate) adopt: bool,
+    /// With --adopt: exit with 4 when a row was refused
+    #[arg(long, requires = "adopt")]
+    pub(crate) strict: bool,
+    /// With --adopt: the zone of times that were stored without one, an IANA name
+    #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "adopt")]
     pub(crate) time_zone: TimeZone,
 }
 
@@ -287,6 +311,9 @@ pub(crate) enum Parsed {
     Shown(clap::Error),
 }
 
+/// The variable whose database `storage migrate` prefers.
+const MIGRATION_URL: &str = "MIGRATION_DATABASE_URL";
+
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Reads arguments and environment.
@@ -303,13 +330,23 @@ pub(crate) fn parse(arguments: Vec<OsString>, environment: Lookup<'_>) -> Parsed
     let Cli { everywhere, command } = cli;
     let json = everywhere.json || switch("STORAGE_JSON", environment).unwrap_or(false);
     let out = Output::new(json, environment);
-    match context(everywhere, out.clone(), environment) {
+    // Migrations want a direct connection, and often another role than the program's.
+    let own_url = matches!(command, Command::Migrate(_))
+        && everywhere.database_url.is_none()
+        && environment(MIGRATION_URL).is_some_and(|url| !url.is_empty());
+    let url_variable = if own_url { MIGRATION_URL } else { "DATABASE_URL" };
+    match context(everywhere, out.clone(), environment, url_variable) {
         Ok(context) => Parsed::Run(Box::new(command), Box::new(context)),
         Err(failure) => Parsed::Wrong(out, failure),
     }
 }
 
-fn context(everywhere: Everywhere, out: Output, environment: Lookup<'_>) -> Result<Context, Failure> {
+fn context(
+    everywhere: Everywhere,
+    out: Output,
+    environment: Lookup<'_>,
+    url_variable: &'static str,
+) -> Result<Context, Failure> {
     let Everywhere { mode, database_url, data_dir, json: _, yes, dry_run } = everywhere;
     switch("STORAGE_JSON", environment)?;
     let config = Config::from_lookup(|name| {
@@ -319,11 +356,13 @@ fn context(everywhere: Everywhere, out: Output, environment: Lookup<'_>) -> Resu
             "DATA_DIR" => data_dir.clone().map(OsString::from),
             _ => None,
         };
-        flag.or_else(|| environment(name))
-    })?;
+        flag.or_else(|| environment(if name == "DATABASE_URL" { url_variable } else { name }))
+    })
+    .map_err(|error| Failure::from(error).naming_url(url_variable))?;
     Ok(Context {
         choice: choose(&config)?,
         config,
+        url_variable,
         out,
         yes: yes || switch("STORAGE_YES", environment)?,
         dry_run: dry_run || switch("STORAGE_DRY_RUN", environment)?,
@@ -380,6 +419,15 @@ mod tests {
         let context = read(&["status"], &[("DATA_DIR", "/b"), ("STORAGE_YES", ""), ("STORAGE_MODE", "")]).unwrap();
         assert_eq!(context.config.data_dir, PathBuf::from("/b"));
         assert!(!context.yes);
+        let url = ("DATABASE_URL", "postgresql://pooled/d");
+        let direct = ("MIGRATION_DATABASE_URL", "postgresql://direct/d");
+        let shown = |arguments: &[&str], variables: &[(&str, &str)]| {
+            read(arguments, variables).unwrap().config.database_url.unwrap().to_string()
+        };
+        assert_eq!(shown(&["migrate"], &[url, direct]), direct.1);
+        assert_eq!(shown(&["migrate"], &[url, ("MIGRATION_DATABASE_URL", "")]), url.1);
+        assert_eq!(shown(&["status"], &[url, direct]), url.1);
+        assert_eq!(shown(&["migrate", "--database-url", "postgresql://flag/d"], &[url, direct]), "postgresql://flag/d");
         for wrong in [("STORAGE_YES", "maybe"), ("STORAGE_JSON", "2"), ("STORAGE_MODE", "sqlite")] {
             assert_eq!(read(&["status"], &[wrong]).unwrap_err(), crate::Exit::Usage, "{wrong:?}");
         }

@@ -1,15 +1,17 @@
 //! What every command runs with: the configuration, the way out, and the answers given beforehand.
 
-use storage_core::{Error, Storage};
-use storage_factory::{Choice, Config, connect};
+use storage_core::{Error, SharedStorage, Storage};
+use storage_factory::{Choice, Config, connect, connect_existing, look};
 
 use crate::exit::Failure;
 use crate::output::Output;
 
 /// What every command runs with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) config: Config,
+    /// The variable that holds the database's URL.
+    pub(crate) url_variable: &'static str,
     pub(crate) choice: Choice,
     pub(crate) out: Output,
     pub(crate) yes: bool,
@@ -25,7 +27,20 @@ impl Context {
         if !self.choice.exists() {
             return Err(self.no_store());
         }
-        self.with_new_store(work).await
+        let storage = connect_existing(self.config.clone()).await?;
+        self.with(storage, work).await
+    }
+
+    /// Runs `work`, which only looks, on the store, which must be there. Nothing remembers that it was opened.
+    pub(crate) async fn looking_at_store<T>(
+        &self,
+        work: impl AsyncFnOnce(&dyn Storage) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if !self.choice.exists() {
+            return Err(self.no_store());
+        }
+        let storage = look(self.config.clone()).await?;
+        self.with(storage, work).await
     }
 
     /// Runs `work` on the store, creating it when missing, and closes it.
@@ -34,6 +49,14 @@ impl Context {
         work: impl AsyncFnOnce(&dyn Storage) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let storage = connect(self.config.clone()).await?;
+        self.with(storage, work).await
+    }
+
+    async fn with<T>(
+        &self,
+        storage: SharedStorage,
+        work: impl AsyncFnOnce(&dyn Storage) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         for warning in storage.backend().warnings {
             self.out.note(&format!("warning: {warning}"));
         }

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use storage_core::{Applied, Error, ErrorKind, Place};
+use storage_factory::Backend;
+
+use crate::context::Context;
 
 /// How a command ended. The numbers are the process's exit codes and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,34 @@ impl Failure {
         }
     }
 
+    /// Names the variable that a database's URL came from.
+    pub(crate) fn naming_url(self, variable: &'static str) -> Self {
+        match self {
+            Self::Store { error, hint } => match error.kind() {
+                ErrorKind::InvalidInput { field, rule } if field == "DATABASE_URL" => {
+                    Self::Store { error: Error::invalid(variable, rule.clone()), hint }
+                }
+                _ => Self::Store { error, hint },
+            },
+            other => other,
+        }
+    }
+
+    /// With advice that fits the store of this command.
+    pub(crate) fn advised(self, context: &Context) -> Self {
+        match self.naming_url(context.url_variable) {
+            Self::Store { error, hint: None } => {
+                let hint = match context.choice.backend {
+                    Backend::Postgres(_) => postgres_advice(&error),
+                    Backend::Json => None,
+                };
+                let hint = hint.or_else(|| backend_advice(&error, context));
+                Self::Store { error, hint }
+            }
+            other => other,
+        }
+    }
+
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -150,6 +181,7 @@ fn exit_of(kind: &ErrorKind) -> Exit {
         ErrorKind::Locked { .. } | ErrorKind::Busy { .. } => Exit::Locked,
         ErrorKind::Unavailable | ErrorKind::BackendDisabled { .. } => Exit::CannotConnect,
         ErrorKind::Moved { .. } => Exit::Refused,
+        ErrorKind::Conflict { entity, .. } if entity.kind == "backend" => Exit::Refused,
         _ => Exit::Failed,
     }
 }
@@ -206,6 +238,9 @@ fn advice(error: &Error) -> String {
         ErrorKind::Corrupt(Place { source, line: Some(line), column: Some(column), .. }) => {
             format!("repair {} at line {line}, column {column}; or {NEWEST}", quoted(source))
         }
+        ErrorKind::Corrupt(Place { source, .. }) if source.ends_with("backend.json") => {
+            format!("repair {}; --mode postgres or --mode json does not ask it", quoted(source))
+        }
         ErrorKind::Corrupt(Place { source, .. }) if DATA_FILES.contains(&source.as_str()) => {
             format!("repair {source}; or {NEWEST}")
         }
@@ -219,6 +254,44 @@ fn advice(error: &Error) -> String {
     }
 }
 
+/// What helps where mode `auto` refuses to switch between two stores.
+fn backend_advice(error: &Error, context: &Context) -> Option<String> {
+    let ErrorKind::Conflict { entity, .. } = error.kind() else { return None };
+    match (entity.kind, entity.id.as_str()) {
+        ("backend", "json") => {
+            Some("storage status with DATABASE_URL and a running server, or storage status --mode json".to_owned())
+        }
+        ("backend", "postgres") => {
+            let dir = quoted(&context.config.data_dir.display().to_string());
+            Some(format!("storage merge --from json:{dir} --to DATABASE_URL"))
+        }
+        ("backend", _) => Some("storage status --mode postgres, to look at that database".to_owned()),
+        _ => None,
+    }
+}
+
+/// What helps with a database, where that is not what helps with files.
+fn postgres_advice(error: &Error) -> Option<String> {
+    if error.applied() == Applied::Unknown {
+        return None;
+    }
+    let advice = match error.kind() {
+        ErrorKind::InvalidInput { field, .. } if field.ends_with("DATABASE_URL") => {
+            "postgresql://user:password@host:port/database?word=value in that variable"
+        }
+        ErrorKind::Unavailable => "storage status, when that is put right",
+        ErrorKind::ReadOnly => "storage status, when the role may write there and the server takes writes",
+        ErrorKind::StorageFull => "the same command when the server's disk has room",
+        ErrorKind::Busy { .. } => "the same command a little later; pg_stat_activity shows who is in the way",
+        ErrorKind::Corrupt(place) if !place.source.contains(".json") => {
+            "a backup of the database, or storage restore FILE with the newest dump and an empty STORAGE_SCHEMA"
+        }
+        ErrorKind::Conflict { entity, .. } if entity.kind == "tables" => "storage migrate --adopt, after that",
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}
+
 /// A word as a shell takes it.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
@@ -228,6 +301,9 @@ pub(crate) fn quoted(word: &str) -> String {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
+
+/// A URL that is nobody's.
+const FORM: &str = "user:password@host:port/database";
 
 /// Takes whatever could be a password out of the URLs in a text: user, password and options.
 fn redact(text: &str) -> String {
@@ -239,6 +315,11 @@ fn redact(text: &str) -> String {
         let end = url.find(|c: char| c.is_whitespace() || "'\"`<>".contains(c)).unwrap_or(url.len());
         let (url, behind) = url.split_at(end);
         let place = match url.rfind('@') {
+            // What a URL looks like is told in these very words.
+            Some(_) if url.starts_with(FORM) => {
+                shown.push_str(FORM);
+                &url[FORM.len()..]
+            }
             Some(at) => {
                 shown.push_str("***");
                 &url[at..]
@@ -262,6 +343,8 @@ mod tests {
             ("postgres://u:S3@S3@h and http://a/b", "postgres://***@h and http://a/b"),
             ("postgres://h/d?password=S3", "postgres://h/d"),
             ("plain a@b", "plain a@b"),
+            ("postgresql://user:password@host:port/database?S3", "postgresql://user:password@host:port/database"),
+            ("postgresql://user:password@host:port/S3", "postgresql://***@host:port/S3"),
         ] {
             assert_eq!(redact(text), shown);
         }
@@ -289,6 +372,11 @@ mod tests {
             (ErrorKind::Unavailable, Exit::CannotConnect, "--mode json"),
             (ErrorKind::BackendDisabled { feature: "postgres" }, Exit::CannotConnect, "--features postgres"),
             (ErrorKind::Moved { to: "there".into() }, Exit::Refused, "there"),
+            (
+                ErrorKind::Conflict { entity: storage_core::Entity::new("backend", "json"), reason: "r".into() },
+                Exit::Refused,
+                "storage status",
+            ),
             (ErrorKind::StorageFull, Exit::Failed, "df -h"),
             (ErrorKind::ReadOnly, Exit::Failed, "storage status"),
             (ErrorKind::Corrupt(storage_core::Place::new("x")), Exit::Failed, "storage restore"),

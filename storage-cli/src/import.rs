@@ -44,29 +44,43 @@ pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome 
             Failure::from(error).with_hint(hint)
         })?
     };
-    let before = if context.choice.exists() {
-        context.with_store(async |storage| Ok(Totals::of(storage).await?)).await?
-    } else {
-        Totals::default()
-    };
-    let mut report = Report {
+    let report = Report {
         source: dir.display().to_string(),
-        dry_run: context.dry_run,
         refused: read.refused,
         rounded: read.rounded,
-        not_kept: NotKept::of(&records, context.config.environment.policy.history),
         notes: read.notes,
         left_alone: read.left_alone,
         uncertain_payments: read.uncertain_payments,
         uncertain_sum: read.uncertain_sum,
-        before,
         ..Report::default()
     };
+    import_records(context, records, report, "generations_history.json", strict, Some(&dir)).await
+}
+
+/// Brings in records that were read, and answers the report. `history` is where the history entries stood; a `plan_of`
+/// is named in the plan that is shown first, and without one somebody has agreed already.
+pub(crate) async fn import_records(
+    context: &Context,
+    records: Vec<LegacyRecord>,
+    mut report: Report,
+    history: &'static str,
+    strict: bool,
+    plan_of: Option<&Path>,
+) -> Outcome {
+    report.dry_run = context.dry_run;
+    report.before = if context.choice.exists() {
+        context.with_store(async |storage| Ok(Totals::of(storage).await?)).await?
+    } else {
+        Totals::default()
+    };
+    report.not_kept = NotKept::of(&records, history, context.config.environment.policy.history);
     report.notes.extend(report.not_kept.notes());
     if context.dry_run {
         report.brought = Brought::by(&records);
     } else {
-        plan(context, &dir, &records, &report).ask(context)?;
+        if let Some(dir) = plan_of {
+            plan(context, dir, &records, &report).ask(context)?;
+        }
         let mut begun = false;
         context
             .with_new_store(async |storage| {
@@ -157,7 +171,7 @@ impl Figure {
 
 /// What the good records of a directory add up to. The same at every import of the directory.
 #[derive(Debug, Default, Serialize)]
-struct Brought {
+pub(crate) struct Brought {
     #[serde(serialize_with = "count")]
     users: HashSet<UserId>,
     balance_sum: Total,
@@ -216,13 +230,14 @@ impl Brought {
 
 /// History entries that are older than those the store keeps of a user.
 #[derive(Debug, Default)]
-struct NotKept {
+pub(crate) struct NotKept {
+    file: &'static str,
     kept: u32,
     users: BTreeMap<UserId, u64>,
 }
 
 impl NotKept {
-    fn of(records: &[LegacyRecord], retention: HistoryRetention) -> Self {
+    fn of(records: &[LegacyRecord], file: &'static str, retention: HistoryRetention) -> Self {
         let HistoryRetention::Newest(kept) = retention else { return Self::default() };
         let kept = kept.get();
         let mut users: BTreeMap<UserId, u64> = BTreeMap::new();
@@ -233,7 +248,7 @@ impl NotKept {
         }
         let older =
             |(user, count): (UserId, u64)| Some((user, count.checked_sub(kept.into())?)).filter(|(_, n)| *n > 0);
-        Self { kept, users: users.into_iter().filter_map(older).collect() }
+        Self { file, kept, users: users.into_iter().filter_map(older).collect() }
     }
     /// All of it in a sentence; none when everything is kept.
     fn summary(&self) -> Option<String> {
@@ -249,7 +264,7 @@ impl NotKept {
     /// A note for each user, or one when there are many.
     fn notes(&self) -> Vec<FileNote> {
         const SHOWN: usize = 10;
-        let note = |key, note| FileNote { file: "generations_history.json".to_owned(), key, note };
+        let note = |key, note| FileNote { file: self.file.to_owned(), key, note };
         if self.users.len() > SHOWN {
             return self.summary().into_iter().map(|summary| note(None, summary)).collect();
         }
@@ -267,24 +282,24 @@ impl NotKept {
 
 /// What an import answers.
 #[derive(Debug, Default, Serialize)]
-struct Report {
-    source: String,
-    dry_run: bool,
+pub(crate) struct Report {
+    pub(crate) source: String,
+    pub(crate) dry_run: bool,
     #[serde(flatten)]
-    brought: Brought,
-    rounded: u64,
-    added: u64,
-    same: u64,
-    refused: Vec<Refusal>,
-    kept: Vec<Refusal>,
+    pub(crate) brought: Brought,
+    pub(crate) rounded: u64,
+    pub(crate) added: u64,
+    pub(crate) same: u64,
+    pub(crate) refused: Vec<Refusal>,
+    pub(crate) kept: Vec<Refusal>,
     #[serde(skip)]
-    not_kept: NotKept,
-    notes: Vec<FileNote>,
-    left_alone: Vec<LeftAlone>,
-    uncertain_payments: Vec<UncertainPayment>,
-    uncertain_sum: Total,
-    before: Totals,
-    after: Option<Totals>,
+    pub(crate) not_kept: NotKept,
+    pub(crate) notes: Vec<FileNote>,
+    pub(crate) left_alone: Vec<LeftAlone>,
+    pub(crate) uncertain_payments: Vec<UncertainPayment>,
+    pub(crate) uncertain_sum: Total,
+    pub(crate) before: Totals,
+    pub(crate) after: Option<Totals>,
 }
 
 impl Report {

@@ -1,4 +1,4 @@
-//! The command `storage`: import, look into, correct, verify, dump and restore a generation storage.
+//! The command `storage`: migrate, import, look into, correct, verify, dump and restore a generation storage.
 //!
 //! Data goes to stdout; plans, progress, prompts and errors go to stderr. With `--json` stdout gets exactly one JSON
 //! object: the answer, or `{"error": {...}}`. A list's object has `items` and `next`. Money is always text.
@@ -12,16 +12,18 @@
 //! | 0 | done |
 //! | 1 | failed |
 //! | 2 | the command line or an environment variable is wrong |
-//! | 3 | the store has another format or policy than this program wants |
-//! | 4 | differences found: by the audit, by `verify`, or records refused by `import --strict` |
-//! | 5 | another process keeps the store |
-//! | 6 | the store cannot be reached |
-//! | 7 | refused: not confirmed, or it would overwrite something |
+//! | 3 | the store has another format, schema or policy than this program wants; migrations are pending |
+//! | 4 | differences found: by the audit, by `verify`, or records refused by `import --strict` or `migrate --adopt --strict` |
+//! | 5 | another process keeps the store, or a wait ran out |
+//! | 6 | the store cannot be reached, or does not let this user in |
+//! | 7 | refused: not confirmed, it would overwrite something, or `auto` would switch between two stores |
 //!
 //! To add a command: a variant and its arguments in `args.rs`, one function in the file of its group, one line in
 //! `dispatch` here. It takes the `Context`, answers an [`Exit`] or a failure, and prints
 //! through `output.rs` alone.
 
+#[cfg(feature = "postgres")]
+mod adopt;
 mod args;
 mod audit;
 mod confirm;
@@ -31,6 +33,7 @@ mod exit;
 mod history;
 mod import;
 mod jobs;
+mod migrate;
 mod output;
 mod payments;
 mod policy;
@@ -59,7 +62,7 @@ pub fn run(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsStri
     match args::parse(arguments, environment) {
         Parsed::Run(command, context) => {
             let outcome = block_on(*command, &context);
-            outcome.unwrap_or_else(|failure| context.out.failure(&failure))
+            outcome.unwrap_or_else(|failure| context.out.failure(&failure.advised(&context)))
         }
         Parsed::Wrong(out, failure) => out.failure(&failure),
         // Help and version: what clap could not print, nobody reads.
@@ -83,6 +86,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Status => status::status(context).await,
         Command::Verify => verify::verify(context).await,
         Command::Import(arguments) => import::import(context, arguments).await,
+        Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
         Command::Policy { time_zone, history } => policy::policy(context, time_zone, history).await,
         Command::Dump { file } => dump::dump(context, &file).await,
         Command::Restore { file } => dump::restore(context, &file).await,

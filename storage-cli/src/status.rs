@@ -65,7 +65,7 @@ pub(crate) async fn status(context: &Context) -> Outcome {
         return Ok(Exit::Done);
     }
     let (backend, contents) = context
-        .with_store(async |storage| {
+        .looking_at_store(async |storage| {
             storage.ping().await?;
             Ok((storage.backend(), contents(storage).await?))
         })

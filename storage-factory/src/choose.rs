@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use storage_core::{Error, Result};
 
+use crate::marker::Marker;
 use crate::{Config, DatabaseUrl, Mode};
 
 /// A backend that can be chosen.
@@ -24,6 +25,7 @@ pub struct Choice {
     /// Why.
     pub reason: String,
     data_dir: PathBuf,
+    judged: bool,
 }
 
 impl Choice {
@@ -35,9 +37,11 @@ impl Choice {
         }
     }
     /// Whether something is there to be opened. `false` only for a data directory without a store's or the earlier
-    /// system's files: opening would create a store there. Changes nothing.
+    /// system's files: opening would create a store there. In mode `auto` a directory that remembers a backend is
+    /// something too: opening tells what. Changes nothing.
     pub fn exists(&self) -> bool {
-        self.data_dir().is_none_or(found)
+        let remembers = |dir: &Path| self.judged && !Marker::read(dir).is_ok_and(|marker| marker.is_empty());
+        self.data_dir().is_none_or(|dir| found(dir) || remembers(dir))
     }
     /// Where the data is, without secrets.
     pub fn location(&self) -> String {
@@ -83,7 +87,12 @@ pub fn choose(config: &Config) -> Result<Choice> {
         (Mode::Auto, Some(url)) => (Backend::Postgres(url.clone()), "STORAGE_MODE is auto and DATABASE_URL is set"),
         (Mode::Auto, None) => (Backend::Json, "STORAGE_MODE is auto and DATABASE_URL is not set"),
     };
-    Ok(Choice { backend, reason: reason.to_owned(), data_dir: config.data_dir.clone() })
+    Ok(Choice {
+        backend,
+        reason: reason.to_owned(),
+        data_dir: config.data_dir.clone(),
+        judged: config.mode == Mode::Auto,
+    })
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use storage_core::{Environment, Error, HistoryRetention, Policy, Result};
 
@@ -46,7 +48,7 @@ impl FromStr for Mode {
 
 /// What [`Mode::Auto`] does when a PostgreSQL server cannot be reached.
 ///
-/// A release without the PostgreSQL backend never falls back, whatever is chosen here.
+/// A build without the PostgreSQL backend never falls back, whatever is chosen here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fallback {
     /// Go on with JSON, with a warning.
@@ -68,6 +70,64 @@ impl FromStr for Fallback {
     }
 }
 
+/// How statements reach a PostgreSQL server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StatementMode {
+    /// Parsed at each use: right behind every pooler.
+    #[default]
+    Unnamed,
+    /// Prepared once for each connection: faster, and for direct connections alone.
+    Prepared,
+}
+
+impl FromStr for StatementMode {
+    type Err = Error;
+    /// Any case.
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "unnamed" => Self::Unnamed,
+            "prepared" => Self::Prepared,
+            _ => return Err(Error::invalid("STORAGE_STATEMENTS", "must be unnamed or prepared")),
+        })
+    }
+}
+
+/// Settings of the PostgreSQL backend. They can be read, and mean nothing, where it is not compiled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// The schema that holds the store's tables. Default `public`.
+    pub schema: String,
+    /// Connections kept open. Default 1.
+    pub pool_min: u32,
+    /// The most connections. Default 10.
+    pub pool_max: u32,
+    /// How statements reach the server. Default: unnamed.
+    pub statements: StatementMode,
+    /// How long an operation waits for a connection of the pool. Default 5 s.
+    pub pool_wait: Duration,
+    /// How long one statement may take. Default 10 s.
+    pub statement_timeout: Duration,
+    /// How long a statement waits for a row lock. Default 5 s.
+    pub lock_timeout: Duration,
+    /// How long an operation may take, all its attempts together. Default 15 s.
+    pub deadline: Duration,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            schema: "public".to_owned(),
+            pool_min: 1,
+            pool_max: 10,
+            statements: StatementMode::default(),
+            pool_wait: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+            deadline: Duration::from_secs(15),
+        }
+    }
+}
+
 /// Which backend to open, and how.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -75,7 +135,9 @@ pub struct Config {
     pub mode: Mode,
     /// Where the PostgreSQL database is. Default: none.
     pub database_url: Option<DatabaseUrl>,
-    /// The directory of the JSON backend. Default `./data`.
+    /// Settings of the PostgreSQL backend.
+    pub postgres: PostgresSettings,
+    /// The directory of the JSON backend, and of the file that remembers which backend was used. Default `./data`.
     pub data_dir: PathBuf,
     /// What to do when a PostgreSQL server cannot be reached.
     pub fallback: Fallback,
@@ -88,6 +150,7 @@ impl Default for Config {
         Self {
             mode: Mode::default(),
             database_url: None,
+            postgres: PostgresSettings::default(),
             data_dir: PathBuf::from("./data"),
             fallback: Fallback::default(),
             environment: Environment::default(),
@@ -130,6 +193,7 @@ impl Config {
         Ok(Self {
             mode,
             database_url,
+            postgres: variables.postgres()?,
             data_dir: variables.raw("DATA_DIR").map_or(defaults.data_dir, PathBuf::from),
             fallback: variables.parsed("STORAGE_FALLBACK", "allow or never")?.unwrap_or_default(),
             environment: Environment { policy: variables.policy()?, ..defaults.environment },
@@ -156,6 +220,33 @@ impl Variables<'_> {
         self.text(name)?
             .map(|text| text.parse().map_err(|_| Error::invalid(name, format!("must be {words}"))))
             .transpose()
+    }
+
+    /// A number of seconds, 1 at least.
+    fn seconds(&self, name: &'static str) -> Result<Option<Duration>> {
+        let seconds: Option<NonZeroU32> = self.parsed(name, "a whole number of seconds from 1")?;
+        Ok(seconds.map(|seconds| Duration::from_secs(seconds.get().into())))
+    }
+
+    fn postgres(&self) -> Result<PostgresSettings> {
+        let standard = PostgresSettings::default();
+        let pool_max =
+            self.parsed("STORAGE_POOL_MAX", "a whole number from 1")?.map_or(standard.pool_max, NonZeroU32::get);
+        let pool_min = self.parsed("STORAGE_POOL_MIN", "a whole number from 0 to STORAGE_POOL_MAX")?;
+        if pool_min.is_some_and(|pool_min: u32| pool_min > pool_max) {
+            let rule = format!("must be a whole number from 0 to STORAGE_POOL_MAX, which is {pool_max}");
+            return Err(Error::invalid("STORAGE_POOL_MIN", rule));
+        }
+        Ok(PostgresSettings {
+            schema: self.text("STORAGE_SCHEMA")?.unwrap_or(standard.schema),
+            pool_min: pool_min.unwrap_or(standard.pool_min),
+            pool_max,
+            statements: self.parsed("STORAGE_STATEMENTS", "unnamed or prepared")?.unwrap_or_default(),
+            pool_wait: self.seconds("STORAGE_POOL_WAIT")?.unwrap_or(standard.pool_wait),
+            statement_timeout: self.seconds("STORAGE_STATEMENT_TIMEOUT")?.unwrap_or(standard.statement_timeout),
+            lock_timeout: self.seconds("STORAGE_LOCK_TIMEOUT")?.unwrap_or(standard.lock_timeout),
+            deadline: self.seconds("STORAGE_DEADLINE")?.unwrap_or(standard.deadline),
+        })
     }
 
     fn policy(&self) -> Result<Policy> {
@@ -221,6 +312,7 @@ mod tests {
             assert_eq!(config.database_url, None);
             assert_eq!(config.data_dir, PathBuf::from("./data"));
             assert_eq!(config.environment.policy, Policy::default());
+            assert_eq!(config.postgres, PostgresSettings::default());
         }
     }
 
@@ -237,11 +329,33 @@ mod tests {
             ("STORAGE_ADMIN_LIMIT", "12.5"),
             ("STORAGE_DEFAULT_LANGUAGE", "en"),
             ("STORAGE_HISTORY", "Everything"),
+            ("STORAGE_SCHEMA", "shop_a"),
+            ("STORAGE_POOL_MIN", "0"),
+            ("STORAGE_POOL_MAX", "3"),
+            ("STORAGE_STATEMENTS", "Prepared"),
+            ("STORAGE_POOL_WAIT", "1"),
+            ("STORAGE_STATEMENT_TIMEOUT", "2"),
+            ("STORAGE_LOCK_TIMEOUT", "3"),
+            ("STORAGE_DEADLINE", "4"),
         ])
         .unwrap();
         assert_eq!((config.mode, config.fallback), (Mode::Postgres, Fallback::Never));
         assert_eq!(config.database_url.unwrap().to_string(), "postgres://h/d");
         assert_eq!(config.data_dir, PathBuf::from("/srv/bot"));
+        let [pool_wait, statement_timeout, lock_timeout, deadline] = [1, 2, 3, 4].map(Duration::from_secs);
+        let (schema, statements) = ("shop_a".to_owned(), StatementMode::Prepared);
+        let (pool_min, pool_max) = (0, 3);
+        let expected = PostgresSettings {
+            schema,
+            pool_min,
+            pool_max,
+            statements,
+            pool_wait,
+            statement_timeout,
+            lock_timeout,
+            deadline,
+        };
+        assert_eq!(config.postgres, expected);
         let policy = config.environment.policy;
         assert_eq!(policy.time_zone.name(), "Europe/Kyiv");
         assert_eq!(policy.daily_free_generations, 3);
@@ -266,6 +380,14 @@ mod tests {
             ("STORAGE_MAIN_ADMIN", "0", "other than 0"),
             ("STORAGE_ADMIN_LIMIT", "-1", "amount"),
             ("STORAGE_DEFAULT_LANGUAGE", "?", "tag"),
+            ("STORAGE_POOL_MIN", "11", "STORAGE_POOL_MAX, which is 10"),
+            ("STORAGE_POOL_MIN", "-1", "whole number from 0"),
+            ("STORAGE_POOL_MAX", "0", "whole number from 1"),
+            ("STORAGE_STATEMENTS", "named", "unnamed or prepared"),
+            ("STORAGE_POOL_WAIT", "0", "seconds from 1"),
+            ("STORAGE_STATEMENT_TIMEOUT", "1.5", "seconds from 1"),
+            ("STORAGE_LOCK_TIMEOUT", "5s", "seconds from 1"),
+            ("STORAGE_DEADLINE", "forever", "seconds from 1"),
             ("DATABASE_URL", "mysql://root:pw-in-the-clear@h/d", "postgresql://"),
         ] {
             let error = read(&[(name, value)]).unwrap_err();

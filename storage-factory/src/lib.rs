@@ -16,7 +16,15 @@
 //! | --- | --- | --- |
 //! | `STORAGE_MODE` | `auto`, `postgres` or `json`, any case | `auto` |
 //! | `DATABASE_URL` | `postgresql://user:password@host:port/database` | none |
-//! | `DATA_DIR` | directory of the JSON backend | `./data` |
+//! | `STORAGE_SCHEMA` | the PostgreSQL schema that holds the store's tables | `public` |
+//! | `STORAGE_POOL_MIN` | connections kept open, a whole number from 0 | 1 |
+//! | `STORAGE_POOL_MAX` | the most connections, a whole number from 1 | 10 |
+//! | `STORAGE_STATEMENTS` | `unnamed`, or `prepared` for connections without a pooler | `unnamed` |
+//! | `STORAGE_POOL_WAIT` | seconds that an operation waits for a connection, a whole number from 1 | 5 |
+//! | `STORAGE_STATEMENT_TIMEOUT` | seconds that a statement may take, a whole number from 1 | 10 |
+//! | `STORAGE_LOCK_TIMEOUT` | seconds that a statement waits for a lock, a whole number from 1 | 5 |
+//! | `STORAGE_DEADLINE` | seconds that an operation may take with all its attempts, a whole number from 1 | 15 |
+//! | `DATA_DIR` | directory of the JSON backend and of the file `backend.json` | `./data` |
 //! | `STORAGE_FALLBACK` | `allow` or `never` | `allow` |
 //! | `STORAGE_TIME_ZONE` | where a day begins, an IANA name | `UTC` |
 //! | `STORAGE_DAILY_FREE` | free generations a day | 5 |
@@ -25,64 +33,82 @@
 //! | `STORAGE_DEFAULT_LANGUAGE` | the language of a user who chose none | `ru` |
 //! | `STORAGE_HISTORY` | entries kept of a user, or `everything` | 100 |
 //!
-//! An empty variable counts as unset.
+//! An empty variable counts as unset. How long connecting may take is the word `connect_timeout` of the URL, 5 s when it
+//! is not there.
 //!
 //! # How `auto` decides
 //!
-//! With a `DATABASE_URL` it is PostgreSQL, without one JSON. A URL that is wrong never falls back: that a backend
-//! is not compiled in, or does not exist yet in this release, is an error that says so and nothing else.
+//! Without a `DATABASE_URL` it is JSON. With one it is PostgreSQL when that connects. A server that cannot be *reached*
+//! (refused, no route, no answer in time, starting, no connections left) is replaced by JSON, with a warning;
+//! `STORAGE_FALLBACK=never` makes it an error. Everything that somebody has to put right stays an error: a URL that
+//! cannot be read, a wrong password, no such database, refused TLS, a schema that is not migrated, a backend that is not
+//! compiled in.
+//!
+//! # What a directory remembers
+//!
+//! The two stores know nothing of each other, so `auto` never switches unasked. The file `backend.json` in `DATA_DIR`
+//! remembers the database that was used, and that JSON stood in for one. Then `auto` refuses JSON where PostgreSQL was
+//! used, PostgreSQL where users were written during a fallback, and a database that is not the one used before. The
+//! refusal is a `Conflict` over a `backend`; it names the way out, which is `storage merge` or an explicit
+//! `STORAGE_MODE`. Nothing is judged in the modes `json` and `postgres`.
 
 mod choose;
+#[cfg(feature = "postgres")]
+mod claims;
 mod config;
 mod database_url;
 mod global;
 #[cfg(feature = "json")]
 mod json;
+mod marker;
+mod open;
+#[cfg_attr(not(feature = "postgres"), path = "postgres_disabled.rs")]
 mod postgres;
 
 pub use choose::{Backend, Choice, choose};
-pub use config::{Config, Fallback, Mode, parse_history};
+pub use config::{Config, Fallback, Mode, PostgresSettings, StatementMode, parse_history};
 pub use database_url::DatabaseUrl;
 pub use global::{SharedStore, get_storage};
+#[cfg(feature = "postgres")]
+pub use postgres::pg_options;
 
 use storage_core::{Result, SharedStorage};
+
+use open::Manner;
 
 /// Opens the store that the configuration names. Which one it became, why and where is in
 /// [`storage_core::Store::backend`].
 ///
 /// # Errors
 /// `InvalidInput` for a configuration that contradicts itself, `BackendDisabled` for a backend that is not compiled
-/// in, and whatever the backend's opening answers.
+/// in, `Conflict` over a `backend` where `auto` would switch between two stores, `Corrupt` for a `backend.json` that
+/// cannot be understood, and whatever the backend's opening answers.
 pub async fn connect(config: Config) -> Result<SharedStorage> {
-    let choice = choose(&config)?;
-    match choice.backend {
-        Backend::Json => open_json(config, choice.reason).await,
-        Backend::Postgres(url) => postgres::open(&url),
-    }
+    open::open(config, Manner::WORK).await
+}
+
+/// As [`connect`], and a fallback makes no new JSON store: without one the server's own error is the answer.
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn connect_existing(config: Config) -> Result<SharedStorage> {
+    open::open(config, Manner { create: false, ..Manner::WORK }).await
+}
+
+/// As [`connect_existing`], and the directory does not remember it: for looking, and for scratch stores.
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn look(config: Config) -> Result<SharedStorage> {
+    open::open(config, Manner { create: false, remember: false, ..Manner::WORK }).await
 }
 
 /// Opens the store that the configuration names and makes the configuration's time zone and history retention its
-/// own, from now on. Nobody else may have it open.
+/// own, from now on. Nobody else may have a JSON store open; programs that have a PostgreSQL store open keep the old
+/// policy until they open it anew.
 ///
 /// # Errors
 /// Those of [`connect`]; `Locked` while another process has the store.
 pub async fn adopt_policy(config: Config) -> Result<SharedStorage> {
-    let choice = choose(&config)?;
-    match choice.backend {
-        #[cfg(feature = "json")]
-        Backend::Json => json::adopt_policy(config, choice.reason).await,
-        #[cfg(not(feature = "json"))]
-        Backend::Json => open_json(config, choice.reason).await,
-        Backend::Postgres(url) => postgres::open(&url),
-    }
-}
-
-#[cfg(feature = "json")]
-async fn open_json(config: Config, reason: String) -> Result<SharedStorage> {
-    json::open(config, reason).await
-}
-
-#[cfg(not(feature = "json"))]
-fn open_json(_: Config, _: String) -> std::future::Ready<Result<SharedStorage>> {
-    std::future::ready(Err(storage_core::Error::new(storage_core::ErrorKind::BackendDisabled { feature: "json" })))
+    open::open(config, Manner { create: false, adopt: true, ..Manner::WORK }).await
 }

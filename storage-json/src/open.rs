@@ -31,7 +31,7 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     refuse_strangers(&dir)?;
     let mut presence = LockFile::open(&dir, PRESENCE, options.locking)?;
     let alone = presence.try_exclusive()? == Try::Got;
-    let mut warnings = Vec::new();
+    let mut warnings = options.warnings.clone();
     if !alone && (options.access == Access::Exclusive || presence.try_shared()? == Try::Held) {
         let Holder { pid, since } = Holder::read(&dir);
         return Err(Error::new(ErrorKind::Locked { pid, since }).message("end that process first"));

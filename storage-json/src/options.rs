@@ -68,6 +68,8 @@ pub struct JsonOptions {
     pub checkpoint_bytes: u64,
     /// Why this backend was chosen, for [`storage_core::BackendInfo`].
     pub reason: String,
+    /// What whoever chose this backend has to say to an operator; shown before the store's own warnings. Default: nothing.
+    pub warnings: Vec<String>,
 }
 
 impl JsonOptions {
@@ -84,6 +86,7 @@ impl JsonOptions {
             deadline: Duration::from_secs(15),
             checkpoint_bytes: 64 * 1024 * 1024,
             reason: "opened directly".to_owned(),
+            warnings: Vec::new(),
         }
     }
 }

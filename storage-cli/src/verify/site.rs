@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use storage_core::{
-    AuditScope, Environment, Error, ManualClock, ModelId, ModelName, Money, Params, Result as Stored, SharedStorage,
-    Timestamp, UserId,
+    AuditScope, Error, ManualClock, ModelId, ModelName, Money, Params, Result as Stored, SharedStorage, Timestamp,
+    UserId,
 };
-use storage_factory::{Config, Mode, connect};
+use storage_factory::{Config, Mode, look};
+use tokio::sync::OnceCell;
 
 /// What a check found wrong.
 #[derive(Debug)]
@@ -27,25 +28,50 @@ pub(super) type Check = Result<(), Miss>;
 #[derive(Debug)]
 pub(super) struct Site {
     config: Config,
+    /// A schema is made at the first opening.
+    made: OnceCell<()>,
     pub(super) clock: Arc<ManualClock>,
 }
 
 impl Site {
-    pub(super) fn new(data_dir: PathBuf) -> Self {
+    /// In a directory of its own.
+    pub(super) fn in_directory(data_dir: PathBuf) -> Self {
+        Self::new(Config { mode: Mode::Json, data_dir, ..Config::default() })
+    }
+    /// In a schema of its own beside the store of `config`.
+    #[cfg(feature = "postgres")]
+    pub(super) fn in_schema(config: &Config, schema: String) -> Self {
+        let mut config = Config { mode: Mode::Postgres, ..config.clone() };
+        config.postgres.schema = schema;
+        config.environment = storage_core::Environment::default();
+        Self::new(config)
+    }
+    fn new(mut config: Config) -> Self {
         // 2026-01-15, noon.
         let clock = Arc::new(ManualClock::at(Timestamp::MIN.plus_micros(1_768_478_400_000_000)));
-        let environment = Environment { clock: clock.clone(), ..Environment::default() };
-        Self { config: Config { mode: Mode::Json, data_dir, environment, ..Config::default() }, clock }
+        config.environment.clock = clock.clone();
+        Self { config, made: OnceCell::new(), clock }
     }
     /// Another handle on the store; the first call creates it.
     pub(super) async fn open(&self) -> Stored<SharedStorage> {
-        connect(self.config.clone()).await
+        self.made().await?;
+        look(self.config.clone()).await
+    }
+    /// Makes the place of the store, at the first call.
+    pub(super) async fn made(&self) -> Stored<()> {
+        self.made.get_or_try_init(async || make(&self.config).await).await.copied()
     }
     /// A place for a second store.
     pub(super) fn beside(&self) -> Self {
-        let mut data_dir = self.config.data_dir.clone();
-        data_dir.as_mut_os_string().push("-beside");
-        Self { config: Config { data_dir, ..self.config.clone() }, clock: self.clock.clone() }
+        let mut config = self.config.clone();
+        config.data_dir.as_mut_os_string().push("-beside");
+        config.postgres.schema.push_str("_beside");
+        Self { config, made: OnceCell::new(), clock: self.clock.clone() }
+    }
+    /// Removes what a check left in a database, that of [`Site::beside`] too. Directories go with the one around them.
+    pub(super) async fn remove(&self) -> Stored<()> {
+        remove(&self.config).await?;
+        remove(&self.beside().config).await
     }
     /// Opens the store once more and adds up its ledger.
     pub(super) async fn audited(&self) -> Check {
@@ -57,6 +83,32 @@ impl Site {
             Some(first) => Err(Miss(format!("the audit afterwards: user {}: {}", first.user, first.problem))),
         }
     }
+}
+
+#[cfg(feature = "postgres")]
+async fn make(config: &Config) -> Stored<()> {
+    if config.mode == Mode::Postgres {
+        storage_pg::migrate(&storage_factory::pg_options(config)?, std::time::Duration::from_secs(30)).await?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "postgres")]
+async fn remove(config: &Config) -> Stored<()> {
+    if config.mode == Mode::Postgres {
+        storage_pg::drop_scratch_schema(&storage_factory::pg_options(config)?).await?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn make(_: &Config) -> std::future::Ready<Stored<()>> {
+    std::future::ready(Ok(()))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn remove(_: &Config) -> std::future::Ready<Stored<()>> {
+    std::future::ready(Ok(()))
 }
 
 /// Compares.

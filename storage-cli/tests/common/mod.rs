@@ -1,6 +1,9 @@
 //! Runs the command as a shell does.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(feature = "postgres")]
+pub(crate) mod pg;
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -58,7 +61,11 @@ impl Place {
                 command.env_remove(name);
             }
         }
-        command.env_remove("DATABASE_URL").env("DATA_DIR", self.data()).current_dir(self.dir.path());
+        command
+            .env_remove("DATABASE_URL")
+            .env_remove("MIGRATION_DATABASE_URL")
+            .env("DATA_DIR", self.data())
+            .current_dir(self.dir.path());
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

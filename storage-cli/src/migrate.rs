@@ -1,0 +1,169 @@
+//! `storage migrate`: the PostgreSQL schema, brought to this program's version.
+
+use serde_json::json;
+
+use crate::args::MigrateArgs;
+use crate::context::Context;
+use crate::exit::{Exit, Outcome};
+
+pub(crate) async fn migrate(context: &Context, arguments: MigrateArgs) -> Outcome {
+    if let Some(dir) = context.choice.data_dir() {
+        let text =
+            format!("nothing to migrate: {} has no schema (its format is checked when it opens)", context.choice);
+        let object = json!({ "backend": "json", "location": dir.display().to_string(), "pending": [] });
+        context.out.answer(&object, || text)?;
+        return Ok(Exit::Done);
+    }
+    database(context, arguments).await
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn database(context: &Context, arguments: MigrateArgs) -> Outcome {
+    let MigrateArgs { check: _, wait: _, adopt: _, strict: _, time_zone: _ } = arguments;
+    // Opening says why this build has no such backend.
+    storage_factory::look(context.config.clone()).await?.close().await?;
+    Ok(Exit::Done)
+}
+
+#[cfg(feature = "postgres")]
+use on_postgres::database;
+
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use storage_core::{Error, ErrorKind};
+    use storage_factory::{Config, Mode, look, pg_options};
+    use storage_pg::{Migrated, PgOptions, SchemaReport, SchemaState, migration_steps, schema_report};
+
+    use crate::adopt;
+    use crate::args::MigrateArgs;
+    use crate::confirm::Plan;
+    use crate::context::Context;
+    use crate::exit::{Exit, Failure, Outcome};
+
+    pub(super) async fn database(context: &Context, arguments: MigrateArgs) -> Outcome {
+        let MigrateArgs { check, wait, adopt, strict, time_zone } = arguments;
+        let wait = Duration::from_secs(wait);
+        let options = pg_options(&context.config)?;
+        let report = schema_report(&options).await.map_err(Error::from)?;
+        if adopt {
+            return adopt::adopt(context, &options, report, wait, strict, &time_zone).await;
+        }
+        match report.state {
+            SchemaState::Current(version) => current(context, version, &report),
+            SchemaState::Pending { applied, ref pending } if check => {
+                let answered = context.out.answer(&facts(context, "pending", applied, pending), || {
+                    format!("{}\npending: {}", report.text, named(pending))
+                });
+                answered.map(|()| Exit::PendingMigrations)
+            }
+            SchemaState::Pending { applied, ref pending } if context.dry_run => show(context, applied, pending),
+            SchemaState::Pending { applied, ref pending } => {
+                plan(context, applied, pending, wait).ask(context)?;
+                let migrated = storage_pg::migrate(&options, wait).await.map_err(Error::from)?;
+                done(context, &migrated)
+            }
+            _ => Err(no_way(context).await),
+        }
+    }
+
+    fn current(context: &Context, version: i32, report: &SchemaReport) -> Outcome {
+        let adopted = report.adopted.join(", ");
+        let object = json!({ "state": "current", "version": version, "pending": [], "adopted": report.adopted });
+        context.out.answer(&object, || {
+            let more = if adopted.is_empty() {
+                String::new()
+            } else {
+                format!("\nadopted from the earlier system: {adopted}; storage migrate --adopt imports their rows")
+            };
+            format!("{}: {}{more}", context.choice.location(), report.text)
+        })?;
+        Ok(Exit::Done)
+    }
+
+    /// The names of versions, for people.
+    pub(crate) fn named(pending: &[i32]) -> String {
+        let names = migration_steps().into_iter().filter(|(version, ..)| pending.contains(version));
+        let names: Vec<_> = names.map(|(version, name, _)| format!("{version} {name}")).collect();
+        names.join(", ")
+    }
+
+    fn facts(context: &Context, state: &str, applied: i32, pending: &[i32]) -> Value {
+        let schema = &context.config.postgres.schema;
+        json!({ "state": state, "version": applied, "pending": pending, "schema": schema })
+    }
+
+    /// The SQL of what is pending, as a file that psql could run.
+    fn show(context: &Context, applied: i32, pending: &[i32]) -> Outcome {
+        let steps = migration_steps().into_iter().filter(|(version, ..)| pending.contains(version));
+        let steps: Vec<_> = steps.collect();
+        let mut object = facts(context, "pending", applied, pending);
+        object["dry_run"] = json!(true);
+        let sql =
+            |(version, name, sql): &(i32, String, String)| json!({ "version": version, "name": name, "sql": sql });
+        object["sql"] = steps.iter().map(sql).collect();
+        context.out.answer(&object, || {
+            let schema = &context.config.postgres.schema;
+            let texts = steps.iter().map(|(version, name, sql)| format!("-- {version} {name}\n{}", sql.trim_end()));
+            let texts: Vec<_> = texts.collect();
+            format!(
+                "-- dry run: nothing was changed. storage migrate runs this in one transaction, in the schema {schema}.\n{}",
+                texts.join("\n\n")
+            )
+        })?;
+        Ok(Exit::Done)
+    }
+
+    fn plan(context: &Context, applied: i32, pending: &[i32], wait: Duration) -> Plan {
+        let mut plan = Plan::new(context, "the schema will be brought to this program's version, in one transaction");
+        plan.add("schema", context.config.postgres.schema.clone());
+        plan.add("version now", if applied == 0 { "none".to_owned() } else { applied.to_string() });
+        plan.add("to be applied", named(pending));
+        plan.add("waits at most", format!("{} s for others", wait.as_secs()));
+        plan
+    }
+
+    fn done(context: &Context, migrated: &Migrated) -> Outcome {
+        let Migrated { applied, from, to, .. } = migrated;
+        let object = json!({ "state": "current", "applied": applied, "from": from, "version": to });
+        let printed = context.out.answer(&object, || {
+            if applied.is_empty() {
+                format!("another run was first: the schema has version {to}, there was nothing left to do")
+            } else {
+                format!("applied: {}; the schema has version {to}; next: storage status", named(applied))
+            }
+        });
+        printed.map_err(|failure| failure.after_change("storage migrate --check"))?;
+        Ok(Exit::Done)
+    }
+
+    /// The failure where there is no way from what stands in the schema. Opening tells it best.
+    pub(crate) async fn no_way(context: &Context) -> Failure {
+        let config = Config { mode: Mode::Postgres, ..context.config.clone() };
+        let error = match look(config).await {
+            Err(error) => error,
+            Ok(storage) => {
+                // It was put in order a moment ago.
+                let _ = storage.close().await;
+                return Failure::refused("the schema changed while it was looked at", "storage migrate --check");
+            }
+        };
+        let by_hand = matches!(error.kind(), ErrorKind::SchemaMismatch { run, .. } if run == "storage migrate --check");
+        let failure = Failure::from(error);
+        if by_hand {
+            failure.with_hint("put the schema back by hand, or load a backup of the database")
+        } else {
+            failure
+        }
+    }
+
+    /// Applies what is pending after the earlier system's tables stepped aside.
+    pub(crate) async fn adopt_tables(options: &PgOptions, wait: Duration) -> Result<Migrated, Failure> {
+        Ok(storage_pg::adopt_tables(options, wait).await.map_err(Error::from)?)
+    }
+}
+
+#[cfg(feature = "postgres")]
+pub(crate) use on_postgres::{adopt_tables, named, no_way};

@@ -1,0 +1,213 @@
+//! Writing down which backend is about to be used, and refusing to where `auto` would switch between two stores.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use storage_core::{Error, ErrorKind, Result};
+
+use crate::marker::{FORMAT, FellBack, Marker, NAME, Used};
+
+/// The refusal of PostgreSQL where JSON was written while it could not be reached.
+pub(crate) fn postgres_after_json(dir: &Path, fallback: &FellBack) -> Error {
+    let FellBack { location, since } = fallback;
+    let dir = dir.display();
+    Error::conflict(
+        "backend",
+        "postgres",
+        format!(
+            "{location} could not be reached at {since} and the JSON store at {dir} stood in for it; PostgreSQL knows \
+             nothing of what was written there: end what still uses it, and `storage merge --from json:{dir} --to \
+             DATABASE_URL` brings it over; or STORAGE_MODE=postgres or json goes on with one of the two"
+        ),
+    )
+    .in_operation("connect")
+}
+
+/// The refusal of a database that is not the one that was used before.
+fn another_postgres(dir: &Path, used: &Used, found: &Used) -> Error {
+    let Used { location, since, .. } = used;
+    Error::conflict(
+        "backend",
+        "other-postgres",
+        format!(
+            "the database at {location} has been used from {dir} since {since}, and the one at {found} is another \
+             store: correct DATABASE_URL; or, if that one is meant, one start with STORAGE_MODE=postgres makes it the \
+             one of this directory",
+            dir = dir.display(),
+            found = found.location,
+        ),
+    )
+    .in_operation("connect")
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asking {
+    /// Whether what is remembered may refuse: in mode `auto` alone.
+    pub(crate) judged: bool,
+    /// Whether it is remembered, or only looked at.
+    pub(crate) remember: bool,
+}
+
+/// Why something cannot be remembered.
+#[derive(Debug)]
+pub(crate) enum Unclaimed {
+    /// What is remembered says no.
+    Refused(Error),
+    /// The file cannot be kept.
+    NotKept(Error),
+}
+
+/// Remembers that this database is about to be used.
+pub(crate) fn claim_postgres(dir: &Path, mut found: Used, asking: Asking) -> Result<(), Unclaimed> {
+    let kept = if asking.remember { Kept::open(dir).map(Some) } else { Ok(None) };
+    let marker = match Marker::read(dir) {
+        Ok(marker) => marker,
+        Err(error) if asking.judged => return Err(Unclaimed::Refused(error)),
+        Err(error) => return Err(Unclaimed::NotKept(error)),
+    };
+    // Read once more, and under the lock: another process may have fallen back in the meantime.
+    let written = marker.fallback.as_ref().filter(|_| may_be_written(dir));
+    if asking.judged {
+        if let Some(fallback) = written {
+            return Err(Unclaimed::Refused(postgres_after_json(dir, fallback)));
+        }
+        if let Some(used) = marker.postgres.as_ref().filter(|used| used.store_id != found.store_id) {
+            return Err(Unclaimed::Refused(another_postgres(dir, used, &found)));
+        }
+    }
+    if let Some(used) = marker.postgres.as_ref().filter(|used| used.store_id == found.store_id) {
+        found.since = used.since;
+    }
+    let wanted = Marker { format: FORMAT, postgres: Some(found), fallback: written.cloned() };
+    match kept.map_err(|error| Unclaimed::NotKept(not_kept(dir, error)))? {
+        Some(kept) if marker != wanted => kept.write(&wanted).map_err(|error| Unclaimed::NotKept(not_kept(dir, error))),
+        _ => Ok(()),
+    }
+}
+
+/// Remembers that JSON is about to be used because the database cannot be reached.
+#[cfg(feature = "json")]
+pub(crate) fn claim_fallback(dir: &Path, fallback: FellBack, remember: bool) -> Result<()> {
+    let kept = remember.then(|| Kept::open(dir).map_err(|error| not_kept(dir, error))).transpose()?;
+    let marker = Marker::read(dir)?;
+    if let Some(used) = &marker.postgres {
+        return Err(crate::marker::json_after_postgres(dir, used));
+    }
+    match kept {
+        // The first one stands: since then files may hold what the database does not.
+        Some(kept) if marker.fallback.is_none() => {
+            let wanted = Marker { format: FORMAT, postgres: None, fallback: Some(fallback) };
+            kept.write(&wanted).map_err(|error| not_kept(dir, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_kept(dir: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+        _ => ErrorKind::ReadOnly,
+    };
+    let message = format!("{} cannot be written", dir.join(NAME).display());
+    Error::new(kind).message(message).caused_by(error)
+}
+
+/// Whether users were written into the JSON store of a directory that stood in for a database, or may be at any moment,
+/// because a program still has it open.
+pub(crate) fn may_be_written(dir: &Path) -> bool {
+    holds_users(dir) || is_open(dir).unwrap_or(true)
+}
+
+/// Whoever has a JSON store open keeps a lock on this file.
+fn is_open(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir.join("presence.lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(fs::TryLockError::WouldBlock) => Ok(true),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether users were written into the JSON store of a directory. Opens and changes nothing; what cannot be read counts
+/// as written.
+pub(crate) fn holds_users(dir: &Path) -> bool {
+    // The journals first: a checkpoint that runs meanwhile writes its users before it takes a journal away.
+    journal_is_written(dir).unwrap_or(true) || file_holds_users(dir).unwrap_or(true)
+}
+
+/// A journal is zeroed space, with lines at its start.
+fn journal_is_written(dir: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = Path::new(&name);
+        let journal = name.to_str().is_some_and(|name| name.starts_with("journal-"));
+        if journal && name.extension().is_some_and(|extension| extension == "jsonl") {
+            let mut first = [0];
+            if File::open(entry.path())?.read(&mut first)? == 1 && first != [0] {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// `users.json` is an object with a key for each user.
+fn file_holds_users(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir.join("users.json")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // An object without users is a few bytes; one with users shows the first of them at once.
+    let mut beginning = Vec::new();
+    file.take(64).read_to_end(&mut beginning)?;
+    Ok(beginning.iter().any(|byte| !b"{} \t\r\n".contains(byte) && !byte.is_ascii_control()))
+}
+
+/// The right to write the marker; other processes wait until it is dropped.
+struct Kept {
+    dir: PathBuf,
+    /// Holds the lock, where directories can be opened and locked.
+    handle: Option<File>,
+}
+
+impl Kept {
+    fn open(dir: &Path) -> io::Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir)?;
+        // Where a directory cannot be locked two starts at one moment may overwrite each other's mark; each has judged
+        // what it found.
+        let handle = File::open(dir).ok();
+        if let Some(handle) = &handle {
+            let _ = handle.lock();
+        }
+        Ok(Self { dir: dir.to_owned(), handle })
+    }
+
+    /// Replaces the marker, durably: whoever returns from this may use what it says.
+    fn write(&self, marker: &Marker) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(marker).map_err(io::Error::other)?;
+        text.push(b'\n');
+        // Such files have the mode 0600.
+        let mut staged = tempfile::Builder::new().prefix("backend-").suffix(".tmp").tempfile_in(&self.dir)?;
+        staged.write_all(&text)?;
+        staged.as_file().sync_all()?;
+        staged.persist(self.dir.join(NAME)).map_err(|error| error.error)?;
+        self.handle.as_ref().map_or(Ok(()), File::sync_all)
+    }
+}

@@ -93,7 +93,8 @@ async fn open_database(
 ) -> Result<SharedStorage, OpenError> {
     let mut told = false;
     loop {
-        let mut options = options(config, url, with_notes(&reason, &notes));
+        let mut options = options(config, url, reason.clone());
+        options.warnings.clone_from(&notes);
         if manner.adopt {
             options.on_policy_mismatch = PolicyMismatch::Adopt;
         }
@@ -123,11 +124,6 @@ async fn open_database(
             Ok(()) | Err(Unclaimed::NotKept(_)) => return Ok(Arc::new(storage)),
         }
     }
-}
-
-/// The reason and what else there is to say, on the line that every start prints.
-fn with_notes(reason: &str, notes: &[String]) -> String {
-    notes.iter().fold(reason.to_owned(), |reason, note| format!("{reason}; warning: {note}"))
 }
 
 /// Runs what waits for the disk beside everything else.

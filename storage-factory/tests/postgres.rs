@@ -305,7 +305,7 @@ async fn a_marker_that_cannot_be_understood_stops_auto() {
         }
         // Chosen by name it opens, says so, and leaves the file to whoever repairs it.
         let storage = opened(place.config(Mode::Postgres, Some(&database.url()))).await;
-        assert!(storage.backend().to_string().contains("data/backend.json"), "{}", storage.backend());
+        assert!(storage.backend().warnings[0].contains("data/backend.json"), "{:?}", storage.backend());
         storage.close().await.unwrap();
         assert_eq!(place.marker(), text);
     }
@@ -318,8 +318,8 @@ async fn a_directory_that_cannot_be_written_is_a_warning() {
     std::fs::write(place.dir(), "").unwrap();
     for mode in [Mode::Auto, Mode::Postgres] {
         let storage = opened(place.config(mode, Some(&database.url()))).await;
-        let line = storage.backend().to_string();
-        assert!(line.contains("warning") && line.contains("nothing here remembers this database"), "{line}");
+        let warnings = storage.backend().warnings;
+        assert!(warnings.iter().any(|text| text.contains("nothing here remembers this database")), "{warnings:?}");
         credit(&storage).await;
         storage.close().await.unwrap();
     }
@@ -333,13 +333,13 @@ async fn a_json_store_beside_the_database_is_named() {
     storage.close().await.unwrap();
     assert_eq!(place.marker(), "");
     let storage = opened(place.auto(&database.url())).await;
-    let line = storage.backend().to_string();
-    assert!(line.starts_with("postgres at") && line.contains("storage copy"), "{line}");
-    assert!(line.contains(&place.dir().display().to_string()), "{line}");
+    let info = storage.backend();
+    assert!(info.name == "postgres" && info.warnings[0].contains("storage copy"), "{info:?}");
+    assert!(info.warnings[0].contains(&place.dir().display().to_string()), "{info:?}");
     storage.close().await.unwrap();
     // At each start, for nothing else would tell.
     let storage = opened(place.auto(&database.url())).await;
-    assert!(storage.backend().to_string().contains("storage copy"), "{}", storage.backend());
+    assert!(storage.backend().warnings[0].contains("storage copy"), "{:?}", storage.backend());
     storage.close().await.unwrap();
 }
 

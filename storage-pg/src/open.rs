@@ -255,8 +255,10 @@ impl PgStorage {
         let connection = manager.dial().await?;
         let sql = Sql::new(&schema);
         let looking = look(&connection, &schema, &sql, &options, &target);
-        let (store_id, mut warnings) =
+        let (store_id, found) =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
+        let mut warnings = options.warnings.clone();
+        warnings.extend(found);
         if manager.is_behind_pooler() && options.statements == crate::options::Statements::Prepared {
             return Err(
                 Error::invalid("statements", "must be unnamed behind a pooler, which shares connections").into()

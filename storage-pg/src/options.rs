@@ -73,6 +73,9 @@ pub struct PgOptions {
     pub on_policy_mismatch: PolicyMismatch,
     /// Why this backend was chosen, for [`storage_core::BackendInfo`].
     pub reason: String,
+    /// What the chooser of this backend found amiss, put before the warnings of its own in
+    /// [`storage_core::BackendInfo`].
+    pub warnings: Vec<String>,
 }
 
 impl PgOptions {
@@ -88,6 +91,7 @@ impl PgOptions {
             limits: Limits::default(),
             on_policy_mismatch: PolicyMismatch::default(),
             reason: "opened directly".to_owned(),
+            warnings: Vec::new(),
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use migrations::Schema;
 use pg_test_server::Server;
-use storage_core::Timestamp;
+use storage_core::{CivilDate, Timestamp};
 use uuid::Uuid;
 
-use crate::codec::{Micros, Moment};
+use crate::codec::{Day, Micros, Moment};
 use crate::options::PgOptions;
 use crate::statement::Statement;
 use crate::store::Sql;
@@ -69,6 +69,7 @@ fn plausible(statement: &Statement, at: usize) -> Box<dyn tokio_postgres::types:
         Type::INT8 => Box::new(if at == 0 { 5_000_i64 } else { 100 }),
         Type::INT8_ARRAY => Box::new(vec![5_000_i64, 6_000]),
         Type::TIMESTAMPTZ => Box::new(later),
+        Type::DATE => Box::new(Day(CivilDate::from_days(20_460))),
         Type::NUMERIC => Box::new(Micros(1_000_000)),
         Type::UUID => Box::new(Uuid::nil()),
         Type::TEXT_ARRAY => Box::new(vec!["pending", "running"]),

@@ -1,12 +1,14 @@
 //! Referrals: who brought whom.
 
-use storage_core::{BonusCount, GetReferrals, MAX_REFERRAL_CHAIN, PageSize, Referral, SetReferrer, Storage, UserId};
+use storage_core::{
+    AddBalance, Amount, BonusCount, GetReferrals, MAX_REFERRAL_CHAIN, PageSize, Referral, SetReferrer, Storage, UserId,
+};
 
 use crate::check::{Check, ensure, ensure_eq};
 use crate::context::Context;
 use crate::expect::{Expected, refused, refused_without_trace};
 use crate::scenario::list_scenarios;
-use crate::steps::{all_pages, count, dump_text, together};
+use crate::steps::{all_pages, clean, count, dump_text, together};
 
 list_scenarios! {
     "referrals":
@@ -23,6 +25,7 @@ list_scenarios! {
     the_bonus_is_granted_once_and_at_once ["W39", "set_referrer", "R3"];
     a_refused_referrer_gets_no_bonus ["W39", "set_referrer"];
     fifty_equal_calls_grant_one_bonus ["W39", "set_referrer", "R4"];
+    credits_beside_a_new_users_referrer_are_all_there ["set_referrer", "add_balance", "R4"];
     a_bonus_over_the_banks_limit_stores_nothing ["set_referrer", "R3"];
     a_list_of_referrals_is_never_stale ["W37", "get_referrals"];
     referrals_come_in_order_of_arrival ["get_referrals"];
@@ -217,6 +220,32 @@ async fn fifty_equal_calls_grant_one_bonus(context: Context) -> Check {
     ensure_eq!(count(&answers, |answer| answer.as_ref().is_ok_and(|stored| stored.replayed)), 49);
     ensure_eq!(bank(&*storage, context.bob).await?, 5);
     Ok(())
+}
+
+/// The first calls of a user race with the user's creation: whoever sees the user must not undo what others add.
+async fn credits_beside_a_new_users_referrer_are_all_there(context: Context) -> Check {
+    let storage = context.open().await?;
+    let one: Amount = "1".parse()?;
+    for number in 1..=150 {
+        let (user, referrer) = (context.numbered(5000, number)?, context.numbered(6000, number)?);
+        let answers = together(7, |nth| {
+            let storage = storage.clone();
+            async move {
+                match nth {
+                    0 => storage.set_referrer(SetReferrer::new(user, referrer)).await.map(drop),
+                    1 => storage.add_balance(AddBalance::new(referrer, one)).await.map(drop),
+                    _ => storage.add_balance(AddBalance::new(user, one)).await.map(drop),
+                }
+            }
+        })
+        .await?;
+        for answer in answers {
+            answer?;
+        }
+        ensure_eq!(storage.get_balance(user).await?.to_string(), "5.00", "user {user}");
+        ensure_eq!(storage.get_balance(referrer).await?.to_string(), "1.00", "referrer {referrer}");
+    }
+    clean(&*storage).await
 }
 
 async fn a_bonus_over_the_banks_limit_stores_nothing(context: Context) -> Check {

@@ -89,8 +89,13 @@ pub(crate) async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId, key: &
         (&sql.referrals.below, vec![&one, &most]),
     ];
     let rows = tx.fetch(batch).await?;
-    let [_, _, account, above, used, up, down] =
+    let [_, locked, account, above, used, up, down] =
         <[Vec<Row>; 7]>::try_from(rows).map_err(|_| Error::internal("the statements of a chain did not all answer"))?;
+    // Whoever appeared behind the lock is seen and not held: what another adds to them meanwhile would be lost.
+    let seen = account.len() + if one == other { 0 } else { above.len() };
+    if seen > locked.len() {
+        return Err(Fault::Overtaken);
+    }
     Ok(Look {
         account: Account::of(user, account.first(), tx.now())?,
         above: Account::of(referrer, above.first(), tx.now())?,

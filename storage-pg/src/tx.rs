@@ -309,7 +309,11 @@ impl PgStorage {
             match sent(course, link.wire().rows(statement, &values)).await {
                 Ok(rows) => {
                     if let Some(row) = rows.first() {
-                        return Ok(answer(row)?);
+                        // It is committed, whether or not its answer can be read.
+                        return answer(row).map_err(|error| {
+                            course.unsure.store(true, Ordering::Release);
+                            Fault::Refused(error)
+                        });
                     }
                 }
                 Err(fault) if fault.is_constraint() => {}

@@ -1,4 +1,5 @@
-//! The suite that every backend must pass, over TLS with a private authority and everything verified.
+//! The suite that every backend must pass, over TLS with a private authority and everything verified, and with prepared
+//! statements.
 
 mod support;
 

@@ -66,9 +66,8 @@ impl Fault {
             // A twin made the same user, key or id in between; the next judgement sees it.
             "23505" | "40001" | "40P01" | "55P03" => Remedy::Again,
             // The server is going down or coming up, or a pooler lost its server.
-            "57P01" | "57P02" | "57P03" => Remedy::Reconnect,
-            // The server ended a session that was idle for too long for its taste; nothing was done.
-            "57P05" | "25P03" | "25P04" => Remedy::Reconnect,
+            // It also ends sessions that were idle, or at work, for too long for its taste.
+            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => Remedy::Reconnect,
             code if code.starts_with("08") => Remedy::Reconnect,
             // A statement that was prepared is gone, or the tables changed under it.
             "26000" | "0A000" => Remedy::Reconnect,

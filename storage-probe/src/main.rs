@@ -48,11 +48,16 @@ enum Command {
         /// Which operations: 0 to 99999999. Runs of different seeds may share a store at the same time.
         #[arg(value_parser = clap::value_parser!(u32).range(..i64::from(lane::MAX_SEED)))]
         seed: u32,
-        /// How many operations. The first 32 are one of each kind at least.
+        /// How many operations
         n: u64,
         /// How many operations at a time: N is divided among so many lanes, each with users of its own.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(lane::MAX_TASKS)))]
         tasks: u32,
+        /// In which order
+        #[arg(long, value_enum, default_value_t)]
+        plan: plan::Order,
+        #[command(flatten)]
+        schema: store::Scratch,
         /// For so many seconds an operation on a database that has no certain answer is repeated with its key.
         #[arg(long, value_name = "SECONDS", default_value_t = 45)]
         patience: u64,
@@ -67,11 +72,18 @@ enum Command {
         acks: PathBuf,
         /// How many operations each seed must have by now.
         n: Option<u64>,
+        /// The plan of those runs
+        #[arg(long, value_enum, default_value_t)]
+        plan: plan::Order,
+        #[command(flatten)]
+        schema: store::Scratch,
     },
-    /// Empties the scratch schema of a database. Touches no other schema.
+    /// Makes the scratch schema of a database anew, with empty tables. Touches no other schema.
     Reset {
         /// The URL of the database.
         store: String,
+        #[command(flatten)]
+        schema: store::Scratch,
     },
 }
 
@@ -95,21 +107,24 @@ fn main() -> ExitCode {
 }
 
 async fn perform(command: Command) -> Result<(), Failure> {
-    let place = |store: &str| store::Place::of(store).map_err(|message| Failure(2, message));
+    let place = |store: &str, schema: store::Scratch| {
+        store::Place::of(store, schema.schema).map_err(|message| Failure(2, message))
+    };
     let failed = |error: storage_core::Error| Failure(1, error.report().to_string());
     match command {
-        Command::Run { store, seed, n, tasks, patience, limits } => {
-            let place = place(&store)?.limited(&limits);
+        Command::Run { store, seed, n, tasks, plan, schema, patience, limits } => {
+            let place = place(&store, schema)?.limited(&limits);
             if acks::share(n, 0, tasks) > lane::MAX_OPERATIONS {
                 return Err(Failure(2, format!("a lane has {} operations at most", lane::MAX_OPERATIONS)));
             }
             let patience = Duration::from_secs(patience);
-            run::run(run::Run { place, seed, operations: n, tasks, patience }).await.map_err(failed)
+            let run = run::Run { place, seed, order: plan, operations: n, tasks, patience };
+            run::run(run).await.map_err(failed)
         }
-        Command::Verify { store, acks, n } => {
-            let place = place(&store)?;
+        Command::Verify { store, acks, n, plan, schema } => {
+            let place = place(&store, schema)?;
             let acks = read_acks(&acks).map_err(|message| Failure(1, message))?;
-            let verdict = verify::verify(&place, &acks, n).await.map_err(failed)?;
+            let verdict = verify::verify(&place, &acks, plan, n).await.map_err(failed)?;
             if !verdict.problems.is_empty() {
                 return Err(Failure(1, verdict.problems.join("\n")));
             }
@@ -122,7 +137,12 @@ async fn perform(command: Command) -> Result<(), Failure> {
             );
             Ok(())
         }
-        Command::Reset { store } => store::reset(&place(&store)?).await.map_err(failed),
+        Command::Reset { store, schema } => match place(&store, schema)? {
+            store::Place::Database(options) => store::reset(&options).await.map_err(failed),
+            store::Place::Directory(..) => {
+                Err(Failure(2, "only a database is reset: remove a directory yourself".to_owned()))
+            }
+        },
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use clap::ValueEnum;
+
 use crate::lane::{FIRST_FRESH, FRESH, Lane, MAIN, NOBODY, SWEPT, day, moment, user_of_day};
 use crate::model::Model;
 use crate::op::{Misuse, Op, Outcome};
@@ -19,6 +21,20 @@ pub(crate) struct Step {
     /// What it comes to.
     pub(crate) outcome: Outcome,
 }
+
+/// In which order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Shuffled by the seed, block by block
+    #[default]
+    Mixed,
+    /// First each kind once, the same for every seed: 34 operations; shuffled from there on
+    Each,
+}
+
+/// How many operations the order `each` begins with.
+#[cfg(test)]
+const KINDS: u64 = 34;
 
 #[derive(Clone, Copy, Debug)]
 enum Card {
@@ -94,10 +110,52 @@ pub(crate) const TOO_MUCH: i64 = 900_000_000_000_000_000;
 /// An expiry that no run reaches: 2099-01-01.
 const FAR: i64 = 4_070_908_800_000_000;
 
+/// Each kind of operation once, and what it needs: short enough to be broken at every single message.
+fn each(operation: u64) -> Option<Op> {
+    let op = match operation {
+        0 => Op::GetUser { role: FIRST_FRESH },
+        1 => Op::Credit { role: MAIN, amount: CREDIT, memo: true },
+        2 => Op::Debit { amount: 7_250_001, memo: true },
+        3 => Op::SetBalance { balance: 30_000_000 },
+        4 => Op::Reserve { role: MAIN, amount: 5_000_000, expires: None },
+        5 => Op::Commit { hold: 4, amount: None },
+        6 => Op::Reserve { role: MAIN, amount: 6_000_000, expires: Some(FAR) },
+        7 => Op::Commit { hold: 6, amount: Some(2_500_000) },
+        8 => Op::Reserve { role: MAIN, amount: 3_000_001, expires: None },
+        9 => Op::Release { hold: 8 },
+        10 => Op::Credit { role: SWEPT, amount: CREDIT, memo: false },
+        11 => Op::Reserve { role: SWEPT, amount: 4_000_000, expires: Some(moment(12)) },
+        12 => Op::Sweep,
+        13 | 15 => Op::Take { role: MAIN },
+        14 => Op::Return { take: 13 },
+        16 => Op::Bonus { count: 3 },
+        17 => Op::Gift { role: MAIN },
+        18 => Op::Language { role: MAIN, tag: "en" },
+        19 => Op::Limit { role: MAIN, limit: 90_000_000 },
+        20 => Op::AddPayment { amount: 10_000_000, full: true },
+        21 => Op::Mark { payment: 20, status: "approved", noted: true },
+        22 => Op::Refund { payment: 20 },
+        23 => Op::AddPayment { amount: 11_000_000, full: false },
+        24 => Op::Mark { payment: 23, status: "rejected", noted: true },
+        25 => Op::AddJob { by_task: false, price: 1_500_000 },
+        26 => Op::UpdateJob { job: 25, by_task: false, status: "running", task: true },
+        27 => Op::UpdateJob { job: 25, by_task: false, status: "completed", task: false },
+        28 => Op::AddJob { by_task: true, price: 2_500_000 },
+        29 => Op::UpdateJob { job: 28, by_task: true, status: "failed", task: false },
+        30 => Op::History { price: 1_500_000 },
+        31 => Op::Refer { role: FIRST_FRESH + 1, referrer: MAIN, bonus: Some(3) },
+        32 => Op::Misuse(Misuse::DebitTooMuch { role: MAIN }),
+        33 => Op::Misuse(Misuse::ReusedKey { credit: 1, amount: TOO_MUCH }),
+        _ => return None,
+    };
+    Some(op)
+}
+
 /// Hands out a lane's operations one after the other.
 #[derive(Debug)]
 pub(crate) struct Plan {
     lane: Lane,
+    order: Order,
     model: Model,
     next: u64,
     deck: Vec<Card>,
@@ -107,8 +165,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// From the first operation on.
-    pub(crate) fn new(lane: Lane) -> Self {
-        Self { lane, model: Model::new(lane), next: 0, deck: Vec::new(), fresh: 0, returned: BTreeSet::new() }
+    pub(crate) fn new(lane: Lane, order: Order) -> Self {
+        // Those whom `each` names are not handed out again.
+        let fresh = if order == Order::Each { 2 } else { 0 };
+        let (deck, returned) = (Vec::new(), BTreeSet::new());
+        Self { lane, order, model: Model::new(lane), next: 0, deck, fresh, returned }
+    }
+    /// Whose they are.
+    pub(crate) fn lane(&self) -> Lane {
+        self.lane
     }
     /// The state after the operations handed out so far.
     pub(crate) fn model(&self) -> &Model {
@@ -119,7 +184,8 @@ impl Plan {
         let operation = self.next;
         self.next += 1;
         let mut random = Random::of(&[u64::from(self.lane.seed), u64::from(self.lane.task), operation]);
-        let op = self.choose(operation, &mut random);
+        let listed = if self.order == Order::Each { each(operation) } else { None };
+        let op = listed.unwrap_or_else(|| self.choose(operation, &mut random));
         if let Op::Return { take } = op {
             self.returned.insert(take);
         }
@@ -127,8 +193,8 @@ impl Plan {
         Step { op, outcome }
     }
     /// The first operations.
-    pub(crate) fn steps(lane: Lane, count: u64) -> (Vec<Step>, BTreeSet<u64>) {
-        let mut plan = Self::new(lane);
+    pub(crate) fn steps(lane: Lane, order: Order, count: u64) -> (Vec<Step>, BTreeSet<u64>) {
+        let mut plan = Self::new(lane, order);
         let steps = (0..count).map(|_| plan.step()).collect();
         (steps, plan.returned)
     }
@@ -365,9 +431,9 @@ mod tests {
     #[test]
     fn the_same_lane_has_the_same_plan() {
         for lane in lanes() {
-            let (first, again) = (Plan::steps(lane, 200).0, Plan::steps(lane, 200).0);
+            let (first, again) = (Plan::steps(lane, Order::Mixed, 200).0, Plan::steps(lane, Order::Mixed, 200).0);
             assert!(first.iter().zip(&again).all(|(a, b)| a.op == b.op && a.outcome == b.outcome));
-            let (shorter, _) = Plan::steps(lane, 50);
+            let (shorter, _) = Plan::steps(lane, Order::Mixed, 50);
             assert!(shorter.iter().zip(&first).all(|(a, b)| a.op == b.op), "a longer run begins like a shorter one");
         }
     }
@@ -375,21 +441,38 @@ mod tests {
     #[test]
     fn two_hundred_operations_do_everything() {
         for lane in lanes() {
-            let (steps, _) = Plan::steps(lane, 200);
+            let (steps, _) = Plan::steps(lane, Order::Mixed, 200);
             let words: BTreeSet<&str> = steps.iter().map(|step| step.op.word()).collect();
             assert!(words.len() >= 24, "{lane:?} lacks some of 25: {words:?}");
             let exhausted = |step: &&Step| step.outcome == Outcome::Refused("QuotaExhausted");
             assert!(steps.iter().filter(exhausted).count() >= 2, "{lane:?}");
         }
         let all: BTreeSet<&str> =
-            lanes().flat_map(|lane| Plan::steps(lane, 200).0).map(|step| step.op.word()).collect();
+            lanes().flat_map(|lane| Plan::steps(lane, Order::Mixed, 200).0).map(|step| step.op.word()).collect();
         assert_eq!(all.len(), 25, "{all:?}");
+    }
+
+    #[test]
+    fn each_kind_is_done_first() {
+        let lane = Lane { seed: 1, task: 0 };
+        let (steps, _) = Plan::steps(lane, Order::Each, KINDS + 100);
+        let (first, rest) = steps.split_at(usize::try_from(KINDS).unwrap());
+        let words: BTreeSet<&str> = first.iter().map(|step| step.op.word()).collect();
+        assert_eq!(words.len(), 25, "{words:?}");
+        for step in first {
+            let refused = matches!(step.outcome, Outcome::Refused(_));
+            assert_eq!(refused, matches!(step.op, Op::Misuse(_)), "{step:?}");
+        }
+        assert_eq!(each(KINDS), None);
+        let (other, _) = Plan::steps(Lane { seed: 2, task: 3 }, Order::Each, KINDS);
+        assert!(other.iter().zip(first).all(|(a, b)| a.op == b.op), "every seed and task alike");
+        assert!(rest.iter().all(|step| !matches!(step.op, Op::GetUser { role } if role < FIRST_FRESH + 2)));
     }
 
     #[test]
     fn only_what_stays_refused_is_refused() {
         for lane in lanes() {
-            for step in Plan::steps(lane, 400).0 {
+            for step in Plan::steps(lane, Order::Mixed, 400).0 {
                 if let Outcome::Refused(_) = step.outcome {
                     assert!(matches!(step.op, Op::Misuse(_) | Op::Take { .. }), "{step:?}");
                     assert!(!matches!(step.op, Op::Take { role: MAIN }), "{step:?}");
@@ -401,7 +484,7 @@ mod tests {
     #[test]
     fn no_step_makes_money_negative_or_loses_any() {
         for lane in lanes() {
-            let mut plan = Plan::new(lane);
+            let mut plan = Plan::new(lane, Order::Mixed);
             for _ in 0..400 {
                 plan.step();
                 for (role, account) in &plan.model.accounts {

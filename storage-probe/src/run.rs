@@ -14,7 +14,7 @@ use crate::acks::{line, share};
 use crate::call::{Answered, call};
 use crate::lane::{Lane, moment};
 use crate::op::{Op, Outcome};
-use crate::plan::{Plan, Step};
+use crate::plan::{Order, Plan, Step};
 use crate::store::{self, Place};
 
 /// What to do.
@@ -22,6 +22,7 @@ use crate::store::{self, Place};
 pub(crate) struct Run {
     pub(crate) place: Place,
     pub(crate) seed: u32,
+    pub(crate) order: Order,
     pub(crate) operations: u64,
     pub(crate) tasks: u32,
     /// How long an operation without a certain answer is repeated.
@@ -38,14 +39,14 @@ struct Work {
 
 /// Does it. The lanes go in step, because they share a clock: each does its operation of a round, side by side.
 pub(crate) async fn run(run: Run) -> Result<()> {
-    let Run { place, seed, operations, tasks, patience } = run;
+    let Run { place, seed, order, operations, tasks, patience } = run;
     // A directory that fails is not tried again: the tools that break its calls want to see how it fails.
     let patience = if matches!(place, Place::Database(_)) { patience } else { Duration::ZERO };
     let (storage, clock) = opened(&place, patience).await?;
     let lanes: Vec<Arc<Work>> = (0..tasks)
         .map(|task| {
             let lane = Lane { seed, task };
-            let (steps, returned) = Plan::steps(lane, share(operations, task, tasks));
+            let (steps, returned) = Plan::steps(lane, order, share(operations, task, tasks));
             Arc::new(Work { lane, steps, returned, fresh: AtomicBool::new(false) })
         })
         .collect();
@@ -130,7 +131,8 @@ fn judge(step: &Step, work: &Work, operation: u64, answer: Result<Answered>) -> 
                 _ => Ok(()),
             }
         }
-        (Outcome::Refused(kind), Err(error)) if error.kind().name() == kind => Ok(()),
+        // Behind an attempt without an answer a refusal is certain only when the store says so.
+        (Outcome::Refused(kind), Err(error)) if error.kind().name() == kind && error.applied() == Applied::No => Ok(()),
         (Outcome::Refused(kind), Ok(answered)) => wrong(format!("answered {answered:?}, expected {kind}")),
         // A take that was given back in an earlier run says so when it is repeated.
         (Outcome::Done(_), Err(error))
@@ -149,4 +151,44 @@ fn acknowledge(lane: Lane, tasks: u32, operation: u64, word: &str) -> Result<()>
     out.write_all(line(lane, tasks, operation, word).as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Error::internal("the acknowledgement could not be written").caused_by(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::MAIN;
+
+    const LANE: Lane = Lane { seed: 1, task: 0 };
+
+    fn work() -> Work {
+        Work { lane: LANE, steps: Vec::new(), returned: BTreeSet::new(), fresh: AtomicBool::new(false) }
+    }
+
+    #[test]
+    fn a_refusal_counts_only_when_it_is_certain() {
+        let step = Step { op: Op::Take { role: MAIN }, outcome: Outcome::Refused("Busy") };
+        let refused = || Error::new(ErrorKind::Busy { waited: Duration::ZERO });
+        assert!(judge(&step, &work(), 0, Err(refused().not_applied())).is_ok());
+        let error = judge(&step, &work(), 0, Err(refused().unknown(None))).unwrap_err();
+        assert_eq!(error.applied(), Applied::Unknown);
+        let error = judge(&step, &work(), 0, Err(Error::closed())).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed));
+    }
+
+    #[test]
+    fn a_lost_operation_is_told_from_a_repeated_one() {
+        let step = Step { op: Op::Take { role: MAIN }, outcome: Outcome::Done(Some(4)) };
+        let answered = |replayed| Ok(Answered { figure: Some(4), replayed });
+        let told = |answer| judge(&step, &work(), 0, answer).unwrap_err().report().to_string();
+        let work = work();
+        // An earlier run did it, and did not come to the next one.
+        assert!(judge(&step, &work, 0, answered(Some(true))).is_ok());
+        assert!(judge(&step, &work, 1, answered(Some(false))).is_ok());
+        // Its own first attempt, whose answer was lost, did it.
+        assert!(judge(&step, &work, 2, answered(None)).is_ok());
+        // An earlier run did it, and what it did before is gone.
+        let lost = judge(&step, &work, 3, answered(Some(true))).unwrap_err();
+        assert!(lost.report().to_string().contains("it was lost"));
+        assert!(told(Ok(Answered { figure: Some(3), replayed: Some(false) })).contains("expected Some(4)"));
+    }
 }

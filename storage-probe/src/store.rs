@@ -19,19 +19,34 @@ pub(crate) enum Place {
 
 /// How large the journal may grow by default; small, so that a short run has some checkpoints.
 pub(crate) const CHECKPOINT_BYTES: u64 = 16 * 1024;
-/// The schema that `reset` empties. Its name is one that a store's own schema never has.
-pub(crate) const SCRATCH_SCHEMA: &str = "storage_verify_probe";
+/// How the names of scratch schemas begin. The probe touches no other, so that it never meets real users; nor does
+/// `storage-pg` remove any other.
+const SCRATCH: &str = "storage_verify_";
+
+/// Where in a database.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Scratch {
+    /// The scratch schema of a database; the name must begin with `storage_verify_` [default: `storage_verify_probe`]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) schema: Option<String>,
+}
 
 impl Place {
     /// Turns the argument into a place.
-    pub(crate) fn of(store: &str) -> Result<Self, String> {
+    pub(crate) fn of(store: &str, schema: Option<String>) -> Result<Self, String> {
         if store.starts_with("postgres://") || store.starts_with("postgresql://") {
             let mut options = PgOptions::new(store);
-            SCRATCH_SCHEMA.clone_into(&mut options.schema);
+            options.schema = schema.unwrap_or_else(|| format!("{SCRATCH}probe"));
+            if !options.schema.starts_with(SCRATCH) {
+                return Err(format!("the schema's name must begin with {SCRATCH}: the probe touches no other"));
+            }
             return Ok(Self::Database(Box::new(options)));
         }
         if store.contains("://") || store.is_empty() {
             return Err("give the path of a data directory, or a postgresql:// URL".to_owned());
+        }
+        if schema.is_some() {
+            return Err("a directory has no schema".to_owned());
         }
         Ok(Self::Directory(PathBuf::from(store), CHECKPOINT_BYTES))
     }
@@ -90,11 +105,9 @@ pub(crate) async fn open(place: &Place) -> Result<(SharedStorage, Arc<ManualCloc
     Ok((storage, clock))
 }
 
-/// Makes the scratch schema of a database anew, with its tables and nothing in them.
-pub(crate) async fn reset(place: &Place) -> Result<()> {
-    if let Place::Database(options) = place {
-        storage_pg::drop_scratch_schema(options).await?;
-        storage_pg::migrate(options, Duration::from_secs(30)).await?;
-    }
+/// Makes a scratch schema anew, with its tables and nothing in them. That takes no longer than truncating them would.
+pub(crate) async fn reset(options: &PgOptions) -> Result<()> {
+    storage_pg::drop_scratch_schema(options).await?;
+    storage_pg::migrate(options, Duration::from_secs(30)).await?;
     Ok(())
 }

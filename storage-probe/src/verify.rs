@@ -7,7 +7,7 @@ use storage_core::{AuditScope, DumpReader, Error, ManualClock, Result, Storage, 
 use crate::acks::{Acks, share};
 use crate::facts::{Facts, expected};
 use crate::lane::{Lane, MAX_OPERATIONS, moment};
-use crate::plan::Plan;
+use crate::plan::{Order, Plan};
 use crate::store::Place;
 use crate::{read, store};
 
@@ -27,13 +27,14 @@ pub(crate) struct Verdict {
     pub(crate) problems: Vec<String>,
 }
 
-/// Opens the store, compares, closes it, and does both again.
-pub(crate) async fn verify(place: &Place, acks: &Acks, total: Option<u64>) -> Result<Verdict> {
+/// Opens the store, compares and closes it. A directory is looked at twice: opening may have put something right in it.
+pub(crate) async fn verify(place: &Place, acks: &Acks, order: Order, total: Option<u64>) -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    for opened in ["opened", "opened again"] {
+    let openings = if matches!(place, Place::Directory(..)) { 2 } else { 1 };
+    for opened in ["opened", "opened again"].into_iter().take(openings) {
         let (storage, clock) = store::open(place).await?;
         verdict = Verdict::default();
-        compare(&*storage, &clock, acks, total, &mut verdict).await?;
+        compare(&*storage, &clock, acks, order, total, &mut verdict).await?;
         audit(&*storage, &mut verdict).await?;
         storage.close().await?;
         if !verdict.problems.is_empty() {
@@ -48,6 +49,7 @@ async fn compare(
     storage: &dyn Storage,
     clock: &ManualClock,
     acks: &Acks,
+    order: Order,
     total: Option<u64>,
     verdict: &mut Verdict,
 ) -> Result<()> {
@@ -67,7 +69,7 @@ async fn compare(
         let promised = acks.lanes.get(&lane).unwrap_or(&nothing);
         let wanted = total.map(|total| share(total, lane.task, acks.tasks.get(&lane.seed).copied().unwrap_or(1)));
         let roles = present.get(&lane).map_or(&[][..], Vec::as_slice);
-        let problems = one(storage, clock, lane, promised, wanted, roles).await?;
+        let problems = one(storage, clock, Plan::new(lane, order), promised, wanted, roles).await?;
         verdict.acknowledged += u64::try_from(promised.len()).unwrap_or(0);
         if !problems.is_empty() {
             verdict.problems.push(format!("seed {} task {}:", lane.seed, lane.task));
@@ -81,7 +83,7 @@ async fn compare(
 async fn one(
     storage: &dyn Storage,
     clock: &ManualClock,
-    lane: Lane,
+    mut plan: Plan,
     promised: &BTreeMap<u64, String>,
     wanted: Option<u64>,
     roles: &[u32],
@@ -97,7 +99,6 @@ async fn one(
     if wanted.is_some_and(|wanted| count != wanted) {
         problems.push(format!("{count} operations are acknowledged, {} should be", wanted.unwrap_or(0)));
     }
-    let mut plan = Plan::new(lane);
     for (operation, word) in promised {
         let step = plan.step();
         if step.op.word() != word {
@@ -107,7 +108,7 @@ async fn one(
     // "Today" is the day of the operation in doubt, for the store and for the model.
     let now = moment(count);
     clock.set(Timestamp::from_micros(now)?);
-    let seen = read::lane(storage, lane, roles).await?;
+    let seen = read::lane(storage, plan.lane(), roles).await?;
     problems.extend(seen.problems);
     let acknowledged = differences(&expected(plan.model(), now, &seen.swept), &seen.facts);
     if acknowledged.is_empty() {

@@ -2,34 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a surprise is a failure")]
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod support;
 
-fn probe(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_storage-probe")).args(arguments).output().unwrap()
-}
+use std::process::Stdio;
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// Runs, and appends what was acknowledged to the file.
-fn run(dir: &Path, acks: &Path, arguments: &[&str]) {
-    let output = probe(&[&["run", text(dir)], arguments].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let before = std::fs::read(acks).unwrap_or_default();
-    save(acks, &[before, output.stdout].concat());
-}
-
-#[expect(clippy::disallowed_methods, reason = "a file of the test, not of a store")]
-fn save(path: &Path, bytes: &[u8]) {
-    std::fs::write(path, bytes).unwrap();
-}
-
-fn verify(dir: &Path, acks: &Path, n: &[&str]) -> Result<(), String> {
-    let output = probe(&[&["verify", text(dir), text(acks)], n].concat());
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-}
+use support::{command, probe, run, save, text, verify};
 
 #[test]
 fn a_run_repeats_itself_and_verifies() {
@@ -37,10 +14,10 @@ fn a_run_repeats_itself_and_verifies() {
     let (dir, acks) = (scratch.path().join("store"), scratch.path().join("acks"));
     for tasks in ["1", "3"] {
         let arguments = [tasks, "90", "--tasks", tasks];
-        run(&dir, &acks, &arguments);
-        verify(&dir, &acks, &["90"]).unwrap();
-        run(&dir, &acks, &arguments);
-        verify(&dir, &acks, &["90"]).unwrap();
+        run(text(&dir), &acks, &arguments);
+        verify(text(&dir), &acks, &["90"]).unwrap();
+        run(text(&dir), &acks, &arguments);
+        verify(text(&dir), &acks, &["90"]).unwrap();
     }
 }
 
@@ -49,30 +26,24 @@ fn a_shorter_run_goes_on_as_a_longer_one() {
     let scratch = tempfile::tempdir().unwrap();
     let (dir, acks) = (scratch.path().join("store"), scratch.path().join("acks"));
     for count in ["0", "1", "7", "40", "41"] {
-        run(&dir, &acks, &["5", count]);
-        verify(&dir, &acks, &[]).unwrap();
+        run(text(&dir), &acks, &["5", count]);
+        verify(text(&dir), &acks, &[]).unwrap();
     }
-    verify(&dir, &acks, &["41"]).unwrap();
+    verify(text(&dir), &acks, &["41"]).unwrap();
 }
 
 #[test]
 fn seeds_share_a_directory() {
     let scratch = tempfile::tempdir().unwrap();
     let (dir, acks) = (scratch.path().join("store"), scratch.path().join("acks"));
-    let run = |seed| {
-        Command::new(env!("CARGO_BIN_EXE_storage-probe"))
-            .args(["run", text(&dir), seed, "40"])
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
+    let run =
+        |seed| command(&["run", text(&dir), seed, "40"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let both = [run("1"), run("2")].map(|child| child.wait_with_output().unwrap());
     for output in &both {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     save(&acks, &both.map(|output| output.stdout).concat());
-    verify(&dir, &acks, &["40"]).unwrap();
+    verify(text(&dir), &acks, &["40"]).unwrap();
 }
 
 #[test]
@@ -80,42 +51,45 @@ fn what_is_not_there_is_noticed() {
     let scratch = tempfile::tempdir().unwrap();
     let (dir, acks) = (scratch.path().join("store"), scratch.path().join("acks"));
     let other = scratch.path().join("other");
-    run(&dir, &acks, &["9", "40"]);
-    verify(&dir, &acks, &[]).unwrap();
-    assert!(verify(&dir, &acks, &["41"]).unwrap_err().contains("41 should be"));
+    run(text(&dir), &acks, &["9", "40"]);
+    verify(text(&dir), &acks, &[]).unwrap();
+    assert!(verify(text(&dir), &acks, &["41"]).unwrap_err().contains("41 should be"));
 
     // A store that lacks the last operations.
     let short = scratch.path().join("short");
-    run(&short, &other, &["9", "30"]);
-    assert!(verify(&short, &acks, &[]).unwrap_err().contains("the state is not the one after them"));
+    run(text(&short), &other, &["9", "30"]);
+    assert!(verify(text(&short), &acks, &[]).unwrap_err().contains("the state is not the one after them"));
     // A store that has more than was acknowledged: one operation may be in doubt, ten may not.
-    assert!(verify(&dir, &other, &[]).unwrap_err().contains("the state is not the one after them"));
+    assert!(verify(text(&dir), &other, &[]).unwrap_err().contains("the state is not the one after them"));
     // An empty store.
-    assert!(verify(&scratch.path().join("empty"), &acks, &[]).is_err());
+    assert!(verify(text(&scratch.path().join("empty")), &acks, &[]).is_err());
     // Nothing acknowledged, everything there.
     save(&other, b"");
-    assert!(verify(&dir, &other, &[]).is_err());
+    assert!(verify(text(&dir), &other, &[]).is_err());
 }
 
 #[test]
 fn one_operation_in_doubt_may_be_there_or_not() {
     let scratch = tempfile::tempdir().unwrap();
     let (dir, acks) = (scratch.path().join("store"), scratch.path().join("acks"));
-    run(&dir, &acks, &["3", "25"]);
+    run(text(&dir), &acks, &["3", "25"]);
     let all = std::fs::read_to_string(&acks).unwrap();
     let lines: Vec<&str> = all.split_inclusive('\n').collect();
     // The last line was cut off by the crash.
     let (last, before) = lines.split_last().unwrap();
     save(&acks, format!("{}{}", before.concat(), &last[..5]).as_bytes());
-    verify(&dir, &acks, &[]).unwrap();
-    assert!(verify(&dir, &acks, &["25"]).is_err(), "not every operation is acknowledged");
+    verify(text(&dir), &acks, &[]).unwrap();
+    assert!(verify(text(&dir), &acks, &["25"]).is_err(), "not every operation is acknowledged");
 }
 
 #[test]
 fn wrong_arguments_are_told() {
     for arguments in [
-        &["run", "postgres://u:secret@h/d", "1", "1"][..],
-        &["verify", "postgres://u:secret@h/d", "acks"],
+        &["run", "mysql://u:secret@h/d", "1", "1"][..],
+        &["verify", "mysql://u:secret@h/d", "acks"],
+        &["reset", "x"],
+        &["run", "x", "1", "1", "--schema", "storage_verify_x"],
+        &["run", "x", "1", "1", "--plan", "other"],
         &["run", "x", "1"],
         &["run", "x", "-1", "1"],
         &["run", "x", "1", "1", "--tasks", "0"],

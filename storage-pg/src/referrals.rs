@@ -125,6 +125,15 @@ fn standing(account: &Account) -> Option<Referral> {
     Some(Referral { user: record.user, referrer, since, bonus: record.referral_bonus })
 }
 
+/// What setting a referrer answers where one stands.
+fn repeated(standing: Referral, referrer: UserId) -> Result<Stored<Referral>> {
+    if standing.referrer != referrer {
+        let reason = format!("user {} brought them", standing.referrer);
+        return Err(Error::conflict("referrer of user", standing.user, reason));
+    }
+    Ok(Stored { record: Arc::new(standing), replayed: true })
+}
+
 async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>, Fault> {
     let arguments = set.fingerprint();
     let SetReferrer { user, referrer, bonus, key } = set;
@@ -137,12 +146,9 @@ async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>
         return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
     }
     if let Some(record) = standing {
-        if record.referrer != referrer {
-            let reason = format!("user {} brought them", record.referrer);
-            return Err(Error::conflict("referrer of user", user, reason).into());
-        }
+        let answer = repeated(record, referrer)?;
         keys::settle_unchanged(tx, &mut look.account, key.as_ref(), arguments, Answer::Record);
-        return Ok(Stored { record: Arc::new(record), replayed: true });
+        return Ok(answer);
     }
     look.judge_edge()?;
     if let Some(count) = bonus {
@@ -188,6 +194,18 @@ impl Referrals for PgStorage {
         self.opened("set_referrer")?;
         if set.user == set.referrer {
             return Err(Error::invalid("referrer", "must not be the user").in_operation("set_referrer"));
+        }
+        // The usual call is a repetition, by a user who follows the same link again. It is answered without the lock of
+        // all chains; a referral that stands never changes.
+        if set.key.is_none() {
+            let id = set.user.get();
+            let rows = self.read("set_referrer", &self.sql().referrals.get, &[&id]).await?;
+            let standing =
+                rows.first().map(referral).transpose().map_err(|error| error.in_operation("set_referrer"))?;
+            if let Some(record) = standing {
+                let repeated = repeated(record, set.referrer);
+                return repeated.map_err(|error| error.not_applied().in_operation("set_referrer"));
+            }
         }
         let given = set.key.clone();
         self.write(

@@ -192,7 +192,8 @@ async fn the_guide_says_how_many_round_trips_each_operation_takes() {
     t.row("refund_payment", "", s.refund_payment(RefundPayment::new("p-1".parse().unwrap()))).await;
     t.row("get_payment", "", s.get_payment(&"p-1".parse().unwrap())).await;
     t.row("list_payments", "a page", s.list_payments(ListPayments::default())).await;
-    t.row("set_referrer", "", s.set_referrer(SetReferrer::new(b, a))).await;
+    t.row("set_referrer", "the first time", s.set_referrer(SetReferrer::new(b, a))).await;
+    t.row("set_referrer", "the same again", s.set_referrer(SetReferrer::new(b, a))).await;
     t.row("get_referrer", "", s.get_referrer(b)).await;
     t.row("get_referrals", "a page", s.get_referrals(GetReferrals::of(a))).await;
     t.row("ping", "", s.ping()).await;

@@ -49,10 +49,11 @@ statements! {
         create(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID) =
             "INSERT INTO {s}.users (id, created_at, updated_at, balance, held, ledger_rows, spent, last_operation)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        change(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID) =
+        /// What is written was decided on the ledger as it was: the lock says so, and this would show it.
+        change(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID, INT8) =
             "UPDATE {s}.users SET created_at = $2, updated_at = $3, balance = $4, held = $5, ledger_rows = $6,
                  spent = $7, last_operation = $8
-             WHERE id = $1";
+             WHERE id = $1 AND ledger_rows = $9 RETURNING id";
         settings(INT8, TEXT, BOOL, TIMESTAMPTZ, UUID) =
             "INSERT INTO {s}.user_settings AS t (user_id, language, gift_claimed, created_at, updated_at, last_operation)
              VALUES ($1, $2, $3, $4, $4, $5)
@@ -153,18 +154,24 @@ pub(crate) fn put(tx: &mut Tx<'_>, account: &mut Account) {
     };
     let changed = stored.as_ref().is_none_or(|(before, rows_before)| core(before, *rows_before) != core(record, *rows));
     if changed {
-        let statement = if before.is_none() { &sql.create } else { &sql.change };
-        let values: Vec<Param> = vec![
+        let count = |rows: u64| param(i64::try_from(rows).unwrap_or(i64::MAX));
+        let mut values: Vec<Param> = vec![
             param(user),
             param(Moment::At(record.created_at)),
             param(Moment::At(record.updated_at)),
             param(Micros::from(record.balance)),
             param(Micros::from(record.held)),
-            param(i64::try_from(*rows).unwrap_or(i64::MAX)),
+            count(*rows),
             param(Micros::from(record.spent)),
             param(operation),
         ];
-        tx.queue(statement, values);
+        match &*stored {
+            None => tx.queue(&sql.create, values),
+            Some((_, rows_before)) => {
+                values.push(count(*rows_before));
+                tx.queue_sure(&sql.change, values);
+            }
+        }
     }
     let fresh = AccountRecord::new(record.user, record.created_at);
     let before = before.unwrap_or(&fresh);

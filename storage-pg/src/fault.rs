@@ -14,7 +14,8 @@ pub(crate) enum Fault {
     Database(tokio_postgres::Error),
     /// The server did not answer in time.
     Silent(Duration),
-    /// The user appeared between the lock, which found nobody, and the look: what was seen is not held.
+    /// What was seen is not held: the user appeared between the lock, which found nobody, and the look; or is not as it
+    /// was seen any more.
     Overtaken,
 }
 
@@ -40,6 +41,9 @@ pub(crate) enum Remedy {
     /// The connection is gone, and with it the answer: what was under way may have been applied. Ask again on another
     /// connection, with the same key.
     Reconnect,
+    /// The connection's prepared statements are of no use any more. Nothing was applied; once more on a new connection,
+    /// where the same answer means that it is not about them.
+    Anew,
 }
 
 impl Fault {
@@ -65,14 +69,30 @@ impl Fault {
         match code.code() {
             // A twin made the same user, key or id in between; the next judgement sees it.
             "23505" | "40001" | "40P01" | "55P03" => Remedy::Again,
-            // The server is going down or coming up, or a pooler lost its server.
-            // It also ends sessions that were idle, or at work, for too long for its taste.
-            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => Remedy::Reconnect,
+            // The server is going down or coming up, or a pooler lost its server; the database was dropped, which the
+            // next connection tells. The server also ends sessions that were idle, or at work, for too long. The last one:
+            // whether it was done is not known, says the server.
+            "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => Remedy::Reconnect,
             code if code.starts_with("08") => Remedy::Reconnect,
             // A statement that was prepared is gone, or the tables changed under it.
-            "26000" | "0A000" => Remedy::Reconnect,
+            "26000" | "0A000" => Remedy::Anew,
             _ => Remedy::Report,
         }
+    }
+
+    /// Whether what was sent may have been applied all the same: the connection or the answer was lost, or the answer
+    /// could not be read.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Database(error) => error.code().is_none() || self.remedy() == Remedy::Reconnect,
+            Self::Silent(_) => true,
+            Self::Refused(_) | Self::Overtaken => false,
+        }
+    }
+
+    /// Whether a row was there already under a unique constraint.
+    pub(crate) fn is_twin(&self) -> bool {
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
     /// Whether a constraint stopped the statement. A statement that does everything at once lets the constraints tell
@@ -88,7 +108,7 @@ impl Fault {
             Self::Silent(waited) => Error::new(ErrorKind::Busy { waited })
                 .message("the server did not answer; look at the network and at what the server is doing"),
             Self::Overtaken => Error::new(ErrorKind::Busy { waited: Duration::ZERO })
-                .message("others made the same user again and again: repeat"),
+                .message("others changed the same user again and again: repeat, and look for triggers on the tables"),
             Self::Database(error) => database(error),
         }
     }
@@ -168,7 +188,19 @@ fn classify(server: &DbError) -> (ErrorKind, String) {
         _ if code.starts_with("28") => {
             (ErrorKind::Unavailable, "the server refused the login: check the role and its password".to_owned())
         }
-        _ if code.starts_with("23") => (ErrorKind::Internal, format!("a constraint of {} said no ({code})", table())),
+        // Whoever was first is seen by the next judgement. Who is still not seen is not there: the way to them is.
+        "23505" if server.table() == Some("id_routes") => {
+            let place = Place::new(table());
+            let place = match server.detail() {
+                Some(detail) => place.key(detail),
+                None => place,
+            };
+            (ErrorKind::Corrupt(place), "an id leads to a user who has nothing under it: delete that row".to_owned())
+        }
+        _ if code.starts_with("23") => {
+            let constraint = server.constraint().unwrap_or("without a name");
+            (ErrorKind::Internal, format!("the constraint {constraint} of {} said no ({code})", table()))
+        }
         "58030" => (ErrorKind::Unavailable, "the server's disk failed: see the server's log".to_owned()),
         _ => (ErrorKind::Internal, format!("the server answered {code}")),
     }

@@ -22,6 +22,7 @@
 mod account;
 mod admin_limits;
 mod adopted;
+mod attempts;
 mod balances;
 mod codec;
 mod connect;

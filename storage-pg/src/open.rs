@@ -80,7 +80,20 @@ pub(crate) fn schema(name: &str) -> Result<Schema> {
 pub(crate) async fn dial(url: &str, options: &PgOptions) -> Result<(Manager, Connection), OpenError> {
     let manager = Manager::new(target(url)?, options).await?;
     let connection = manager.dial().await?;
+    encoding(&connection)?;
     Ok((manager, connection))
+}
+
+/// A database of another encoding cannot hold every text: what one backend takes, this one would refuse.
+fn encoding(connection: &Connection) -> Result<()> {
+    match connection.encoding.as_deref() {
+        None | Some("UTF8") => Ok(()),
+        Some(other) => Err(Error::schema(
+            format!("a database of the encoding {other}"),
+            "UTF8",
+            "createdb --template=template0 --encoding=UTF8 with a new name, then storage migrate",
+        )),
+    }
 }
 
 /// An error of migrations, as the store's own.
@@ -173,15 +186,15 @@ impl Meta {
 async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatch: PolicyMismatch) -> Result<String> {
     let failed = |error: tokio_postgres::Error| Fault::from(error).into_error();
     let (zone, history) = (environment.policy.time_zone.name(), retention_text(environment.policy.history));
-    let mut meta = Meta::read(&wire.rows(&sql.store.meta, &[]).await.map_err(failed)?)?;
+    let mut meta = Meta::read(&wire.alone(&sql.store.meta, &[]).await.map_err(failed)?)?;
     if meta.store_id.is_none() || meta.time_zone.is_none() || meta.history.is_none() {
         let id = environment.ids.next_id().to_string();
         // Of several founders the first one's facts stay.
-        wire.rows(&sql.store.found, &[&zone, &history, &id]).await.map_err(failed)?;
-        meta = Meta::read(&wire.rows(&sql.store.meta, &[]).await.map_err(failed)?)?;
+        wire.alone(&sql.store.found, &[&zone, &history, &id]).await.map_err(failed)?;
+        meta = Meta::read(&wire.alone(&sql.store.meta, &[]).await.map_err(failed)?)?;
     }
     if on_mismatch == PolicyMismatch::Adopt {
-        wire.rows(&sql.store.adopt_policy, &[&zone, &history]).await.map_err(failed)?;
+        wire.alone(&sql.store.adopt_policy, &[&zone, &history]).await.map_err(failed)?;
     } else if meta.time_zone.as_deref() != Some(zone) || meta.history.as_deref() != Some(&history) {
         return Err(Error::schema(
             format!(
@@ -196,12 +209,13 @@ async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatc
     meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))
 }
 
-/// What the server says of itself, as warnings.
-fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Vec<String>> {
+/// What the server says of itself, as warnings; and the session's limit of a statement, in milliseconds.
+fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<(Vec<String>, String)> {
     let row = row.ok_or_else(|| Error::internal("the server answered nothing"))?;
     let mut fields = Fields::of(row, "server");
     let standby = fields.flag()?;
     let (fsync, commit, version) = (fields.word()?, fields.word()?, fields.int()?);
+    let statement_timeout = fields.word()?.to_owned();
     if standby {
         return Err(Error::new(ErrorKind::ReadOnly).message(
             "the server is a standby and takes no writes: name the primary, or several hosts with \
@@ -224,7 +238,7 @@ fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Vec<S
                 .to_owned(),
         );
     }
-    Ok(warnings)
+    Ok((warnings, statement_timeout))
 }
 
 impl PgStorage {
@@ -252,9 +266,10 @@ impl PgStorage {
         let target = target(&options.url)?;
         let manager = Manager::new(target.clone(), &options).await?;
         let limit = options.limits.statement;
-        let connection = manager.dial().await?;
+        let mut connection = manager.dial().await?;
+        encoding(&connection)?;
         let sql = Sql::new(&schema);
-        let looking = look(&connection, &schema, &sql, &options, &target);
+        let looking = look(&manager, &mut connection, &schema, &sql, &options, &target);
         let (store_id, found) =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
         let mut warnings = options.warnings.clone();
@@ -279,15 +294,19 @@ impl PgStorage {
 
 /// Looks at server, schema and policy on one connection.
 async fn look(
-    connection: &Connection,
+    manager: &Manager,
+    connection: &mut Connection,
     schema: &Schema,
     sql: &Sql,
     options: &PgOptions,
     target: &Target,
 ) -> Result<(String, Vec<String>)> {
+    // Not in a transaction of its own: what the session has is to be seen.
     let wire = connection.parts.wire(&connection.client);
     let facts = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
-    let warnings = warnings(facts.first(), connection.encrypted, target)?;
+    let (warnings, statement_timeout) = warnings(facts.first(), connection.encrypted, target)?;
+    manager.notice_pooler(connection, &statement_timeout);
+    let wire = connection.parts.wire(&connection.client);
     match migrations::inspect(&connection.client, schema).await.map_err(migration_error)? {
         State::Current { .. } => {}
         other => return Err(mismatch(&other)),

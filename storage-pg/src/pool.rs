@@ -8,7 +8,8 @@ use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use storage_core::{Error, ErrorKind, Result};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::{Instant, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::Client;
 
 use crate::connect::{self, Cause, Connector, Failure, Target};
@@ -22,16 +23,17 @@ const CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Parts {
     prepared: Option<Prepared>,
-    behind_pooler: bool,
+    /// Behind a pooler, where nothing of a session outlives a transaction: what begins one, with the limits in it.
+    begin: Option<Arc<str>>,
 }
 
 impl Parts {
     pub(crate) fn wire<'c>(&'c self, client: &'c Client) -> Wire<'c> {
-        Wire::new(client, self.prepared.as_ref())
+        Wire::new(client, self.prepared.as_ref(), self.begin.as_deref())
     }
     /// Whether nothing of a session outlives a transaction.
     pub(crate) fn behind_pooler(&self) -> bool {
-        self.behind_pooler
+        self.begin.is_some()
     }
 }
 
@@ -41,10 +43,24 @@ pub(crate) struct Connection {
     pub(crate) client: Client,
     pub(crate) parts: Parts,
     pub(crate) encrypted: bool,
+    /// What the server said of the database.
+    pub(crate) encoding: Option<String>,
     /// In use, or put back in the middle of something: a future was dropped.
     busy: bool,
     /// Nothing may be sent on it any more.
     lost: bool,
+    /// Moves the bytes.
+    task: AbortHandle,
+}
+
+/// Nobody waits for the answer to what is under way any more, but the connection would. The server's own limit ends the
+/// statement: to cancel a commit that waits for its standby would show what can still be lost.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.busy {
+            self.task.abort();
+        }
+    }
 }
 
 /// Makes connections and says whether they are well.
@@ -56,6 +72,10 @@ pub(crate) struct Manager {
     target: Target,
     /// The limits of statements, as startup options of a direct connection.
     options: String,
+    /// The first of them, in milliseconds.
+    statement_timeout: String,
+    /// The same behind a pooler: at the beginning of each transaction.
+    begin: Arc<str>,
     /// Whether a pooler is in between, which refuses startup options.
     pooler: AtomicBool,
     statements: Statements,
@@ -64,7 +84,9 @@ pub(crate) struct Manager {
 impl Manager {
     pub(crate) async fn new(target: Target, options: &PgOptions) -> Result<Self, Failure> {
         let Limits { statement, lock, .. } = options.limits;
-        let startup = format!("-c statement_timeout={} -c lock_timeout={}", statement.as_millis(), lock.as_millis());
+        let (statement, lock) = (statement.as_millis(), lock.as_millis());
+        let startup = format!("-c statement_timeout={statement} -c lock_timeout={lock}");
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
         let connector = Connector::load(&target).await?;
         let inner = PostgresConnectionManager::new(target.config(Some(&startup)), connector.clone());
         Ok(Self {
@@ -72,6 +94,8 @@ impl Manager {
             connector,
             target,
             options: startup,
+            statement_timeout: statement.to_string(),
+            begin: begin.into(),
             pooler: AtomicBool::new(false),
             statements: options.statements,
         })
@@ -95,10 +119,20 @@ impl Manager {
         };
         let connect::Link { client, connection, encrypted, .. } = made?;
         // What ends the connection is also the error of whatever waits for an answer on it.
-        tokio::spawn(connection);
+        let encoding = connection.parameter("server_encoding").map(ToOwned::to_owned);
+        let task = tokio::spawn(connection).abort_handle();
         let prepared = (self.statements == Statements::Prepared).then(Prepared::default);
-        let parts = Parts { prepared, behind_pooler };
-        Ok(Connection { client, parts, encrypted, busy: false, lost: false })
+        let parts = Parts { prepared, begin: behind_pooler.then(|| Arc::clone(&self.begin)) };
+        Ok(Connection { client, parts, encrypted, encoding, busy: false, lost: false, task })
+    }
+
+    /// Compares the limit that a connection has with the one that was asked for. A pooler may be told to swallow startup
+    /// options: then it is one that shows itself by this alone.
+    pub(crate) fn notice_pooler(&self, connection: &mut Connection, statement_timeout: &str) {
+        if !self.target.has_options() && self.statement_timeout != statement_timeout {
+            self.pooler.store(true, Ordering::Release);
+            connection.parts.begin = Some(Arc::clone(&self.begin));
+        }
     }
 
     pub(crate) fn is_behind_pooler(&self) -> bool {
@@ -209,6 +243,7 @@ impl Pool {
     async fn take<'p>(&'p self, turn: SemaphorePermit<'p>, limit: Duration) -> Result<Link<'p>> {
         let mut failures = self.failures.0.subscribe();
         let mut getting = std::pin::pin!(self.connections.get());
+        let end = Instant::now() + limit;
         loop {
             tokio::select! {
                 biased;
@@ -230,6 +265,8 @@ impl Pool {
                         return Err(self.no_time(&failures, limit));
                     }
                 }
+                // The pool goes on connecting, for whoever comes next.
+                () = sleep_until(end) => return Err(self.no_time(&failures, limit)),
             }
         }
     }

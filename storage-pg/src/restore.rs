@@ -99,7 +99,7 @@ impl<'l> Loading<'l> {
     async fn begin(&self) -> Result<()> {
         let sql = self.storage.sql();
         let wire = self.parts.wire(self.transaction.client());
-        in_time(wire.rows(&sql.store.unlimited, &[])).await?;
+        in_time(wire.rows(&sql.store.by_step, &[])).await?;
         in_time(wire.rows(&sql.restore.lock, &[])).await?;
         let rows = in_time(wire.rows(&sql.restore.is_empty, &[])).await?;
         match rows.first().and_then(|row| row.try_get(0).ok()) {

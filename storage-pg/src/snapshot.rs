@@ -42,7 +42,7 @@ impl<'s> Snapshot<'s> {
         let transaction = in_time(begun).await?;
         let view = View { transaction, link, storage };
         // Whoever takes the rows may be slow: a pipe, a disk. The limit is on each step, not on the whole.
-        view.rows(&storage.sql().store.unlimited, &[]).await?;
+        view.rows(&storage.sql().store.by_step, &[]).await?;
         Ok(view)
     }
 

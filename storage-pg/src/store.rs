@@ -26,13 +26,15 @@ statements! {
     StoreStatements {
         ping() = "SELECT pg_is_in_recovery() AS standby";
         limits(TEXT, TEXT) = "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
-        unlimited() =
-            "SELECT set_config('statement_timeout', '0', true),
+        /// For a transaction of many steps: what limits one is the longest step, and it may idle in between.
+        by_step() =
+            "SELECT set_config('statement_timeout', '60000', true), set_config('lock_timeout', '5000', true),
                  set_config('idle_in_transaction_session_timeout', '0', true)";
         facts() =
             "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
                  current_setting('synchronous_commit') AS synchronous_commit,
-                 current_setting('server_version_num')::bigint AS version";
+                 current_setting('server_version_num')::bigint AS version,
+                 (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'statement_timeout') AS statement_timeout";
         meta() = "SELECT name, value FROM {s}.storage_meta ORDER BY name ASC";
         found(TEXT, TEXT, TEXT) =
             "INSERT INTO {s}.storage_meta AS m (name, value)

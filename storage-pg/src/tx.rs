@@ -1,4 +1,4 @@
-//! Runs operations: the one place that tries again.
+//! Runs operations, and tries again: `attempts` says when.
 //!
 //! A write has up to two forms. The *express* form is one statement that does everything when the case is plain: one
 //! round trip, atomic by itself. When it finds the case not plain it changes nothing and answers no row, or a
@@ -11,19 +11,15 @@
 //! answered, never applied twice.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use storage_core::{
-    Environment, Error, ErrorKind, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId,
-};
-use tokio::time::{Instant, sleep, timeout};
+use storage_core::{Environment, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use crate::account::Account;
-use crate::fault::{Fault, Remedy};
+use crate::attempts::{Attempts, Course};
+use crate::fault::Fault;
 use crate::keys;
 use crate::pool::{Link, Parts, Pool};
 use crate::statement::Statement;
@@ -56,12 +52,6 @@ pub(crate) struct Express<'s, T> {
 /// What a row of the one statement answers.
 pub(crate) type Answering<'s, T> = Box<dyn Fn(&Row) -> Result<T> + Send + Sync + 's>;
 
-/// Tries again after this long at first, then after twice as long, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// So often may somebody be first before that is a defect.
-const MOST_JUDGEMENTS: u32 = 100;
-
 /// One transaction in which an operation is judged.
 pub(crate) struct Tx<'c> {
     transaction: Transaction<'c>,
@@ -72,8 +62,16 @@ pub(crate) struct Tx<'c> {
     limited: bool,
     /// Whether anything was changed so far.
     wrote: bool,
-    parents: Vec<(&'c Statement, Vec<Param>)>,
-    children: Vec<(&'c Statement, Vec<Param>)>,
+    parents: Vec<Queued<'c>>,
+    children: Vec<Queued<'c>>,
+}
+
+/// A statement that is written down at the end.
+struct Queued<'c> {
+    statement: &'c Statement,
+    values: Vec<Param>,
+    /// Whether it must answer a row: it changes what was decided on, or nothing is changed at all.
+    sure: bool,
 }
 
 /// What an operation decides on.
@@ -173,11 +171,15 @@ impl<'c> Tx<'c> {
 
     /// Writes this down at the end, before what needs it to be there.
     pub(crate) fn queue(&mut self, statement: &'c Statement, values: Vec<Param>) {
-        self.parents.push((statement, values));
+        self.parents.push(Queued { statement, values, sure: false });
+    }
+    /// [`Tx::queue`] for a statement that answers a row if what was decided on still stands.
+    pub(crate) fn queue_sure(&mut self, statement: &'c Statement, values: Vec<Param>) {
+        self.parents.push(Queued { statement, values, sure: true });
     }
     /// Writes this down at the end, behind the accounts.
     pub(crate) fn queue_child(&mut self, statement: &'c Statement, values: Vec<Param>) {
-        self.children.push((statement, values));
+        self.children.push(Queued { statement, values, sure: false });
     }
 
     /// Forgets what is queued: what it belonged to was refused.
@@ -193,8 +195,11 @@ impl<'c> Tx<'c> {
         if queued.is_empty() {
             return Ok(());
         }
-        let batch = queued.iter().map(|(statement, values)| (*statement, borrowed(values))).collect();
-        self.fetch(batch).await?;
+        let batch = queued.iter().map(|queued| (queued.statement, borrowed(&queued.values))).collect();
+        let answers = self.fetch(batch).await?;
+        if queued.iter().zip(&answers).any(|(queued, rows)| queued.sure && rows.is_empty()) {
+            return Err(Fault::Overtaken);
+        }
         self.wrote = true;
         Ok(())
     }
@@ -209,13 +214,6 @@ pub(crate) fn held(locked: &[Row], seen: &[Row]) -> Result<(), Fault> {
 /// Parameters as a statement takes them.
 pub(crate) fn borrowed(values: &[Param]) -> Vec<Value<'_>> {
     values.iter().map(|value| -> Value<'_> { &**value }).collect()
-}
-
-/// What an operation knows of its attempts.
-struct Course<'k> {
-    key: &'k OperationKey,
-    /// Whether something was sent that may have been applied, and no answer came.
-    unsure: AtomicBool,
 }
 
 impl PgStorage {
@@ -238,7 +236,7 @@ impl PgStorage {
         let mut attempts = Attempts::new(self, pool, None);
         loop {
             let link = attempts.link().await?;
-            let reading = async { Ok(link.wire().rows(statement, values).await?) };
+            let reading = async { Ok(link.wire().alone(statement, values).await?) };
             let outcome = attempts.bounded(reading).await;
             if let Some(answer) = attempts.settled(link, outcome).await {
                 return answer;
@@ -280,7 +278,7 @@ impl PgStorage {
         J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
     {
         let minted = stamp.operation.to_key();
-        let course = Course { key: key.unwrap_or(&minted), unsure: AtomicBool::new(false) };
+        let course = Course::new(key.unwrap_or(&minted));
         let mut attempts = Attempts::new(self, pool, Some(&course));
         loop {
             let mut link = attempts.link().await?;
@@ -306,12 +304,12 @@ impl PgStorage {
     {
         if let Some(Express { statement, values, answer }) = express {
             let values = borrowed(values);
-            match sent(course, link.wire().rows(statement, &values)).await {
+            match course.sent(link.wire().alone(statement, &values)).await {
                 Ok(rows) => {
                     if let Some(row) = rows.first() {
                         // It is committed, whether or not its answer can be read.
                         return answer(row).map_err(|error| {
-                            course.unsure.store(true, Ordering::Release);
+                            course.doubt();
                             Fault::Refused(error)
                         });
                     }
@@ -321,123 +319,16 @@ impl PgStorage {
             }
         }
         let (client, link) = link.split();
-        let transaction = client.transaction().await?;
+        // By name: a database's own default may be a stricter one, which answers conflicts instead of waiting.
+        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
         let (parents, children) = (Vec::new(), Vec::new());
         let mut tx = Tx { transaction, link, storage: self, stamp, limited: false, wrote: false, parents, children };
         let answer = judge(&mut tx).await?;
         tx.flush().await?;
         if tx.wrote {
-            sent(course, tx.transaction.commit()).await?;
+            course.sent(tx.transaction.commit()).await?;
         }
         // Without a change there is nothing to commit: dropping the transaction sends its end, and waits for nobody.
         Ok(answer)
-    }
-}
-
-/// Waits for something that applies a change. Until its answer is there, nobody knows whether it did.
-async fn sent<T>(
-    course: &Course<'_>,
-    sending: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, Fault> {
-    let was_unsure = course.unsure.swap(true, Ordering::AcqRel);
-    let answer = sending.await.map_err(Fault::from);
-    let lost = answer.as_ref().is_err_and(|fault| fault.remedy() == Remedy::Reconnect);
-    course.unsure.store(was_unsure || lost, Ordering::Release);
-    answer
-}
-
-/// The attempts of one operation.
-struct Attempts<'s, 'c> {
-    storage: &'s PgStorage,
-    pool: &'s Pool,
-    course: Option<&'c Course<'c>>,
-    begun: Instant,
-    pause: Duration,
-    judgements: u32,
-}
-
-impl<'s, 'c> Attempts<'s, 'c> {
-    fn new(storage: &'s PgStorage, pool: &'s Pool, course: Option<&'c Course<'c>>) -> Self {
-        Self { storage, pool, course, begun: Instant::now(), pause: FIRST_PAUSE, judgements: 0 }
-    }
-
-    /// What is left of the operation's time. One limit for each wait, cut to this, is one timer less than a second one
-    /// around them all.
-    fn left(&self) -> Duration {
-        self.storage.limits().operation.saturating_sub(self.begun.elapsed())
-    }
-
-    /// A connection. What cannot be reached may be back in a moment: a server that restarts, a standby that takes over.
-    async fn link(&mut self) -> Result<Link<'s>> {
-        loop {
-            match self.pool.checkout(self.left()).await {
-                Ok(link) => return Ok(link),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Unavailable)
-                        && self.begun.elapsed() < self.storage.limits().pool =>
-                {
-                    self.rest().await;
-                }
-                Err(error) => return Err(mark(error, self.course)),
-            }
-        }
-    }
-
-    /// One attempt, as long as the server may take and the operation has.
-    async fn bounded<T>(&self, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let limit = self.storage.limits().statement.min(self.left());
-        timeout(limit, attempt).await.unwrap_or(Err(Fault::Silent(limit)))
-    }
-
-    /// What an attempt's outcome comes to; `None`: another attempt.
-    async fn settled<T>(&mut self, mut link: Link<'s>, outcome: Result<T, Fault>) -> Option<Result<T>> {
-        let fault = match outcome {
-            Ok(answer) => {
-                link.finished();
-                return Some(Ok(answer));
-            }
-            Err(fault) => fault,
-        };
-        let remedy = fault.remedy();
-        let goes_on = match remedy {
-            Remedy::Report => false,
-            Remedy::Again => {
-                self.judgements += 1;
-                self.judgements < MOST_JUDGEMENTS && !self.left().is_zero()
-            }
-            Remedy::Reconnect => !self.left().is_zero(),
-        };
-        if remedy == Remedy::Reconnect {
-            link.lost();
-        } else {
-            link.finished();
-        }
-        drop(link);
-        if !goes_on {
-            let error = fault.into_error();
-            // What the server gave up waiting for, the caller waited for all the while.
-            let waited = self.begun.elapsed();
-            let error = match error.kind() {
-                ErrorKind::Busy { .. } => error.with_kind(ErrorKind::Busy { waited }),
-                _ => error,
-            };
-            return Some(Err(mark(error, self.course)));
-        }
-        self.rest().await;
-        None
-    }
-
-    /// Pauses for a time that no two wait alike.
-    async fn rest(&mut self) {
-        sleep(self.pause * self.storage.jitter() / 1024).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Says whether anything may have been applied.
-fn mark(error: Error, course: Option<&Course<'_>>) -> Error {
-    match course {
-        Some(course) if course.unsure.load(Ordering::Acquire) => error.unknown(Some(course.key.clone())),
-        _ => error.not_applied(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -31,11 +31,13 @@ pub(crate) struct Wire<'c> {
     client: &'c Client,
     /// `None`: every statement is unnamed.
     prepared: Option<&'c Prepared>,
+    /// What begins a transaction behind a pooler.
+    begin: Option<&'c str>,
 }
 
 impl<'c> Wire<'c> {
-    pub(crate) fn new(client: &'c Client, prepared: Option<&'c Prepared>) -> Self {
-        Self { client, prepared }
+    pub(crate) fn new(client: &'c Client, prepared: Option<&'c Prepared>, begin: Option<&'c str>) -> Self {
+        Self { client, prepared, begin }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one home of prepared statements, chosen by configuration")]
@@ -58,6 +60,20 @@ impl<'c> Wire<'c> {
                 self.client.query(&handle, values).await
             }
         }
+    }
+
+    /// Runs one statement that is a transaction by itself. Behind a pooler it is put into one, which has the limits;
+    /// still one round trip. Everything is sent at the first poll: whoever drops the future leaves a whole transaction
+    /// behind, or none.
+    pub(crate) async fn alone(&self, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        let Some(begin) = self.begin else { return self.rows(statement, values).await };
+        let (begin, end) = (self.client.batch_execute(begin), self.client.batch_execute("COMMIT"));
+        let (begun, rows, ended) = join3(begin, self.rows(statement, values), end).await;
+        // The first error is the cause of those behind it.
+        begun?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
     }
 
     /// Runs statements one behind the other without waiting in between: one round trip. Answers the first error, which

@@ -355,3 +355,123 @@ async fn what_was_broken_by_hand_is_named_by_table_row_and_column() {
     let report = storage.audit(AuditScope::User(user(1))).await.unwrap();
     assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
 }
+
+/// What was applied and could not be read is not told as a refusal; once the row is put right, the key settles it.
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_not_a_refusal() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let storage = open(&database, |_| ()).await;
+    let pay = AddPayment {
+        payment: Some("p".parse().unwrap()),
+        ..AddPayment::new(user(1), "25".parse().unwrap(), "card".parse().unwrap())
+    };
+    storage.add_payment(pay).await.unwrap();
+    server.execute(database.name(), "UPDATE payments SET notes = repeat('n', 9000)").unwrap();
+    let mark = MarkPaymentStatus {
+        key: Some("once".parse().unwrap()),
+        ..MarkPaymentStatus::new("p".parse().unwrap(), PaymentStatus::Approved)
+    };
+    let error = storage.mark_payment_status(mark.clone()).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{}", error.report());
+    assert_eq!(error.applied(), Applied::Unknown, "{}", error.report());
+    assert_eq!(error.key().map(storage_core::OperationKey::as_str), Some("once"));
+    server.execute(database.name(), "UPDATE payments SET notes = NULL").unwrap();
+    let settled = storage.mark_payment_status(mark).await.unwrap();
+    assert_eq!(settled.record.status, PaymentStatus::Approved);
+    assert_eq!(storage.get_balance(user(1)).await.unwrap().to_string(), "25.00");
+    clean(&storage).await;
+}
+
+/// A server that ends what idles for too long costs a reconnect, not an operation.
+#[tokio::test]
+async fn sessions_that_the_server_ends_for_idling_are_replaced() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let impatient = format!("ALTER DATABASE {} SET idle_session_timeout = '100ms'", database.name());
+    server.execute("postgres", &impatient).unwrap();
+    let storage = open(&database, |o| o.max_connections = 2).await;
+    for number in 1..=30 {
+        // Around the limit, so that some calls meet the very moment.
+        tokio::time::sleep(Duration::from_millis(95 + number % 10)).await;
+        let add = storage.add_balance(credit(1, "1", &format!("k-{number}"))).await;
+        add.unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+    assert_eq!(storage.get_balance(user(1)).await.unwrap().to_string(), "30.00");
+    clean(&storage).await;
+}
+
+/// A trigger that swallows a change: what the server did not do is not acknowledged.
+#[tokio::test]
+async fn a_change_that_does_not_take_place_is_not_acknowledged() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let storage = open(&database, |o| o.limits = quick()).await;
+    storage.add_balance(credit(1, "5", "before")).await.unwrap();
+    let swallow = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+                   CREATE TRIGGER swallow BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION swallow()";
+    server.execute(database.name(), swallow).unwrap();
+    let set = storage_core::SetBalance::new(user(1), "7".parse().unwrap());
+    for error in
+        [storage.add_balance(credit(1, "1", "during")).await.unwrap_err(), storage.set_balance(set).await.unwrap_err()]
+    {
+        assert!(matches!(error.kind(), ErrorKind::Busy { .. }), "{}", error.report());
+        assert_eq!(error.applied(), Applied::No, "{}", error.report());
+    }
+    assert_eq!(storage.get_balance(user(1)).await.unwrap().to_string(), "5.00");
+    clean(&storage).await;
+}
+
+/// A connection that is being made when the operation's time is over does not prolong it.
+#[tokio::test]
+async fn connecting_is_within_the_operations_time() {
+    let server = Server::start(Options::default()).unwrap();
+    let database = support::database(&server).unwrap();
+    let limits = Limits { operation: Duration::from_secs(1), ..Limits::default() };
+    let storage = open(&database, |o| o.limits = limits).await;
+    storage.add_balance(credit(1, "1", "before")).await.unwrap();
+    server.pause().unwrap();
+    for _ in 0..2 {
+        let began = Instant::now();
+        let error = storage.get_balance(user(1)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Busy { .. }), "{}", error.report());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    }
+    server.resume().unwrap();
+    assert_eq!(storage.get_balance(user(1)).await.unwrap().to_string(), "1.00");
+}
+
+/// Somebody took a job away by hand and left the way to it: told at once, by table and key.
+#[tokio::test]
+async fn a_way_that_leads_to_nobody_is_told_at_once() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let storage = open(&database, |o| o.limits = quick()).await;
+    let way = "INSERT INTO id_routes (kind, id, user_id) VALUES ('job', 'lost', 7), ('payment', 'lost', 7)";
+    server.execute(database.name(), way).unwrap();
+    let job = storage_core::AddGenerationJob {
+        user: user(1),
+        job: Some("lost".parse().unwrap()),
+        external_task_id: None,
+        model_id: "m".parse().unwrap(),
+        model_name: "M".parse().unwrap(),
+        params: storage_core::Params::new(&serde_json::json!({})).unwrap(),
+        price: "1".parse().unwrap(),
+        key: None,
+    };
+    let began = Instant::now();
+    let error = storage_core::Jobs::add_generation_job(&storage, job).await.unwrap_err();
+    let ErrorKind::Corrupt(place) = error.kind() else { panic!("{}", error.report()) };
+    assert_eq!(place.source, "table id_routes");
+    assert!(place.key.as_ref().is_some_and(|key| key.contains("(job, lost)")), "{}", error.report());
+    assert_eq!(error.applied(), Applied::No);
+    let pay = AddPayment {
+        payment: Some("lost".parse().unwrap()),
+        ..AddPayment::new(user(1), "25".parse().unwrap(), "card".parse().unwrap())
+    };
+    let error = storage.add_payment(pay).await.unwrap_err();
+    let ErrorKind::Corrupt(place) = error.kind() else { panic!("{}", error.report()) };
+    assert_eq!(place.source, "table id_routes");
+    assert!(place.key.as_ref().is_some_and(|key| key.contains("(payment, lost)")), "{}", error.report());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}

@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use pg_test_server::{Certificate, Options, PgBouncer, Server, TestCa};
-use storage_core::{AddBalance, Balances as _, Store as _, UserId};
+use storage_core::{AddBalance, Balances as _, ErrorKind, Store as _, UserId};
 use storage_pg::{OpenError, PgOptions, PgStorage, Statements};
 
 async fn open(url: &str) -> Result<PgStorage, OpenError> {
@@ -222,4 +224,21 @@ async fn a_role_without_rights_is_told_which() {
     assert_eq!(error.kind().name(), "ReadOnly", "{}", error.report());
     storage.close().await.unwrap();
     server.execute(database.name(), &format!("DROP OWNED BY {role}; DROP ROLE {role}")).unwrap();
+}
+
+/// A database that cannot hold every text is refused before anything is in it.
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let server = Server::shared().unwrap();
+    let name = format!("latin_{}", std::process::id());
+    let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+    server.execute("postgres", &create).unwrap();
+    let migrated = storage_pg::migrate(&PgOptions::new(server.url(&name)), Duration::from_secs(5)).await;
+    let opened = PgStorage::open(PgOptions::new(server.url(&name))).await;
+    server.execute("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).unwrap();
+    for error in [migrated.unwrap_err(), opened.unwrap_err()] {
+        let text = error.error().to_string();
+        assert!(matches!(error.error().kind(), ErrorKind::SchemaMismatch { .. }), "{text}");
+        assert!(text.contains("LATIN1") && text.contains("UTF8") && text.contains("createdb"), "{text}");
+    }
 }

@@ -97,7 +97,7 @@ async fn read(client: &mut Client, schema: &Schema, gather: &mut Gather<'_>) -> 
     let sql = AdoptedStatements::new(schema);
     let begun = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true).start();
     let transaction = in_time(begun).await?;
-    let wire = Wire::new(transaction.client(), None);
+    let wire = Wire::new(transaction.client(), None, None);
     in_time(wire.rows(&sql.forms, &[])).await?;
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     let mut present: HashMap<String, Vec<String>> = HashMap::new();

@@ -1,0 +1,168 @@
+//! The attempts of one operation: what became of each, whether there is another, and what is told in the end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use storage_core::{Error, ErrorKind, OperationKey, Result};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::fault::{Fault, Remedy};
+use crate::pool::{Link, Pool};
+use crate::store::PgStorage;
+
+/// Tries again after this long at first, then after twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// So often may the server ask for another try before the caller is asked.
+const MOST_JUDGEMENTS: u32 = 100;
+/// So often may somebody else have been first. The next judgement sees them, unless the tables contradict each other.
+const MOST_TWINS: u32 = 8;
+
+/// What an operation knows of its attempts.
+pub(crate) struct Course<'k> {
+    key: &'k OperationKey,
+    /// Whether something was sent that may have been applied, and no answer came.
+    unsure: AtomicBool,
+}
+
+impl<'k> Course<'k> {
+    /// Of the operation that has this key.
+    pub(crate) fn new(key: &'k OperationKey) -> Self {
+        Self { key, unsure: AtomicBool::new(false) }
+    }
+
+    /// Something was applied whose answer is of no use.
+    pub(crate) fn doubt(&self) {
+        self.unsure.store(true, Ordering::Release);
+    }
+
+    /// Waits for something that applies a change. Until its answer is there, nobody knows whether it did.
+    pub(crate) async fn sent<T>(
+        &self,
+        sending: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Fault> {
+        let was_unsure = self.unsure.swap(true, Ordering::AcqRel);
+        let answer = sending.await.map_err(Fault::from);
+        let doubtful = answer.as_ref().is_err_and(Fault::leaves_doubt);
+        self.unsure.store(was_unsure || doubtful, Ordering::Release);
+        answer
+    }
+
+    /// Says whether anything may have been applied.
+    fn mark(&self, error: Error) -> Error {
+        if self.unsure.load(Ordering::Acquire) { error.unknown(Some(self.key.clone())) } else { error.not_applied() }
+    }
+}
+
+/// The attempts of one operation.
+pub(crate) struct Attempts<'s, 'c> {
+    storage: &'s PgStorage,
+    pool: &'s Pool,
+    course: Option<&'c Course<'c>>,
+    begun: Instant,
+    pause: Duration,
+    judgements: u32,
+    twins: u32,
+    /// Whether a connection was given up for its prepared statements.
+    anew: bool,
+    /// Why there is another attempt.
+    before: Option<Error>,
+}
+
+impl<'s, 'c> Attempts<'s, 'c> {
+    pub(crate) fn new(storage: &'s PgStorage, pool: &'s Pool, course: Option<&'c Course<'c>>) -> Self {
+        let (begun, pause) = (Instant::now(), FIRST_PAUSE);
+        Self { storage, pool, course, begun, pause, judgements: 0, twins: 0, anew: false, before: None }
+    }
+
+    /// What is left of the operation's time. One limit for each wait, cut to this, is one timer less than a second one
+    /// around them all.
+    fn left(&self) -> Duration {
+        self.storage.limits().operation.saturating_sub(self.begun.elapsed())
+    }
+
+    /// A connection. What cannot be reached may be back in a moment: a server that restarts, a standby that takes over.
+    pub(crate) async fn link(&mut self) -> Result<Link<'s>> {
+        loop {
+            match self.pool.checkout(self.left()).await {
+                Ok(link) => return Ok(link),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Unavailable)
+                        && self.begun.elapsed() < self.storage.limits().pool =>
+                {
+                    self.rest().await;
+                }
+                Err(error) => return Err(self.marked(error)),
+            }
+        }
+    }
+
+    /// One attempt, as long as the server may take and the operation has.
+    pub(crate) async fn bounded<T>(&self, attempt: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let limit = self.storage.limits().statement.min(self.left());
+        timeout(limit, attempt).await.unwrap_or(Err(Fault::Silent(limit)))
+    }
+
+    /// What an attempt's outcome comes to; `None`: another attempt.
+    pub(crate) async fn settled<T>(&mut self, mut link: Link<'s>, outcome: Result<T, Fault>) -> Option<Result<T>> {
+        let fault = match outcome {
+            Ok(answer) => {
+                link.finished();
+                return Some(Ok(answer));
+            }
+            Err(fault) => fault,
+        };
+        let remedy = fault.remedy();
+        let has_tries = match remedy {
+            Remedy::Report => false,
+            Remedy::Again if fault.is_twin() || matches!(fault, Fault::Overtaken) => {
+                self.twins += 1;
+                self.twins < MOST_TWINS
+            }
+            Remedy::Again => {
+                self.judgements += 1;
+                self.judgements < MOST_JUDGEMENTS
+            }
+            Remedy::Reconnect => true,
+            Remedy::Anew => !std::mem::replace(&mut self.anew, true),
+        };
+        if matches!(remedy, Remedy::Reconnect | Remedy::Anew) {
+            link.lost();
+        } else {
+            link.finished();
+        }
+        drop(link);
+        // An attempt that the operation's own end cut short says nothing; the one before it knows why there was another.
+        let cut_short = matches!(fault, Fault::Silent(limit) if limit < self.storage.limits().statement);
+        let error = match self.before.take() {
+            Some(before) if cut_short => before,
+            _ => fault.into_error(),
+        };
+        if has_tries && !self.left().is_zero() {
+            self.before = Some(error);
+            self.rest().await;
+            return None;
+        }
+        // What the server gave up waiting for, the caller waited for all the while.
+        let waited = self.begun.elapsed();
+        let error = match error.kind() {
+            ErrorKind::Busy { .. } => error.with_kind(ErrorKind::Busy { waited }),
+            _ => error,
+        };
+        Some(Err(self.marked(error)))
+    }
+
+    /// A read applies nothing.
+    fn marked(&self, error: Error) -> Error {
+        match self.course {
+            Some(course) => course.mark(error),
+            None => error.not_applied(),
+        }
+    }
+
+    /// Pauses for a time that no two wait alike.
+    async fn rest(&mut self) {
+        sleep(self.pause * self.storage.jitter() / 1024).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}

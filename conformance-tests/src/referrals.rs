@@ -239,13 +239,24 @@ async fn credits_beside_a_new_users_referrer_are_all_there(context: Context) -> 
     let one: Amount = "1".parse()?;
     for number in 1..=150 {
         let (user, referrer) = (context.numbered(5000, number)?, context.numbered(6000, number)?);
+        // With a key, so that no look at what stands comes first, and the call meets the others in the middle of its work.
+        let key = Some(format!("r-{number}").parse()?);
+        let set = SetReferrer { key, ..SetReferrer::new(user, referrer) };
         let answers = together(7, |nth| {
-            let storage = storage.clone();
+            let (storage, set, clock) = (storage.clone(), set.clone(), context.clock.clone());
             async move {
+                // No two at the same moment: what they write differs.
+                clock.advance_secs(1);
                 match nth {
-                    0 => storage.set_referrer(SetReferrer::new(user, referrer)).await.map(drop),
+                    0 => storage.set_referrer(set).await.map(drop),
                     1 => storage.add_balance(AddBalance::new(referrer, one)).await.map(drop),
-                    _ => storage.add_balance(AddBalance::new(user, one)).await.map(drop),
+                    _ => {
+                        // Some come later than others, so that one meets each step of the call.
+                        for _ in 0..(number + nth) % 5 {
+                            storage.get_balance(user).await?;
+                        }
+                        storage.add_balance(AddBalance::new(user, one)).await.map(drop)
+                    }
                 }
             }
         })

@@ -209,13 +209,13 @@ async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatc
     meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))
 }
 
-/// What the server says of itself, as warnings; and the session's limit of a statement, in milliseconds.
+/// What the server says of itself, as warnings; and the session's limit of a lock, in milliseconds.
 fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<(Vec<String>, String)> {
     let row = row.ok_or_else(|| Error::internal("the server answered nothing"))?;
     let mut fields = Fields::of(row, "server");
     let standby = fields.flag()?;
     let (fsync, commit, version) = (fields.word()?, fields.word()?, fields.int()?);
-    let statement_timeout = fields.word()?.to_owned();
+    let lock_timeout = fields.word()?.to_owned();
     if standby {
         return Err(Error::new(ErrorKind::ReadOnly).message(
             "the server is a standby and takes no writes: name the primary, or several hosts with \
@@ -238,7 +238,7 @@ fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<(Vec<
                 .to_owned(),
         );
     }
-    Ok((warnings, statement_timeout))
+    Ok((warnings, lock_timeout))
 }
 
 impl PgStorage {
@@ -304,8 +304,8 @@ async fn look(
     // Not in a transaction of its own: what the session has is to be seen.
     let wire = connection.parts.wire(&connection.client);
     let facts = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
-    let (warnings, statement_timeout) = warnings(facts.first(), connection.encrypted, target)?;
-    manager.notice_pooler(connection, &statement_timeout);
+    let (warnings, lock_timeout) = warnings(facts.first(), connection.encrypted, target)?;
+    manager.notice_pooler(connection, &lock_timeout);
     let wire = connection.parts.wire(&connection.client);
     match migrations::inspect(&connection.client, schema).await.map_err(migration_error)? {
         State::Current { .. } => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
 use storage_core::{Error, ErrorKind, Result};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -49,16 +50,33 @@ pub(crate) struct Connection {
     busy: bool,
     /// Nothing may be sent on it any more.
     lost: bool,
+    /// What it is in the middle of changes nothing.
+    reading: bool,
     /// Moves the bytes.
     task: AbortHandle,
+    connector: Connector,
 }
 
-/// Nobody waits for the answer to what is under way any more, but the connection would. The server's own limit ends the
-/// statement: to cancel a commit that waits for its standby would show what can still be lost.
+/// Nobody waits for the answer to what is under way any more, but the connection would, and the server would work on.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.busy {
-            self.task.abort();
+        if !self.busy || self.client.is_closed() {
+            return;
+        }
+        let task = self.task.clone();
+        // Only reads are cancelled: a commit that waits for its synchronous standby would be shown, and could still be
+        // lost. And not behind a pooler, which may lose its way when the one who asks is gone; there every statement
+        // has a limit of its own.
+        match Handle::try_current() {
+            Ok(runtime) if self.reading && !self.parts.behind_pooler() => {
+                let (cancel, connector) = (self.client.cancel_token(), self.connector.clone());
+                runtime.spawn(async move {
+                    // Whether it reaches the server or not, nothing more can be done.
+                    let _ = timeout(CHECK, cancel.cancel_query(connector)).await;
+                    task.abort();
+                });
+            }
+            _ => task.abort(),
         }
     }
 }
@@ -70,11 +88,11 @@ pub(crate) struct Manager {
     inner: PostgresConnectionManager<Connector>,
     connector: Connector,
     target: Target,
-    /// The limits of statements, as startup options of a direct connection.
+    /// The limit of a lock, as startup options of a direct connection.
     options: String,
-    /// The first of them, in milliseconds.
-    statement_timeout: String,
-    /// The same behind a pooler: at the beginning of each transaction.
+    /// The same in milliseconds.
+    lock_timeout: String,
+    /// Behind a pooler: the beginning of each transaction, with the limits of a statement and of a lock.
     begin: Arc<str>,
     /// Whether a pooler is in between, which refuses startup options.
     pooler: AtomicBool,
@@ -85,7 +103,9 @@ impl Manager {
     pub(crate) async fn new(target: Target, options: &PgOptions) -> Result<Self, Failure> {
         let Limits { statement, lock, .. } = options.limits;
         let (statement, lock) = (statement.as_millis(), lock.as_millis());
-        let startup = format!("-c statement_timeout={statement} -c lock_timeout={lock}");
+        // Not statement_timeout: its timer costs a short read a tenth of its time. What a statement waits for is a lock;
+        // transactions limit the rest, and reads are cancelled.
+        let startup = format!("-c lock_timeout={lock}");
         let begin = format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
         let connector = Connector::load(&target).await?;
         let inner = PostgresConnectionManager::new(target.config(Some(&startup)), connector.clone());
@@ -94,7 +114,7 @@ impl Manager {
             connector,
             target,
             options: startup,
-            statement_timeout: statement.to_string(),
+            lock_timeout: lock.to_string(),
             begin: begin.into(),
             pooler: AtomicBool::new(false),
             statements: options.statements,
@@ -123,13 +143,14 @@ impl Manager {
         let task = tokio::spawn(connection).abort_handle();
         let prepared = (self.statements == Statements::Prepared).then(Prepared::default);
         let parts = Parts { prepared, begin: behind_pooler.then(|| Arc::clone(&self.begin)) };
-        Ok(Connection { client, parts, encrypted, encoding, busy: false, lost: false, task })
+        let connector = self.connector.clone();
+        Ok(Connection { client, parts, encrypted, encoding, busy: false, lost: false, reading: false, task, connector })
     }
 
     /// Compares the limit that a connection has with the one that was asked for. A pooler may be told to swallow startup
     /// options: then it is one that shows itself by this alone.
-    pub(crate) fn notice_pooler(&self, connection: &mut Connection, statement_timeout: &str) {
-        if !self.target.has_options() && self.statement_timeout != statement_timeout {
+    pub(crate) fn notice_pooler(&self, connection: &mut Connection, lock_timeout: &str) {
+        if !self.target.has_options() && self.lock_timeout != lock_timeout {
             self.pooler.store(true, Ordering::Release);
             connection.parts.begin = Some(Arc::clone(&self.begin));
         }
@@ -250,7 +271,7 @@ impl Pool {
                 got = &mut getting => {
                     return match got {
                         Ok(mut connection) => {
-                            connection.busy = true;
+                            (connection.busy, connection.reading) = (true, false);
                             Ok(Link { connection, _turn: turn })
                         }
                         Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),
@@ -294,6 +315,10 @@ impl Link<'_> {
     pub(crate) fn split(&mut self) -> (&mut Client, &Parts) {
         let Connection { client, parts, .. } = &mut *self.connection;
         (client, parts)
+    }
+    /// Says that nothing will be changed on this loan.
+    pub(crate) fn reads(&mut self) {
+        self.connection.reading = true;
     }
     /// Says that every answer was taken. Whoever is dropped before leaves a doubt, which the next user clears.
     pub(crate) fn finished(&mut self) {

@@ -31,7 +31,9 @@ pub(crate) struct View<'v> {
 impl<'s> Snapshot<'s> {
     /// Takes a connection for it.
     pub(crate) async fn begin(storage: &'s PgStorage, pool: &'s Pool) -> Result<Self> {
-        Ok(Self { storage, link: pool.checkout(Duration::MAX).await? })
+        let mut link = pool.checkout(Duration::MAX).await?;
+        link.reads();
+        Ok(Self { storage, link })
     }
 
     /// Begins.

@@ -107,10 +107,7 @@ impl<'c> Tx<'c> {
 
     /// Runs statements one behind the other: one round trip.
     pub(crate) async fn fetch(&mut self, batch: Vec<(&Statement, Vec<Value<'_>>)>) -> Result<Vec<Vec<Row>>, Fault> {
-        // Behind a pooler nothing outlives a transaction, so its limits are set in it; elsewhere the connection has
-        // them.
-        let set_limits = self.link.behind_pooler() && !self.limited;
-        if !set_limits {
+        if self.limited {
             return Ok(self.wire().pipeline(&batch).await?);
         }
         let (statement, lock) = self.storage.limits_as_text();
@@ -235,7 +232,8 @@ impl PgStorage {
     pub(crate) async fn read_at(&self, pool: &Pool, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>> {
         let mut attempts = Attempts::new(self, pool, None);
         loop {
-            let link = attempts.link().await?;
+            let mut link = attempts.link().await?;
+            link.reads();
             let reading = async { Ok(link.wire().alone(statement, values).await?) };
             let outcome = attempts.bounded(reading).await;
             if let Some(answer) = attempts.settled(link, outcome).await {

@@ -422,6 +422,31 @@ async fn a_change_that_does_not_take_place_is_not_acknowledged() {
     clean(&storage).await;
 }
 
+/// A read that takes too long does not go on when nobody waits for it any more.
+#[tokio::test]
+async fn a_read_that_is_given_up_ends_on_the_server_too() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let storage = open(&database, |o| o.limits = Limits { operation: Duration::from_secs(3), ..quick() }).await;
+    storage.add_balance(credit(1, "1", "before")).await.unwrap();
+    let slow = "ALTER TABLE users ENABLE ROW LEVEL SECURITY; ALTER TABLE users FORCE ROW LEVEL SECURITY; \
+                CREATE POLICY slow ON users USING (pg_sleep(60)::text = '')";
+    server.execute(database.name(), slow).unwrap();
+    let error = storage.get_balance(user(1)).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Busy { .. }), "{}", error.report());
+    let given_up = tokio::time::timeout(Duration::from_millis(100), storage.get_balance(user(1))).await;
+    assert!(given_up.is_err(), "it sleeps");
+    // The next user of a connection that was left in doubt finds out.
+    assert!(storage.get_balance(user(1)).await.is_err());
+    let working =
+        format!("SELECT query FROM pg_stat_activity WHERE datname = '{}' AND wait_event = 'PgSleep'", database.name());
+    let end = Instant::now() + Duration::from_secs(5);
+    while !server.query_text("postgres", &working).unwrap().is_empty() {
+        assert!(Instant::now() < end, "somebody still works for nobody");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// A connection that is being made when the operation's time is over does not prolong it.
 #[tokio::test]
 async fn connecting_is_within_the_operations_time() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, PooledConnection, RunError};
 use bb8_postgres::PostgresConnectionManager;
+use futures_util::FutureExt as _;
 use storage_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -46,21 +47,28 @@ pub(crate) struct Connection {
     pub(crate) encrypted: bool,
     /// What the server said of the database.
     pub(crate) encoding: Option<String>,
-    /// In use, or put back in the middle of something: a future was dropped.
-    busy: bool,
+    /// What it is in the middle of: in use, or put back so because a future was dropped.
+    busy: Option<Use>,
     /// Nothing may be sent on it any more.
     lost: bool,
-    /// What it is in the middle of changes nothing.
-    reading: bool,
     /// Moves the bytes.
     task: AbortHandle,
     connector: Connector,
 }
 
+/// What a connection is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Nothing will be changed.
+    Reading,
+    /// Something may be.
+    Writing,
+}
+
 /// Nobody waits for the answer to what is under way any more, but the connection would, and the server would work on.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.busy || self.client.is_closed() {
+        if self.busy.is_none() || self.client.is_closed() {
             return;
         }
         let task = self.task.clone();
@@ -68,7 +76,7 @@ impl Drop for Connection {
         // lost. And not behind a pooler, which may lose its way when the one who asks is gone; there every statement
         // has a limit of its own.
         match Handle::try_current() {
-            Ok(runtime) if self.reading && !self.parts.behind_pooler() => {
+            Ok(runtime) if self.busy == Some(Use::Reading) && !self.parts.behind_pooler() => {
                 let (cancel, connector) = (self.client.cancel_token(), self.connector.clone());
                 runtime.spawn(async move {
                     // Whether it reaches the server or not, nothing more can be done.
@@ -144,7 +152,7 @@ impl Manager {
         let prepared = (self.statements == Statements::Prepared).then(Prepared::default);
         let parts = Parts { prepared, begin: behind_pooler.then(|| Arc::clone(&self.begin)) };
         let connector = self.connector.clone();
-        Ok(Connection { client, parts, encrypted, encoding, busy: false, lost: false, reading: false, task, connector })
+        Ok(Connection { client, parts, encrypted, encoding, busy: None, lost: false, task, connector })
     }
 
     /// Compares the limit that a connection has with the one that was asked for. A pooler may be told to swallow startup
@@ -182,7 +190,7 @@ impl ManageConnection for Manager {
         if self.has_broken(connection) {
             return Err(NoConnection::Unwell);
         }
-        if connection.busy {
+        if connection.busy.is_some() {
             // It was put back in the middle of something. Lost until it has proven the contrary: a check whose own
             // future is dropped must not put it back as good.
             connection.lost = true;
@@ -190,7 +198,7 @@ impl ManageConnection for Manager {
             if !matches!(checked, Ok(Ok(()))) {
                 return Err(NoConnection::Unwell);
             }
-            (connection.lost, connection.busy) = (false, false);
+            (connection.lost, connection.busy) = (false, None);
         }
         Ok(())
     }
@@ -257,43 +265,53 @@ impl Pool {
             Ok(Ok(turn)) => self.take(turn, limit.saturating_sub(begun.elapsed())).await,
             // Nobody closes the semaphore.
             Ok(Err(_)) => Err(Error::closed()),
-            Err(_) => Err(self.no_time(&self.failures.0.subscribe(), limit)),
+            Err(_) => Err(self.no_time(limit)),
         }
     }
 
     async fn take<'p>(&'p self, turn: SemaphorePermit<'p>, limit: Duration) -> Result<Link<'p>> {
+        // Before the first look, or its failure would be missed.
         let mut failures = self.failures.0.subscribe();
         let mut getting = std::pin::pin!(self.connections.get());
+        // Nearly always one is there, and nothing needs to be waited for.
+        if let Some(got) = getting.as_mut().now_or_never() {
+            return self.taken(got, turn, limit);
+        }
         let end = Instant::now() + limit;
         loop {
             tokio::select! {
                 biased;
-                got = &mut getting => {
-                    return match got {
-                        Ok(mut connection) => {
-                            (connection.busy, connection.reading) = (true, false);
-                            Ok(Link { connection, _turn: turn })
-                        }
-                        Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),
-                        Err(RunError::User(NoConnection::Unwell) | RunError::TimedOut) => {
-                            Err(self.no_time(&failures, limit))
-                        }
-                    };
-                }
+                got = &mut getting => return self.taken(got, turn, limit),
                 changed = failures.changed() => {
                     // With other connections about, one of them may come free.
                     if changed.is_ok() && self.connections.state().connections == 0 {
-                        return Err(self.no_time(&failures, limit));
+                        return Err(self.no_time(limit));
                     }
                 }
                 // The pool goes on connecting, for whoever comes next.
-                () = sleep_until(end) => return Err(self.no_time(&failures, limit)),
+                () = sleep_until(end) => return Err(self.no_time(limit)),
             }
         }
     }
 
-    fn no_time(&self, failures: &watch::Receiver<Option<Arc<Failure>>>, waited: Duration) -> Error {
-        let failure = failures.borrow().clone();
+    fn taken<'p>(
+        &self,
+        got: Result<PooledConnection<'p, Manager>, RunError<NoConnection>>,
+        turn: SemaphorePermit<'p>,
+        limit: Duration,
+    ) -> Result<Link<'p>> {
+        match got {
+            Ok(mut connection) => {
+                connection.busy = Some(Use::Writing);
+                Ok(Link { connection, _turn: turn })
+            }
+            Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),
+            Err(RunError::User(NoConnection::Unwell) | RunError::TimedOut) => Err(self.no_time(limit)),
+        }
+    }
+
+    fn no_time(&self, waited: Duration) -> Error {
+        let failure = self.failures.0.borrow().clone();
         match failure.filter(|_| self.connections.state().connections == 0) {
             Some(failure) => failure.to_error(),
             None => Error::new(ErrorKind::Busy { waited })
@@ -318,11 +336,11 @@ impl Link<'_> {
     }
     /// Says that nothing will be changed on this loan.
     pub(crate) fn reads(&mut self) {
-        self.connection.reading = true;
+        self.connection.busy = Some(Use::Reading);
     }
     /// Says that every answer was taken. Whoever is dropped before leaves a doubt, which the next user clears.
     pub(crate) fn finished(&mut self) {
-        self.connection.busy = false;
+        self.connection.busy = None;
     }
     /// Says that it is not to be used again.
     pub(crate) fn lost(&mut self) {

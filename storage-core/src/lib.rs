@@ -57,7 +57,7 @@ mod text;
 mod timestamp;
 mod users;
 
-pub use admin_limits::{AdminLimit, AdminLimits, SetAdminLimit};
+pub use admin_limits::{AdminLimit, AdminLimits, MAX_SPENT, SetAdminLimit, check_spent};
 pub use balances::{AddBalance, Balances, Memo, SetBalance, SubtractBalance};
 pub use clock::{Clock, Environment, IdSource, ManualClock, SequentialIds, Stamp, SystemClock, SystemIds};
 pub use dump::{AccountRecord, DumpReader, DumpRecord, DumpSummary, DumpWriter, KeySpace};

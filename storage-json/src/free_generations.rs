@@ -77,7 +77,7 @@ impl FreeGenerations for JsonStorage {
                 return Err(Error::not_found("operation key", &take));
             };
             let mut account = tx.account_or_new(user);
-            account.record.set_quota(account.record.quota().give_back(taken.source));
+            account.record.set_quota(account.record.quota().give_back(taken.source)?);
             let receipt = receipt(tx, &account, taken.source);
             let fingerprint = Fingerprint::of("return_free_generation", &[]);
             tx.settle(account, (KeySpace::Return, take), fingerprint, Answer::Quota(receipt), Vec::new())?;

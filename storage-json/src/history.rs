@@ -51,7 +51,7 @@ impl History for JsonStorage {
                 return Ok(GenerationReceipt { id, replayed: true });
             }
             let mut account = tx.account_or_new(user);
-            account.record.spent = account.record.spent.plus(price);
+            account.record.spend(price)?;
             tx.settle(account, (KeySpace::Generation, key), fingerprint, Answer::Record, Vec::new())?;
             let generation =
                 Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };

@@ -116,7 +116,7 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationToHistory) -> Result<Gener
         }
         None => {}
     }
-    account.record.spent = account.record.spent.plus(price);
+    account.record.spend(price)?;
     let entry = Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };
     record(tx, &mut account, &entry, arguments)?;
     Ok(GenerationReceipt { id, replayed: false })

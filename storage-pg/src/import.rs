@@ -41,7 +41,7 @@ fn same_or_kept(same: bool, present: impl FnOnce() -> String) -> ImportOutcome {
 async fn put_field(tx: &mut Tx<'_>, field: ImportRecord) -> Result<ImportOutcome, Fault> {
     let Loaded { mut account, .. } = tx.load(field.user(), &tx.key(None), Vec::new()).await?;
     let is_new = account.is_new();
-    let Some(outcome) = field.apply_to_account(&mut account.record, tx.now()) else {
+    let Some(outcome) = field.apply_to_account(&mut account.record, tx.now())? else {
         return Err(Error::internal("an imported record of an unknown kind").into());
     };
     // A record of nothing but defaults still says that there is such a user.

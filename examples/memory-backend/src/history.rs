@@ -53,7 +53,7 @@ impl History for MemoryStorage {
                 None => {}
             }
             let account = state.account(user, stamp.now);
-            account.spent = account.spent.plus(price);
+            account.spend(price)?;
             let generation =
                 Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now };
             record(state, user, generation, arguments, stamp.operation, self.policy().history)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use storage_core::{
     Cursor, GetReferrals, GetUserGenerationsHistory, JobStatus, ListJobs, ListOperations, ListPayments, ListReserves,
-    Page, PageRequest, PageSize, PaymentStatus, Result, Storage, UpdateJobStatus, UserId,
+    Page, PageRequest, PageSize, PaymentStatus, Result, Storage, Timestamp, UpdateJobStatus, UserId,
 };
 
 use crate::check::{Check, ensure, ensure_eq, present};
@@ -28,6 +28,7 @@ list_scenarios! {
     a_cursor_of_another_filter_is_refused ["R11", "R8"];
     a_cursor_of_another_list_is_refused ["R11", "R8"];
     a_damaged_cursor_is_refused ["R11", "R8"];
+    lists_begin_with_the_lowest_user_at_the_first_moment ["R11", "V1", "V9", "list_users", "get_referrals"];
     a_cursor_works_in_another_handle ["R11"] needs [SecondHandle];
     the_order_of_states_in_a_filter_does_not_matter ["R11", "list_jobs"];
     an_update_does_not_move_a_row ["R11", "list_jobs", "list_payments"];
@@ -366,6 +367,25 @@ async fn a_damaged_cursor_is_refused(context: Context) -> Check {
     let next = present(list(one(None)?).await?.next, "the next page")?.to_string();
     for damaged in [format!("{next}f"), next[..next.len() - 1].to_owned(), next[..16].to_owned(), "0".repeat(40)] {
         foreign(list(one(Some(damaged.parse()?))?).await)?;
+    }
+    Ok(())
+}
+
+async fn lists_begin_with_the_lowest_user_at_the_first_moment(context: Context) -> Check {
+    let storage = context.open().await?;
+    let alice = context.alice;
+    context.clock.set(Timestamp::MIN);
+    let numbers = [i64::MIN, i64::MIN + 1, -1, 1, i64::MAX - 1, i64::MAX];
+    for number in numbers {
+        storage.set_referrer(storage_core::SetReferrer::new(context.user(number)?, alice)).await?;
+    }
+    for size in [1, 2, 6, 7] {
+        let size = PageSize::new(size)?;
+        let brought = all_pages(size, |page| storage.get_referrals(GetReferrals { referrer: alice, page })).await?;
+        ensure_eq!(brought.iter().map(|row| row.user.get()).collect::<Vec<_>>(), numbers, "pages of {size:?}");
+        let users = all_pages(size, |page| storage.list_users(page)).await?;
+        let listed: Vec<i64> = users.iter().map(|user| user.id.get()).filter(|id| *id != alice.get()).collect();
+        ensure_eq!(listed, numbers, "pages of {size:?}");
     }
     Ok(())
 }

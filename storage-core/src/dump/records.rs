@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, CivilDate, ErrorMessage, FileId, Fingerprint, Generation, GenerationId, Hold, Job, JobId, JobStatus,
-    Language, LedgerRow, ModelId, ModelName, Money, Note, OperationKey, Params, Payment, PaymentId, PaymentMethod,
-    PaymentOrigin, PaymentStatus, ProviderKey, Quota, Result, ResultUrls, TaskId, Timestamp, Total, UsedKey, UserId,
-    check_spent,
+    Amount, BonusCount, CivilDate, Error, ErrorMessage, FileId, Fingerprint, Generation, GenerationId, Hold, Job,
+    JobId, JobStatus, Language, LedgerRow, ModelId, ModelName, Money, Note, OperationKey, Params, Payment, PaymentId,
+    PaymentMethod, PaymentOrigin, PaymentStatus, ProviderKey, Quota, Result, ResultUrls, TaskId, Timestamp, Total,
+    UsedKey, UserId, check_spent,
 };
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -86,6 +86,19 @@ impl AccountRecord {
         let spent = self.spent.plus(price);
         check_spent(spent)?;
         self.spent = spent;
+        Ok(())
+    }
+    /// Proves what no type proves. `InvalidInput` naming the field and its limit.
+    pub fn check(&self) -> Result<()> {
+        self.balance.checked_add(self.held)?;
+        self.quota().check()?;
+        check_spent(self.spent)?;
+        if self.referral_bonus > 0 {
+            BonusCount::new(self.referral_bonus)?;
+        }
+        if self.referrer == Some(self.user) {
+            return Err(Error::invalid("referrer", "must not be the user"));
+        }
         Ok(())
     }
     /// The free generations.
@@ -400,6 +413,18 @@ impl DumpRecord {
             Self::Key(_) => "key",
             Self::Ledger(_) => "ledger",
             Self::Payment(_) => "payment",
+        }
+    }
+    /// Proves what no type proves. `InvalidInput` naming the field and its limit.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Account(account) => account.check(),
+            Self::Hold(hold) if hold.committed > hold.amount.money() => {
+                Err(Error::invalid("committed", "must be at most the hold's amount"))
+            }
+            Self::Generation(_) | Self::Hold(_) | Self::Job(_) | Self::Key(_) | Self::Ledger(_) | Self::Payment(_) => {
+                Ok(())
+            }
         }
     }
     /// Whose record it is.

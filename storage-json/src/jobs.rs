@@ -39,10 +39,7 @@ fn task_is_free(tx: &Tx<'_>, task: &TaskId, job: &JobId) -> Result<()> {
 impl JsonStorage {
     async fn page_of_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
         let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, JobId::new(id)?)),
-        };
+        let after = list.page.position(filter)?.map(Newest::into_parts);
         let wanted = list.page.size.get() + 1;
         let rows = self
             .read(|state| {
@@ -62,9 +59,7 @@ impl JsonStorage {
                 }
             })
             .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, |job| {
-            Newest::new(job.created_at, job.id.as_str()).to_text()
-        }))
+        Ok(Page::from_surplus(rows, list.page.size, filter, |job| Newest::new(job.created_at, job.id.clone())))
     }
 }
 

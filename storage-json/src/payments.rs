@@ -47,10 +47,7 @@ fn move_money(tx: &mut Tx<'_>, payment: &Payment) -> Result<(crate::state::Accou
 impl JsonStorage {
     async fn page_of_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, PaymentId::new(id)?)),
-        };
+        let after = list.page.position(filter)?.map(Newest::into_parts);
         let wanted = list.page.size.get() + 1;
         let rows = self
             .read(|state| {
@@ -71,7 +68,7 @@ impl JsonStorage {
             })
             .await?;
         Ok(Page::from_surplus(rows, list.page.size, filter, |payment| {
-            Newest::new(payment.created_at, payment.id.as_str()).to_text()
+            Newest::new(payment.created_at, payment.id.clone())
         }))
     }
 }

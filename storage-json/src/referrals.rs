@@ -39,11 +39,7 @@ impl JsonStorage {
     async fn page_of_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
         let filter = list.filter();
         let GetReferrals { referrer, page } = list;
-        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-        let after = match Newest::of_request(&page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((referrer, at, id.parse::<UserId>().map_err(|_| damaged())?)),
-        };
+        let after = page.position(filter)?.map(|Newest { at, id }| (referrer, at, id));
         let lower = after.map_or(Bound::Included(first_of(referrer, Timestamp::MIN)), Bound::Excluded);
         let rows = self
             .read(|state| {
@@ -52,9 +48,7 @@ impl JsonStorage {
                 referrals.take(page.size.get() + 1).map(Arc::new).collect()
             })
             .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |referral| {
-            Newest::new(referral.since, referral.user.to_string()).to_text()
-        }))
+        Ok(Page::from_surplus(rows, page.size, filter, |referral| Newest::new(referral.since, referral.user)))
     }
 }
 

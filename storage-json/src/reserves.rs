@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldStatus, HoldStep, ListReserves, Memo, Money, Newest,
-    OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves, Result, UserId,
+    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
+    Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves,
+    Result, UserId,
 };
 
 use crate::engine::JsonStorage;
@@ -54,21 +55,11 @@ fn replay(
     Ok(receipt)
 }
 
-fn newest(hold: &Hold) -> String {
-    Newest::new(hold.created_at, format!("{}:{}", hold.user, hold.name)).to_text()
-}
-
 impl JsonStorage {
     async fn page_of_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
         let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                let (user, name) = id.split_once(':').ok_or_else(damaged)?;
-                Some((at, HoldName::new(name)?, user.parse::<UserId>().map_err(|_| damaged())?))
-            }
-        };
+        let after = list.page.position(filter)?;
+        let after = after.map(|Newest { at, id: HoldPlace { name, user } }| (at, name, user));
         let matching = |state: &State, user: UserId, name: &HoldName| {
             state.holds.get(&(user, name.clone())).filter(|hold| list.matches(hold)).cloned()
         };
@@ -89,7 +80,7 @@ impl JsonStorage {
                 }
             })
             .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, newest))
+        Ok(Page::from_surplus(rows, list.page.size, filter, Hold::position))
     }
 }
 

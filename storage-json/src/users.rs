@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Acknowledged, Answer, Error, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
+    AccountRecord, Acknowledged, Answer, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
     SetGiftClaimed, SetUserLanguage, User, UserId, Users,
 };
 
@@ -26,20 +26,14 @@ fn shown(record: &AccountRecord, policy: &Policy) -> Arc<User> {
 impl JsonStorage {
     async fn page_of_users(&self, page: PageRequest) -> Result<Page<User>> {
         let filter = Fingerprint::of("list_users", &[]);
-        let after = match &page.after {
-            None => Bound::Unbounded,
-            Some(cursor) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                Bound::Excluded(cursor.decode(filter)?.parse::<UserId>().map_err(|_| damaged())?)
-            }
-        };
+        let after = page.position::<UserId>(filter)?.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self
             .read(|state| {
                 let accounts = state.accounts.range((after, Bound::Unbounded)).take(page.size.get() + 1);
                 accounts.map(|(_, account)| shown(&account.record, &self.env().policy)).collect()
             })
             .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |user| user.id.to_string()))
+        Ok(Page::from_surplus(rows, page.size, filter, |user| user.id))
     }
 }
 

@@ -292,7 +292,7 @@ impl PgStorage {
         statuses.sort_unstable();
         statuses.dedup();
         let words: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (at, id) = behind(page.position::<Newest<JobId>>(filter)?);
         let (limit, sql) = (surplus(page.size), &self.sql().jobs);
         let rows = match user {
             Some(user) => {
@@ -303,7 +303,7 @@ impl PgStorage {
             None => self.read("list_jobs", &sql.list_by_status, &[&at, &id, &limit, &words]).await?,
         };
         let jobs = rows.iter().map(|row| Ok(Arc::new(job(row)?))).collect::<Result<_>>()?;
-        Ok(Page::from_surplus(jobs, page.size, filter, |job| Newest::new(job.created_at, job.id.as_str()).to_text()))
+        Ok(Page::from_surplus(jobs, page.size, filter, |job| Newest::new(job.created_at, job.id.clone())))
     }
 
     async fn one_job(

@@ -293,7 +293,7 @@ impl PgStorage {
     async fn page_of_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         let filter = list.filter();
         let ListPayments { user, status, page } = list;
-        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (at, id) = behind(page.position::<Newest<PaymentId>>(filter)?);
         let (limit, sql) = (surplus(page.size), &self.sql().payments);
         let rows = match (user.map(UserId::get), status.map(PaymentStatus::as_str)) {
             (Some(user), status) => {
@@ -305,7 +305,7 @@ impl PgStorage {
             (None, None) => self.read("list_payments", &sql.list_all, &[&at, &id, &limit]).await?,
         };
         let payments = rows.iter().map(|row| Ok(Arc::new(payment(row)?))).collect::<Result<_>>()?;
-        let position = |payment: &Payment| Newest::new(payment.created_at, payment.id.as_str()).to_text();
+        let position = |payment: &Payment| Newest::new(payment.created_at, payment.id.clone());
         Ok(Page::from_surplus(payments, page.size, filter, position))
     }
 

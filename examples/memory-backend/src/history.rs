@@ -5,15 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationToHistory, Answer, Error, Fingerprint, Generation, GenerationId, GenerationReceipt,
-    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, OperationId, OperationKey, Page, Result, UsedKey,
-    UserId,
+    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, Newest, OperationId, OperationKey, Page, Result,
+    UsedKey, UserId,
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, State, newest, page};
+use crate::state::{Order, State, page};
 
-fn position(generation: &Generation) -> String {
-    newest(generation.at, generation.id.as_str())
+fn position(generation: &Generation) -> Newest<GenerationId> {
+    Newest::new(generation.at, generation.id.clone())
 }
 
 /// The arguments that the id stands for, when it was used.

@@ -16,7 +16,7 @@ impl JsonStorage {
         let GetUserGenerationsHistory { user, page } = list;
         let after = page.position(filter)?.map(Newest::into_parts);
         let rows = self
-            .read(|state| {
+            .read("get_user_generations_history", |state| {
                 let newest = state.history.newest_of(user, after.clone()).take(page.size.get() + 1);
                 newest.map(|(_, _, generation)| Arc::clone(generation)).collect()
             })

@@ -42,7 +42,7 @@ impl JsonStorage {
         let after = list.page.position(filter)?.map(Newest::into_parts);
         let wanted = list.page.size.get() + 1;
         let rows = self
-            .read(|state| {
+            .read("list_jobs", |state| {
                 let matching = |id: &JobId| state.jobs.get(id).filter(|job| list.matches(job)).cloned();
                 match list.user {
                     Some(user) => {
@@ -115,11 +115,14 @@ impl Jobs for JsonStorage {
     }
 
     async fn get_job(&self, job: &JobId) -> Result<Option<Arc<Job>>> {
-        self.read(|state| state.jobs.get(job).cloned()).await
+        self.read("get_job", |state| state.jobs.get(job).cloned()).await
     }
 
     async fn find_job_by_task_id(&self, task: &TaskId) -> Result<Option<Arc<Job>>> {
-        self.read(|state| state.jobs_by_task.get(task).and_then(|id| state.jobs.get(id)).cloned()).await
+        self.read("find_job_by_task_id", |state| {
+            state.jobs_by_task.get(task).and_then(|id| state.jobs.get(id)).cloned()
+        })
+        .await
     }
 
     async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {

@@ -86,7 +86,7 @@ impl JsonStorage {
         let filter = list.filter();
         let ListOperations { user, page } = list;
         let after = page.position::<RowPlace>(filter)?;
-        let last = self.read(|state| state.account(user).and_then(|account| account.last)).await?;
+        let last = self.read("list_operations", |state| state.account(user).and_then(|account| account.last)).await?;
         let ledger = self.ledger();
         self.blocking(move || {
             let start = after.map_or(last, |after| Some(after.offset));
@@ -125,7 +125,7 @@ impl Operations for JsonStorage {
 
     async fn audit(&self, scope: AuditScope) -> Result<AuditReport> {
         let everyone: Vec<(UserId, AuditedState, Option<u64>)> = self
-            .read(|state| {
+            .read("audit", |state| {
                 let one = |user| audited(state, user).map(|(audited, last)| (user, audited, last));
                 match scope {
                     AuditScope::User(user) => {
@@ -144,5 +144,6 @@ impl Operations for JsonStorage {
             Ok(report)
         })
         .await
+        .map_err(|error| error.in_operation("audit"))
     }
 }

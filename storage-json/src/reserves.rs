@@ -65,7 +65,7 @@ impl JsonStorage {
         };
         let wanted = list.page.size.get() + 1;
         let rows: Vec<Arc<Hold>> = self
-            .read(|state| match list.user {
+            .read("list_reserves", |state| match list.user {
                 Some(user) => {
                     let after = after.as_ref().map(|(at, name, _)| (*at, name.clone()));
                     let all = state.holds_by_user.newest_of(user, after);
@@ -159,7 +159,7 @@ impl Reserves for JsonStorage {
     }
 
     async fn find_reserve(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>> {
-        self.read(|state| state.holds.get(&(user, name.clone())).cloned()).await
+        self.read("find_reserve", |state| state.holds.get(&(user, name.clone())).cloned()).await
     }
 
     async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
@@ -170,7 +170,7 @@ impl Reserves for JsonStorage {
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
         let now = self.env().clock.now();
         let due: Vec<(UserId, HoldName)> = self
-            .read(|state| {
+            .read("release_expired_reserves", |state| {
                 let expired = state.holds_by_expiry.iter().take_while(|(at, ..)| *at <= now).take(limit.get());
                 expired.map(|(_, user, name)| (*user, name.clone())).collect()
             })

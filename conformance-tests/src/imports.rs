@@ -2,7 +2,7 @@
 
 use storage_core::{
     AddGenerationJob, Generation, ImportOutcome, ImportRecord, Job, JobStatus, ListPayments, MAX_BANK,
-    MarkPaymentStatus, OperationKind, Payment, PaymentOrigin, PaymentStatus, Storage, Timestamp, UserId,
+    MarkPaymentStatus, OperationKind, Payment, PaymentOrigin, PaymentStatus, Storage, Timestamp, Total, UserId,
 };
 
 use crate::check::{Check, ensure, ensure_eq, present};
@@ -22,6 +22,7 @@ list_scenarios! {
     one_refused_record_never_stops_the_others ["M3", "W43"];
     a_value_over_its_limit_is_refused_by_name ["M3", "V2", "R8"];
     outcomes_come_in_the_order_of_the_records ["M3"];
+    the_records_of_one_user_are_put_in_in_their_order ["M3", "R8"];
     imported_generations_cost_nothing ["M3"];
     imported_history_is_trimmed_and_its_ids_are_used_up ["M3", "W30"];
     imported_jobs_are_found_by_both_ids ["M3"];
@@ -246,6 +247,42 @@ async fn a_value_over_its_limit_is_refused_by_name(context: Context) -> Check {
     restored.restore(&mut dump.as_bytes()).await?;
     ensure_eq!(dump_text(&*restored).await?, dump);
     Ok(())
+}
+
+async fn the_records_of_one_user_are_put_in_in_their_order(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, bob, carol) = (context.alice, context.bob, context.carol);
+    let born = "2025-12-01T08:00:00Z".parse()?;
+    let nothing = |user| ImportRecord::Quota { user, date: None, used: 0, bank: 0 };
+    let (dave, erin) = (context.user(7)?, context.user(8)?);
+    let job = old_job(carol, "job-9", JobStatus::Completed, born)?;
+    let records = vec![
+        ImportRecord::Job(old_job(alice, "job-1", JobStatus::Completed, born)?),
+        ImportRecord::Spent { user: alice, spent: Total::ZERO },
+        ImportRecord::Payment(decided(bob, "p-1", PaymentStatus::Approved, born)?),
+        nothing(bob),
+        // A referral makes two users.
+        ImportRecord::Referral { user: dave, referrer: erin, since: Some(born) },
+        nothing(dave),
+        nothing(erin),
+        // Of two who claim one id, the first has it.
+        ImportRecord::Job(job.clone()),
+        ImportRecord::Job(Job { user: alice, ..job.clone() }),
+        nothing(carol),
+    ];
+    let outcomes = storage.import_records(records).await?;
+    let known = |outcome: &ImportOutcome| match outcome {
+        ImportOutcome::Added => "added",
+        ImportOutcome::Same => "same",
+        ImportOutcome::Kept(_) => "kept",
+        ImportOutcome::Refused(_) => "refused",
+    };
+    ensure_eq!(
+        outcomes.iter().map(known).collect::<Vec<_>>(),
+        ["added", "same", "added", "same", "added", "same", "same", "added", "kept", "same"]
+    );
+    ensure_eq!(storage.get_job(&job.id).await?.as_deref(), Some(&job));
+    clean(&*storage).await
 }
 
 async fn outcomes_come_in_the_order_of_the_records(context: Context) -> Check {

@@ -253,7 +253,7 @@ impl PgStorage {
         let manager = Manager::new(target.clone(), &options).await?;
         let limit = options.limits.statement;
         let connection = manager.dial().await?;
-        let sql = Sql::new(&schema);
+        let sql = Box::new(Sql::new(&schema));
         let looking = look(&connection, &schema, &sql, &options, &target);
         let (store_id, found) =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;

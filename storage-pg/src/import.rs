@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use storage_core::{
-    AddGenerationToHistory, Answer, Error, ErrorKind, Fingerprint, Generation, ImportOutcome, ImportRecord, Job,
-    KeySpace, Memo, Money, OperationKey, OperationKind, Payment, PaymentOrigin, PaymentStatus, ProviderKey, Result,
-    Stamp, TaskId, Timestamp, UserId,
+    AddGenerationToHistory, Answer, Applied, Error, ErrorKind, Fingerprint, Generation, ImportOutcome, ImportRecord,
+    Job, KeySpace, Memo, Money, OperationKey, OperationKind, Payment, PaymentOrigin, PaymentStatus, ProviderKey,
+    Result, Stamp, TaskId, Timestamp, UserId,
 };
+use tokio::time::Instant;
 
 use crate::account::{self, Posting};
 use crate::fault::Fault;
@@ -60,9 +62,20 @@ impl PgStorage {
     }
 
     async fn import_lane(&self, pool: &Pool, lane: Vec<Numbered>) -> Result<Outcomes> {
-        let mut outcomes = Vec::with_capacity(lane.len());
-        for some in lane.chunks(IMPORTED_AT_ONCE) {
-            outcomes.append(&mut self.import_some(pool, some).await?);
+        let limit = self.limits().statement;
+        let (mut outcomes, mut share, mut rest) = (Vec::with_capacity(lane.len()), Share::default(), lane.as_slice());
+        while !rest.is_empty() {
+            let (some, later) = rest.split_at(share.0.min(rest.len()));
+            let begun = Instant::now();
+            match self.import_some(pool, some).await {
+                Ok(mut done) => {
+                    outcomes.append(&mut done);
+                    rest = later;
+                    share.settle(begun.elapsed(), limit);
+                }
+                Err(error) if ran_out(&error) && some.len() > 1 => share.0 = some.len() / 2,
+                Err(error) => return Err(error),
+            }
         }
         Ok(outcomes)
     }
@@ -87,8 +100,33 @@ impl PgStorage {
     }
 }
 
-/// Imported records that share a transaction and its commit.
-const IMPORTED_AT_ONCE: usize = 64;
+/// Nothing was applied, and the time was up.
+fn ran_out(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Busy { .. }) && error.applied() == Applied::No
+}
+
+/// How many records share a transaction and its commit. Each takes two round trips, and the transaction has the time of
+/// one statement: over a slow line few do, and over a quick one many.
+struct Share(usize);
+
+impl Share {
+    const MOST: usize = 64;
+
+    /// Learns from how long the last ones took.
+    fn settle(&mut self, took: Duration, limit: Duration) {
+        if took * 4 < limit {
+            self.0 = (self.0 * 2).min(Self::MOST);
+        } else if took * 2 > limit {
+            self.0 = (self.0 / 2).max(1);
+        }
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(8)
+    }
+}
 
 /// The ids of a record that no two users may have.
 fn claims(record: &ImportRecord) -> Vec<(&'static str, String)> {
@@ -331,6 +369,17 @@ mod tests {
     use storage_core::{AddPayment, OperationId};
 
     use super::*;
+
+    #[test]
+    fn the_share_follows_the_line() {
+        let (limit, mut share) = (Duration::from_secs(10), Share::default());
+        let mut shares = Vec::new();
+        for took in [100, 100, 100, 100, 4000, 5001, 9000, 100, 9000, 9000, 9000, 9000, 9000, 9000] {
+            share.settle(Duration::from_millis(took), limit);
+            shares.push(share.0);
+        }
+        assert_eq!(shares, [16, 32, 64, 64, 64, 32, 16, 32, 16, 8, 4, 2, 1, 1]);
+    }
 
     fn user(id: i64) -> UserId {
         UserId::new(id).unwrap()

@@ -1,10 +1,11 @@
-//! Imports over lines that are lost at the worst moment.
+//! Imports over lines that are slow, or lost at the worst moment.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a surprise is a failure")]
 
 mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use pg_test_server::{Database, Server};
 use storage_core::{
@@ -18,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 /// What a line does to those who speak over it.
 #[derive(Debug, Default)]
 struct Line {
+    /// How long whatever the client says is under way.
+    delay: Duration,
     /// So many commits reach the server, and their answers nobody.
     lost_commits: AtomicU32,
 }
@@ -44,6 +47,7 @@ async fn through(server_port: u16, line: Arc<Line>) -> u16 {
             tokio::spawn(async move {
                 let mut buffer = vec![0; 65_536];
                 while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+                    tokio::time::sleep(line.delay).await;
                     if line.loses(&buffer[..count]) {
                         losing.store(true, Ordering::SeqCst);
                     }
@@ -76,6 +80,11 @@ async fn open(database: &Database, line: Arc<Line>, limits: Limits) -> PgStorage
 
 fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
+}
+
+fn balances(count: i64) -> Vec<ImportRecord> {
+    let opening = |id| ImportRecord::Balance { user: user(id), balance: "1".parse().unwrap(), created_at: None };
+    (1..=count).map(opening).collect()
 }
 
 /// One record of each kind, of one user.
@@ -117,10 +126,24 @@ fn one_of_each(id: i64) -> Vec<ImportRecord> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_import_over_a_slow_line_comes_to_its_end() {
+    let database = support::database(Server::shared().unwrap()).unwrap();
+    let line = Arc::new(Line { delay: Duration::from_millis(25), ..Line::default() });
+    // All of them in one transaction would be under way for nearly twice the limit.
+    let limits =
+        Limits { statement: Duration::from_millis(1200), operation: Duration::from_secs(3), ..Limits::default() };
+    let storage = open(&database, line, limits).await;
+    let outcomes = storage.import_records(balances(40)).await.unwrap();
+    assert_eq!(outcomes, vec![ImportOutcome::Added; 40]);
+    let again = storage.import_records(balances(3)).await.unwrap();
+    assert_eq!(again, vec![ImportOutcome::Same; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_import_added_is_added_although_the_commits_answer_was_lost() {
     let database = support::database(Server::shared().unwrap()).unwrap();
     for lost in 1..=3 {
-        let line = Arc::new(Line { lost_commits: AtomicU32::new(lost) });
+        let line = Arc::new(Line { lost_commits: AtomicU32::new(lost), ..Line::default() });
         let storage = open(&database, Arc::clone(&line), Limits::default()).await;
         let first = i64::from(lost) * 10;
         let mut records = one_of_each(first);

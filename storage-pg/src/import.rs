@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::account::{self, Posting};
 use crate::fault::Fault;
 use crate::pool::Pool;
+use crate::routes::leads_somewhere;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Loaded, Tx};
@@ -303,9 +304,16 @@ async fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: Generation) -
 
 async fn put_job(tx: &mut Tx<'_>, job: Job) -> Result<ImportOutcome, Fault> {
     let (word, task) = (job.id.as_str(), job.external_task_id.as_ref().map_or("", TaskId::as_str));
-    let sql = &tx.sql().jobs;
-    let more = vec![(&sql.find, vec![&word as Value<'_>]), (&sql.find_by_task, vec![&task as Value<'_>])];
+    let (sql, dangling) = (&tx.sql().jobs, &tx.sql().dangling);
+    let more = vec![
+        (&sql.find, vec![&word as Value<'_>]),
+        (&sql.find_by_task, vec![&task as Value<'_>]),
+        (&dangling.job, vec![&word as Value<'_>]),
+        (&dangling.task, vec![&task as Value<'_>]),
+    ];
     let Loaded { mut account, more, .. } = tx.load(job.user, &tx.key(None), more).await?;
+    leads_somewhere(more.get(2), ("job", word))?;
+    leads_somewhere(more.get(3), ("task", task))?;
     let found = |at: usize| more.get(at).and_then(|rows| rows.first());
     if let Some(row) = found(0) {
         let present = jobs::job(row)?;
@@ -326,9 +334,16 @@ async fn put_payment(tx: &mut Tx<'_>, mut payment: Payment) -> Result<ImportOutc
     payment.origin =
         if payment.status == PaymentStatus::Pending { PaymentOrigin::Here } else { PaymentOrigin::Imported };
     let (word, provider) = (payment.id.as_str(), payment.provider_key.as_ref().map_or("", ProviderKey::as_str));
-    let sql = &tx.sql().payments;
-    let more = vec![(&sql.find, vec![&word as Value<'_>]), (&sql.find_by_provider, vec![&provider as Value<'_>])];
+    let (sql, dangling) = (&tx.sql().payments, &tx.sql().dangling);
+    let more = vec![
+        (&sql.find, vec![&word as Value<'_>]),
+        (&sql.find_by_provider, vec![&provider as Value<'_>]),
+        (&dangling.payment, vec![&word as Value<'_>]),
+        (&dangling.provider, vec![&provider as Value<'_>]),
+    ];
     let Loaded { mut account, more, .. } = tx.load(payment.user, &tx.key(None), more).await?;
+    leads_somewhere(more.get(2), ("payment", word))?;
+    leads_somewhere(more.get(3), ("provider", provider))?;
     let found = |at: usize| more.get(at).and_then(|rows| rows.first());
     if let Some(row) = found(0) {
         let present = payments::payment(row)?;

@@ -18,7 +18,7 @@ use crate::statement::statements;
 use crate::{
     account, admin_limits, balances, dump, free_generations, history, import, jobs, keys, operations, payments,
 };
-use crate::{referrals, reserves, restore, users};
+use crate::{referrals, reserves, restore, routes, users};
 
 statements! {
     /// Statements of the store as a whole.
@@ -59,6 +59,7 @@ pub(crate) struct Sql {
     pub(crate) referrals: referrals::ReferralStatements,
     pub(crate) reserves: reserves::ReserveStatements,
     pub(crate) restore: restore::RestoreStatements,
+    pub(crate) dangling: routes::DanglingStatements,
     pub(crate) store: StoreStatements,
     pub(crate) users: users::UserStatements,
 }
@@ -80,6 +81,7 @@ impl Sql {
             referrals: referrals::ReferralStatements::new(schema),
             reserves: reserves::ReserveStatements::new(schema),
             restore: restore::RestoreStatements::new(schema),
+            dangling: routes::DanglingStatements::new(schema),
             store: StoreStatements::new(schema),
             users: users::UserStatements::new(schema),
         }
@@ -105,6 +107,7 @@ impl Sql {
             referrals,
             reserves,
             restore,
+            dangling,
             store,
             users,
         } = self;
@@ -123,6 +126,7 @@ impl Sql {
             referrals.all(),
             reserves.all(),
             restore.all(),
+            dangling.all(),
             store.all(),
             users.all(),
         ]

@@ -84,6 +84,29 @@ impl Keyed {
         Self::Referrer,
     ];
 
+    /// The operation's name.
+    pub(crate) fn operation(self) -> &'static str {
+        match self {
+            Self::Language => "set_user_language",
+            Self::Gift => "set_gift_claimed",
+            Self::SetBalance => "set_balance",
+            Self::Credit => "add_balance",
+            Self::Debit => "subtract_balance",
+            Self::Hold => "reserve_balance",
+            Self::Commit => "commit_reserve",
+            Self::Release => "release_reserve",
+            Self::Take => "increment_free_generations",
+            Self::Bonus => "add_referral_bonus",
+            Self::Limit => "set_admin_limit",
+            Self::Order => "add_generation_job",
+            Self::UpdateJob => "update_job_status",
+            Self::Pay => "add_payment",
+            Self::Approve => "mark_payment_status",
+            Self::Refund => "refund_payment",
+            Self::Referrer => "set_referrer",
+        }
+    }
+
     /// Whether it has arguments that could be others.
     pub(crate) fn has_arguments(self) -> bool {
         !matches!(self, Self::Gift | Self::Take)
@@ -236,23 +259,21 @@ pub(crate) async fn every_read(storage: &dyn Storage, user: UserId) -> Check<Vec
 }
 
 /// Calls every writing operation once, and tells what each answered.
-pub(crate) async fn every_write(storage: &Arc<dyn Storage>, user: UserId) -> Check<Vec<(String, Result<()>)>> {
+pub(crate) async fn every_write(storage: &Arc<dyn Storage>, user: UserId) -> Check<Vec<(&'static str, Result<()>)>> {
     let storage = &**storage;
-    let mut answers = vec![("get_user".to_owned(), storage.get_user(user).await.map(drop))];
+    let mut answers = vec![("get_user", storage.get_user(user).await.map(drop))];
     for keyed in Keyed::ALL {
         let answer = keyed.call(storage, user, None, Arguments::Usual).await;
-        answers.push((format!("{keyed:?}"), answer.map(drop)));
+        answers.push((keyed.operation(), answer.map(drop)));
     }
     let give_back = ReturnFreeGeneration { user, take: "job-1".parse()? };
     let recorded = storage.add_generation_to_history(generation(user, "g-1", "1")?).await;
     answers.extend([
-        ("return_free_generation".to_owned(), storage.return_free_generation(give_back).await.map(drop)),
-        ("release_expired_reserves".to_owned(), {
-            storage.release_expired_reserves(PageSize::DEFAULT).await.map(drop)
-        }),
-        ("add_generation_to_history".to_owned(), recorded.map(drop)),
-        ("restore".to_owned(), storage.restore(&mut &b""[..]).await.map(drop)),
-        ("import_records".to_owned(), storage.import_records(Vec::new()).await.map(drop)),
+        ("return_free_generation", storage.return_free_generation(give_back).await.map(drop)),
+        ("release_expired_reserves", storage.release_expired_reserves(PageSize::DEFAULT).await.map(drop)),
+        ("add_generation_to_history", recorded.map(drop)),
+        ("restore", storage.restore(&mut &b""[..]).await.map(drop)),
+        ("import_records", storage.import_records(Vec::new()).await.map(drop)),
     ]);
     Ok(answers)
 }

@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use storage_core::{Error, MarkPaymentStatus, PaymentStatus, RefundPayment, SetReferrer, Storage, SubtractBalance};
 
+use crate::calls::{every_read, every_write};
 use crate::check::{Check, Failure, ensure, ensure_eq};
 use crate::context::{Context, keeping};
 use crate::scenario::list_scenarios;
@@ -12,6 +13,7 @@ use crate::steps::{credit, job, order, pay, payment};
 list_scenarios! {
     "errors":
     a_refusal_names_operation_record_and_figures ["E1"];
+    an_error_names_the_operation_that_was_called ["E1"];
     a_message_says_nothing_twice ["E1"];
     a_damaged_dump_is_named_by_line ["E1", "R12"];
     a_policy_mismatch_says_what_to_run ["E1", "V12"] needs [Reopen];
@@ -41,7 +43,7 @@ async fn refusals(context: &Context, storage: &dyn Storage) -> Check<Vec<(Error,
     Ok(vec![
         (error_of(short)?, vec!["subtract_balance", "2.50", "7.25"]),
         (error_of(unknown)?, vec!["mark_payment_status", "payment", "p-9"]),
-        (error_of(early)?, vec!["p-1", "pending", "refunded"]),
+        (error_of(early)?, vec!["refund_payment", "p-1", "pending", "refunded"]),
         (error_of(taken)?, vec!["add_payment", "payment", "p-1"]),
         (error_of(double)?, vec!["add_generation_job", "job", "job-1"]),
         (error_of(circle)?, vec!["set_referrer", "referrer"]),
@@ -55,6 +57,19 @@ async fn a_refusal_names_operation_record_and_figures(context: Context) -> Check
             ensure!(error.to_string().contains(name), "{name:?} is missing from {error}");
         }
         ensure!(error.operation().is_some(), "no operation in {error:?}");
+    }
+    Ok(())
+}
+
+async fn an_error_names_the_operation_that_was_called(context: Context) -> Check {
+    let storage = context.open().await?;
+    storage.close().await?;
+    let mut answers = every_read(&*storage, context.alice).await?;
+    answers.extend(every_write(&storage, context.alice).await?);
+    for (call, answer) in answers {
+        let error = error_of(answer)?;
+        // A call may say more than the name: "audit of one".
+        ensure_eq!(error.operation(), call.split(' ').next(), "{error}");
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ list_scenarios! {
     a_keyed_take_is_counted_once ["increment_free_generations", "R6"];
     a_take_is_given_back_once ["return_free_generation", "R6"];
     a_bank_take_goes_back_to_the_bank ["return_free_generation"];
+    a_full_bank_refuses_what_is_given_back_until_there_is_room ["return_free_generation", "R6", "R8"];
     a_take_of_yesterday_changes_nothing_today ["return_free_generation"];
     the_key_of_a_returned_take_is_used_up_for_good ["return_free_generation", "increment_free_generations"];
     returning_an_unknown_take_is_not_found ["return_free_generation"];
@@ -288,6 +289,24 @@ async fn a_bank_take_goes_back_to_the_bank(context: Context) -> Check {
     ensure_eq!((receipt.source, receipt.remaining_after), (QuotaSource::Bank, 6));
     ensure_eq!(left(&*storage, context.alice).await?, (0, 6));
     Ok(())
+}
+
+async fn a_full_bank_refuses_what_is_given_back_until_there_is_room(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, date) = (context.alice, Some("2026-01-15".parse()?));
+    let full = storage_core::ImportRecord::Quota { user: alice, date, used: 5, bank: MAX_BANK };
+    ensure_eq!(storage.import_records(vec![full]).await?, vec![storage_core::ImportOutcome::Added]);
+    storage.increment_free_generations(keyed(alice, "job-1")?).await?;
+    bonus(&*storage, alice, 1).await?;
+    ensure_eq!(left(&*storage, alice).await?, (5, MAX_BANK));
+    let back = storage.return_free_generation(give_back(alice, "job-1")?);
+    refused_without_trace!(storage, back, Expected::Invalid("bank"));
+    let again = storage.increment_free_generations(keyed(alice, "job-1")?).await?;
+    ensure_eq!(again.replayed, true, "the take stands");
+    take(&*storage, alice).await?;
+    let receipt = storage.return_free_generation(give_back(alice, "job-1")?).await?;
+    ensure_eq!((receipt.source, receipt.remaining_after, receipt.replayed), (QuotaSource::Bank, MAX_BANK, false));
+    clean(&*storage).await
 }
 
 async fn a_take_of_yesterday_changes_nothing_today(context: Context) -> Check {

@@ -26,6 +26,7 @@ list_scenarios! {
     the_newest_hundred_are_kept ["V12", "add_generation_to_history"];
     retention_follows_the_policy_for_each_user ["V12", "add_generation_to_history"];
     everything_can_be_kept ["V12", "add_generation_to_history"];
+    what_was_spent_has_a_limit ["add_generation_to_history", "get_admin_spent", "V2", "R8"];
     ids_outlive_the_trimming ["W30", "add_generation_to_history"];
     a_page_of_zero_cannot_be_asked_for_and_ten_is_the_default ["W29", "V10", "get_user_generations_history"];
     long_params_come_back_whole ["W31", "V8", "get_user_generations_history"];
@@ -193,6 +194,26 @@ async fn ids_outlive_the_trimming(context: Context) -> Check {
     ensure_eq!(dump_text(&*storage).await?, before);
     let other = storage.add_generation_to_history(generation(context.alice, "g-1", "2")?);
     refused_without_trace!(storage, other, Expected::ConflictNaming("g-1".to_owned()));
+    Ok(())
+}
+
+async fn what_was_spent_has_a_limit(context: Context) -> Check {
+    let storage = context.open().await?;
+    let alice = context.alice;
+    let almost = "999999999999999999999999999999.999998";
+    let spent = storage_core::ImportRecord::Spent { user: alice, spent: almost.parse()? };
+    ensure_eq!(storage.import_records(vec![spent]).await?, vec![storage_core::ImportOutcome::Added]);
+    ensure_eq!(storage.get_admin_spent(alice).await?.to_string(), almost);
+    let too_much = storage.add_generation_to_history(generation(alice, "g-1", "0.000002")?);
+    refused_without_trace!(storage, too_much, Expected::Invalid("spent"));
+    record(&*storage, alice, "g-1", "0.000001").await?;
+    let most = "999999999999999999999999999999.999999";
+    ensure_eq!(storage.get_admin_spent(alice).await?.to_string(), most);
+    record(&*storage, alice, "g-2", "0").await?;
+    let dump = dump_text(&*storage).await?;
+    let restored = context.elsewhere().await?.open().await?;
+    restored.restore(&mut dump.as_bytes()).await?;
+    ensure_eq!(restored.get_admin_spent(alice).await?.to_string(), most);
     Ok(())
 }
 

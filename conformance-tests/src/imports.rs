@@ -1,8 +1,8 @@
 //! Records that another system left (M3), as far as a backend takes part: what is added, kept, refused.
 
 use storage_core::{
-    AddGenerationJob, Generation, ImportOutcome, ImportRecord, Job, JobStatus, ListPayments, MarkPaymentStatus,
-    OperationKind, Payment, PaymentOrigin, PaymentStatus, Storage, Timestamp, UserId,
+    AddGenerationJob, Generation, ImportOutcome, ImportRecord, Job, JobStatus, ListPayments, MAX_BANK,
+    MarkPaymentStatus, OperationKind, Payment, PaymentOrigin, PaymentStatus, Storage, Timestamp, Total, UserId,
 };
 
 use crate::check::{Check, ensure, ensure_eq, present};
@@ -20,7 +20,9 @@ list_scenarios! {
     a_second_import_changes_nothing ["M3"];
     what_the_store_knows_is_kept ["M3", "R12"];
     one_refused_record_never_stops_the_others ["M3", "W43"];
+    a_value_over_its_limit_is_refused_by_name ["M3", "V2", "R8"];
     outcomes_come_in_the_order_of_the_records ["M3"];
+    the_records_of_one_user_are_put_in_in_their_order ["M3", "R8"];
     imported_generations_cost_nothing ["M3"];
     imported_history_is_trimmed_and_its_ids_are_used_up ["M3", "W30"];
     imported_jobs_are_found_by_both_ids ["M3"];
@@ -204,6 +206,82 @@ async fn one_refused_record_never_stops_the_others(context: Context) -> Check {
         ensure_eq!(outcomes[number], ImportOutcome::Added);
     }
     ensure_eq!((balance(&*storage, alice).await?, balance(&*storage, bob).await?), ("1.00".into(), "2.00".into()));
+    clean(&*storage).await
+}
+
+async fn a_value_over_its_limit_is_refused_by_name(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, bob) = (context.alice, context.bob);
+    let quota = |user, bank| ImportRecord::Quota { user, date: None, used: 1, bank };
+    let spent = |user, text: &str| Ok::<_, storage_core::Error>(ImportRecord::Spent { user, spent: text.parse()? });
+    let most = "999999999999999999999999999999.999999";
+    for (record, field, limit) in [
+        (quota(alice, MAX_BANK + 1), "bank", MAX_BANK.to_string()),
+        (quota(alice, u64::MAX), "bank", MAX_BANK.to_string()),
+        (spent(alice, "-0.000001")?, "spent", "not be negative".to_owned()),
+        (spent(alice, "1000000000000000000000000000000")?, "spent", most.to_owned()),
+        (spent(alice, "99999999999999999999999999999999.999999")?, "spent", most.to_owned()),
+    ] {
+        let before = dump_text(&*storage).await?;
+        let outcome = import(&*storage, record).await?;
+        let named =
+            matches!(&outcome, ImportOutcome::Refused(reason) if reason.contains(field) && reason.contains(&limit));
+        ensure!(named, "{field} and {limit} are missing in {outcome:?}");
+        ensure_eq!(dump_text(&*storage).await?, before, "a refused record left a trace");
+    }
+    let records = vec![
+        opening(alice, "1")?,
+        quota(alice, MAX_BANK + 1),
+        quota(bob, MAX_BANK),
+        spent(bob, most)?,
+        spent(alice, "-1")?,
+        ImportRecord::Gift { user: alice },
+    ];
+    let outcomes = storage.import_records(records).await?;
+    let is_refused = |outcome: &ImportOutcome| matches!(outcome, ImportOutcome::Refused(_));
+    ensure_eq!(outcomes.iter().map(is_refused).collect::<Vec<_>>(), [false, true, false, false, true, false]);
+    ensure_eq!(storage.get_user_free_generations_remaining(bob).await?, MAX_BANK + 5);
+    ensure_eq!(storage.get_admin_spent(bob).await?.to_string(), most);
+    let dump = dump_text(&*storage).await?;
+    let restored = context.elsewhere().await?.open().await?;
+    restored.restore(&mut dump.as_bytes()).await?;
+    ensure_eq!(dump_text(&*restored).await?, dump);
+    Ok(())
+}
+
+async fn the_records_of_one_user_are_put_in_in_their_order(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, bob, carol) = (context.alice, context.bob, context.carol);
+    let born = "2025-12-01T08:00:00Z".parse()?;
+    let nothing = |user| ImportRecord::Quota { user, date: None, used: 0, bank: 0 };
+    let (dave, erin) = (context.user(7)?, context.user(8)?);
+    let job = old_job(carol, "job-9", JobStatus::Completed, born)?;
+    let records = vec![
+        ImportRecord::Job(old_job(alice, "job-1", JobStatus::Completed, born)?),
+        ImportRecord::Spent { user: alice, spent: Total::ZERO },
+        ImportRecord::Payment(decided(bob, "p-1", PaymentStatus::Approved, born)?),
+        nothing(bob),
+        // A referral makes two users.
+        ImportRecord::Referral { user: dave, referrer: erin, since: Some(born) },
+        nothing(dave),
+        nothing(erin),
+        // Of two who claim one id, the first has it.
+        ImportRecord::Job(job.clone()),
+        ImportRecord::Job(Job { user: alice, ..job.clone() }),
+        nothing(carol),
+    ];
+    let outcomes = storage.import_records(records).await?;
+    let known = |outcome: &ImportOutcome| match outcome {
+        ImportOutcome::Added => "added",
+        ImportOutcome::Same => "same",
+        ImportOutcome::Kept(_) => "kept",
+        ImportOutcome::Refused(_) => "refused",
+    };
+    ensure_eq!(
+        outcomes.iter().map(known).collect::<Vec<_>>(),
+        ["added", "same", "added", "same", "added", "same", "same", "added", "kept", "same"]
+    );
+    ensure_eq!(storage.get_job(&job.id).await?.as_deref(), Some(&job));
     clean(&*storage).await
 }
 

@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use storage_core::{
-    Cursor, GetReferrals, GetUserGenerationsHistory, JobStatus, ListJobs, ListOperations, ListPayments, ListReserves,
-    Page, PageRequest, PageSize, PaymentStatus, Result, Storage, UpdateJobStatus, UserId,
+    Cursor, Error, Fingerprint, GetReferrals, GetUserGenerationsHistory, JobStatus, ListJobs, ListOperations,
+    ListPayments, ListReserves, Page, PageRequest, PageSize, PaymentStatus, Result, Storage, Timestamp,
+    UpdateJobStatus, UserId,
 };
 
-use crate::check::{Check, ensure, ensure_eq, present};
+use crate::check::{Check, Failure, ensure, ensure_eq, present};
 use crate::context::Context;
 use crate::expect::{Expected, refused};
 use crate::scenario::list_scenarios;
@@ -28,6 +29,8 @@ list_scenarios! {
     a_cursor_of_another_filter_is_refused ["R11", "R8"];
     a_cursor_of_another_list_is_refused ["R11", "R8"];
     a_damaged_cursor_is_refused ["R11", "R8"];
+    a_damaged_cursor_of_any_list_is_refused_in_the_same_words ["R11", "R8", "V3", "V9"];
+    lists_begin_with_the_lowest_user_at_the_first_moment ["R11", "V1", "V9", "list_users", "get_referrals"];
     a_cursor_works_in_another_handle ["R11"] needs [SecondHandle];
     the_order_of_states_in_a_filter_does_not_matter ["R11", "list_jobs"];
     an_update_does_not_move_a_row ["R11", "list_jobs", "list_payments"];
@@ -366,6 +369,111 @@ async fn a_damaged_cursor_is_refused(context: Context) -> Check {
     let next = present(list(one(None)?).await?.next, "the next page")?.to_string();
     for damaged in [format!("{next}f"), next[..next.len() - 1].to_owned(), next[..16].to_owned(), "0".repeat(40)] {
         foreign(list(one(Some(damaged.parse()?))?).await)?;
+    }
+    Ok(())
+}
+
+const LISTS: [&str; 7] = [
+    "list_users",
+    "list_jobs",
+    "list_payments",
+    "list_reserves",
+    "list_operations",
+    "get_user_generations_history",
+    "get_referrals",
+];
+
+/// Asks a list for the page of one row behind `after`; answers the next page's cursor.
+async fn turn(storage: &dyn Storage, list: &str, user: UserId, after: Option<Cursor>) -> Result<Option<Cursor>> {
+    let page = one(after)?;
+    Ok(match list {
+        "list_users" => storage.list_users(page).await?.next,
+        "list_jobs" => storage.list_jobs(ListJobs { page, ..ListJobs::default() }).await?.next,
+        "list_payments" => storage.list_payments(ListPayments { page, ..ListPayments::default() }).await?.next,
+        "list_reserves" => storage.list_reserves(ListReserves { page, ..ListReserves::default() }).await?.next,
+        "list_operations" => storage.list_operations(ListOperations { user, page }).await?.next,
+        "get_user_generations_history" => {
+            storage.get_user_generations_history(GetUserGenerationsHistory { user, page }).await?.next
+        }
+        _ => storage.get_referrals(GetReferrals { referrer: user, page }).await?.next,
+    })
+}
+
+fn filter(list: &str, user: UserId) -> Fingerprint {
+    match list {
+        "list_users" => Fingerprint::of("list_users", &[]),
+        "list_jobs" => ListJobs::default().filter(),
+        "list_payments" => ListPayments::default().filter(),
+        "list_reserves" => ListReserves::default().filter(),
+        "list_operations" => ListOperations::of(user).filter(),
+        "get_user_generations_history" => GetUserGenerationsHistory::of(user).filter(),
+        _ => GetReferrals::of(user).filter(),
+    }
+}
+
+/// What no list's cursor holds: no position, a time out of range, an id that breaks V3, a user that nobody is.
+fn no_positions() -> Vec<String> {
+    let mut texts: Vec<String> =
+        ["", "x", ":", "@", "@1", "1@", "1.5", "99999999999999999999", "17:", ":a", "x:a", "é"]
+            .map(ToOwned::to_owned)
+            .to_vec();
+    let latest = Timestamp::MAX.micros();
+    for time in [format!("{}", latest + 1), format!("{}", i64::MAX), "9".repeat(20), "-1".to_owned(), "+1".to_owned()] {
+        texts.extend([format!("{time}:a"), format!("{time}:1"), format!("{time}:1:a")]);
+    }
+    texts.push("17: a".to_owned());
+    for id in ["a ", "a\n", "a\0", "\0", "a\u{7f}", &"a".repeat(201), &"é".repeat(101)] {
+        texts.extend([format!("17:{id}"), format!("17:1:{id}")]);
+    }
+    texts
+}
+
+async fn a_damaged_cursor_of_any_list_is_refused_in_the_same_words(context: Context) -> Check {
+    let storage = context.open().await?;
+    two_of_each(&context, &*storage).await?;
+    let user = context.alice;
+    let damaged = Expected::Exactly(Error::invalid("cursor", "must come from a page of the same list").kind().clone());
+    let foreign = Expected::Exactly(Error::invalid("cursor", "belongs to another list or filter").kind().clone());
+    for list in LISTS {
+        let next = present(turn(&*storage, list, user, None).await?, list)?;
+        turn(&*storage, list, user, Some(next.clone())).await?;
+        let next = next.to_string();
+        let answer = async |text: &str| match text.parse::<Cursor>() {
+            Ok(cursor) => turn(&*storage, list, user, Some(cursor)).await,
+            Err(error) => Err(error),
+        };
+        for cut in 0..next.len() {
+            refused(answer(&next[..cut]).await, &damaged)?;
+        }
+        for at in 0..next.len() {
+            let other = if &next[at..=at] == "0" { "1" } else { "0" };
+            let flipped = format!("{}{other}{}", &next[..at], &next[at + 1..]);
+            refused(answer(&flipped).await, if at < 16 { &foreign } else { &damaged })?;
+        }
+        for text in no_positions() {
+            let forged = Cursor::encode(filter(list, user), &text);
+            let answer = turn(&*storage, list, user, Some(forged)).await;
+            refused(answer, &damaged).map_err(|failure| Failure::new(format!("{list} behind {text:?}: {failure}")))?;
+        }
+    }
+    Ok(())
+}
+
+async fn lists_begin_with_the_lowest_user_at_the_first_moment(context: Context) -> Check {
+    let storage = context.open().await?;
+    let alice = context.alice;
+    context.clock.set(Timestamp::MIN);
+    let numbers = [i64::MIN, i64::MIN + 1, -1, 1, i64::MAX - 1, i64::MAX];
+    for number in numbers {
+        storage.set_referrer(storage_core::SetReferrer::new(context.user(number)?, alice)).await?;
+    }
+    for size in [1, 2, 6, 7] {
+        let size = PageSize::new(size)?;
+        let brought = all_pages(size, |page| storage.get_referrals(GetReferrals { referrer: alice, page })).await?;
+        ensure_eq!(brought.iter().map(|row| row.user.get()).collect::<Vec<_>>(), numbers, "pages of {size:?}");
+        let users = all_pages(size, |page| storage.list_users(page)).await?;
+        let listed: Vec<i64> = users.iter().map(|user| user.id.get()).filter(|id| *id != alice.get()).collect();
+        ensure_eq!(listed, numbers, "pages of {size:?}");
     }
     Ok(())
 }

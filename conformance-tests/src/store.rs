@@ -1,7 +1,10 @@
 //! The store as a whole: asked how it is, dumped, restored, opened with another policy.
 
 use serde_json::Value;
-use storage_core::{AddBalance, DumpSummary, HistoryRetention, IncrementFreeGenerations, Policy, Storage};
+use storage_core::{
+    AccountRecord, AddBalance, DumpRecord, DumpSummary, DumpWriter, ErrorKind, HistoryRetention,
+    IncrementFreeGenerations, MAX_BANK, Money, Policy, Storage, UserId,
+};
 
 use crate::calls::{Arguments, Keyed, prepare};
 use crate::check::{Check, Failure, ensure, ensure_eq, present};
@@ -25,6 +28,9 @@ list_scenarios! {
     restoring_into_a_store_with_records_is_a_conflict ["restore", "R8"];
     a_damaged_dump_is_refused_and_nothing_is_taken ["restore", "W40", "R12"];
     a_cut_dump_is_refused_and_nothing_is_taken ["restore", "W40", "R12"];
+    the_lowest_and_the_highest_user_are_dumped_and_restored ["dump", "restore", "M1", "V1"];
+    a_dump_with_records_of_an_unknown_user_is_refused_by_line ["restore", "R12", "R8"];
+    a_dump_with_a_value_over_its_limit_is_refused_by_line ["restore", "R12", "R8", "V2"];
     a_dump_of_another_policy_is_refused ["restore", "V12"];
     an_empty_store_dumps_and_restores ["dump", "restore"];
     another_time_zone_is_a_schema_mismatch ["V12"] needs [Reopen, TimeZones];
@@ -277,6 +283,137 @@ async fn a_cut_dump_is_refused_and_nothing_is_taken(context: Context) -> Check {
     ends.extend([0, 1, dump.len() / 2, dump.len() - 1]);
     let broken: Vec<Vec<u8>> = ends.into_iter().map(|end| dump.as_bytes()[..end].to_vec()).collect();
     refuses(&context, &broken, &dump).await
+}
+
+async fn the_lowest_and_the_highest_user_are_dumped_and_restored(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (lowest, highest) = (context.user(i64::MIN)?, context.user(i64::MAX)?);
+    for user in [lowest, context.alice, highest] {
+        prepare(&*storage, user).await?;
+        record(&*storage, user, "g-1", "1").await?;
+    }
+    let dump = dump_text(&*storage).await?;
+    ensure_eq!(lines(&dump)?.iter().filter(|line| line["record"] == "account").count(), 3);
+    let restored = context.elsewhere().await?.open().await?;
+    restored.restore(&mut dump.as_bytes()).await?;
+    ensure_eq!(dump_text(&*restored).await?, dump);
+    for user in [lowest, highest] {
+        ensure_eq!(restored.find_user(user).await?, storage.find_user(user).await?);
+        ensure_eq!(ledger(&*restored, user).await?, ledger(&*storage, user).await?);
+        ensure_eq!(balance(&*restored, user).await?, "90.00");
+    }
+    clean(&*restored).await
+}
+
+/// The records of a dump, and what makes a dump of records: header and footer fit.
+fn records_of(dump: &str) -> Check<Vec<DumpRecord>> {
+    let lines: Vec<&str> = dump.lines().collect();
+    lines[1..lines.len() - 1].iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+fn dump_of(records: &[DumpRecord]) -> Check<Vec<u8>> {
+    let mut writer = DumpWriter::new(&Policy::default())?;
+    for record in records {
+        writer.record(record)?;
+    }
+    Ok(writer.finish()?.0)
+}
+
+/// Proves that a dump of these records is refused at the line of one of them, and that nothing is taken.
+async fn refused_at(storage: &dyn Storage, records: &[DumpRecord], bad: usize) -> Check {
+    let bytes = dump_of(records)?;
+    let answer = storage.restore(&mut bytes.as_slice()).await;
+    let bad_line = bad as u64 + 2;
+    match &answer {
+        Err(error) => match error.kind() {
+            ErrorKind::Corrupt(place) => ensure_eq!(place.line, Some(bad_line), "{error}"),
+            _ => return Err(Failure::new(format!("line {bad_line}: {}", error.report()))),
+        },
+        Ok(_) => return Err(Failure::new(format!("line {bad_line} was taken: {:?}", records[bad]))),
+    }
+    ensure_eq!(dump_text(storage).await?.lines().count(), 2, "the refused dump left something");
+    Ok(())
+}
+
+async fn a_dump_with_records_of_an_unknown_user_is_refused_by_line(context: Context) -> Check {
+    let storage = context.open().await?;
+    filled(&context, &*storage).await?;
+    let all = records_of(&dump_text(&*storage).await?)?;
+    let is_account = |record: &DumpRecord| matches!(record, DumpRecord::Account(_));
+    let accounts: Vec<DumpRecord> = all.iter().filter(|record| is_account(record)).cloned().collect();
+    let there = context.elsewhere().await?.open().await?;
+    for kind in ["generation", "hold", "job", "key", "ledger", "payment"] {
+        for stranger in [context.alice, context.bob] {
+            let of_kind = all.iter().filter(|record| record.kind() == kind && record.user() == stranger);
+            let of_kind: Vec<DumpRecord> = of_kind.cloned().collect();
+            ensure!(!of_kind.is_empty() || kind == "generation", "no {kind} of {stranger}");
+            if of_kind.is_empty() {
+                continue;
+            }
+            let others = accounts.iter().filter(|record| record.user() != stranger).cloned();
+            let records: Vec<DumpRecord> = others.chain(of_kind).collect();
+            refused_at(&*there, &records, accounts.len() - 1).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn a_dump_with_a_value_over_its_limit_is_refused_by_line(context: Context) -> Check {
+    let storage = context.open().await?;
+    for user in [context.alice, context.bob] {
+        hold_something(&*storage, user).await?;
+    }
+    let all = records_of(&dump_text(&*storage).await?)?;
+    let there = context.elsewhere().await?.open().await?;
+    let changes: [fn(&mut AccountRecord) -> Check; 6] = [
+        |account| {
+            account.bank = MAX_BANK + 1;
+            Ok(())
+        },
+        |account| {
+            account.spent = "-0.000001".parse()?;
+            Ok(())
+        },
+        |account| {
+            account.spent = "1000000000000000000000000000000".parse()?;
+            Ok(())
+        },
+        |account| {
+            account.balance = Money::MAX;
+            Ok(())
+        },
+        |account| {
+            account.referrer = Some(account.user);
+            Ok(())
+        },
+        |account| {
+            account.referrer = UserId::new(7).ok();
+            account.referral_bonus = 1_000_001;
+            Ok(())
+        },
+    ];
+    for change in changes {
+        let mut records = all.clone();
+        match &mut records[1] {
+            DumpRecord::Account(account) => change(account)?,
+            other => return Err(Failure::new(format!("no account: {other:?}"))),
+        }
+        refused_at(&*there, &records, 1).await?;
+    }
+    let mut records = all.clone();
+    let at = present(records.iter().position(|record| record.kind() == "hold"), "a hold")?;
+    if let DumpRecord::Hold(hold) = &mut records[at] {
+        hold.committed = "4.000001".parse()?;
+    }
+    refused_at(&*there, &records, at).await?;
+    there.restore(&mut dump_of(&all)?.as_slice()).await?;
+    clean(&*there).await
+}
+
+async fn hold_something(storage: &dyn Storage, user: UserId) -> Check {
+    credit(storage, user, "10").await?;
+    hold(storage, user, "job-1", "4").await?;
+    Ok(())
 }
 
 async fn a_dump_of_another_policy_is_refused(context: Context) -> Check {

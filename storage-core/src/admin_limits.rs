@@ -5,7 +5,22 @@ use std::fmt;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::{Acknowledged, Fingerprint, Money, OperationKey, Result, Total, UserId};
+use crate::{Acknowledged, Error, Fingerprint, Money, OperationKey, Result, Total, UserId};
+
+/// 999,999,999,999,999,999,999,999,999,999.999999: the most that a user may have spent on generations in all. Whoever
+/// stores it needs 36 digits.
+pub const MAX_SPENT: Total = Total::from_micros(999_999_999_999_999_999_999_999_999_999_999_999);
+
+/// What a user spent in all: `InvalidInput` below zero or above [`MAX_SPENT`].
+pub fn check_spent(spent: Total) -> Result<()> {
+    if spent < Total::ZERO {
+        return Err(Error::invalid("spent", "must not be negative"));
+    }
+    if spent > MAX_SPENT {
+        return Err(Error::invalid("spent", "must be at most 999999999999999999999999999999.999999"));
+    }
+    Ok(())
+}
 
 /// A limit, or what is left of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -101,4 +116,18 @@ pub trait AdminLimits {
     ///
     /// Scenarios: `admin_limits::*`.
     async fn get_admin_remaining(&self, user: UserId) -> Result<AdminLimit>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spent_from_both_sides() {
+        assert_eq!(MAX_SPENT.to_string(), "999999999999999999999999999999.999999");
+        assert!(check_spent(Total::ZERO).is_ok());
+        assert!(check_spent(MAX_SPENT).is_ok());
+        assert!(check_spent(Total::from_micros(-1)).is_err());
+        assert!(check_spent(MAX_SPENT.plus(Money::STEP)).is_err());
+    }
 }

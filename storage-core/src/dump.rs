@@ -153,6 +153,8 @@ pub struct DumpReader {
     digest: Sha256,
     summary: DumpSummary,
     last: Option<(&'static str, UserId, String)>,
+    /// Whose account came, ascending: accounts come first, and every other record belongs to one of them.
+    users: Vec<UserId>,
     ended: bool,
 }
 
@@ -165,7 +167,15 @@ impl Default for DumpReader {
 impl DumpReader {
     /// Expects the header first.
     pub fn new() -> Self {
-        Self { line: 0, header: None, digest: Sha256::new(), summary: DumpSummary::default(), last: None, ended: false }
+        Self {
+            line: 0,
+            header: None,
+            digest: Sha256::new(),
+            summary: DumpSummary::default(),
+            last: None,
+            users: Vec::new(),
+            ended: false,
+        }
     }
     /// The header, once its line was read.
     pub fn header(&self) -> Option<&DumpHeader> {
@@ -181,7 +191,8 @@ impl DumpReader {
     /// Reads the next line, its newline included. `None` for the header and the footer.
     ///
     /// # Errors
-    /// `Corrupt` naming line and column; `SchemaMismatch` for a newer format.
+    /// `Corrupt` naming line and column, also for a value over its limit and for a record of a user who has no account;
+    /// `SchemaMismatch` for a newer format.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<DumpRecord>> {
         self.line += 1;
         let Some(text) = line.strip_suffix(b"\n") else {
@@ -218,6 +229,13 @@ impl DumpReader {
             return Err(self.damaged(1, format!("the record {place:?} is out of order")));
         }
         self.last = Some(place);
+        record.check().map_err(|error| self.damaged(1, "the record breaks a rule").caused_by(error))?;
+        if let DumpRecord::Account(account) = &record {
+            self.users.push(account.user);
+        } else if self.users.binary_search(&record.user()).is_err() {
+            return Err(self
+                .damaged(1, format!("the {} of user {}, of whom there is no account", record.kind(), record.user())));
+        }
         self.summary.add(&record);
         self.digest.update(line);
         Ok(Some(record))

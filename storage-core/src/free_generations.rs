@@ -62,20 +62,31 @@ impl Quota {
             None => Err(Error::new(ErrorKind::QuotaExhausted { used, limit: daily })),
         }
     }
-    /// Gives one back to where it came from. A day that is over has nothing left to give back to.
-    #[must_use]
-    pub fn give_back(&self, source: QuotaSource) -> Self {
+    /// Gives one back to where it came from. A day that is over has nothing left to give back to; a full bank has no
+    /// room, which is `InvalidInput`.
+    pub fn give_back(&self, source: QuotaSource) -> Result<Self> {
         match source {
-            QuotaSource::Day(date) if self.date == Some(date) => Self { used: self.used.saturating_sub(1), ..*self },
-            QuotaSource::Day(_) => *self,
-            QuotaSource::Bank => Self { bank: self.bank.saturating_add(1), ..*self },
+            QuotaSource::Day(date) if self.date == Some(date) => {
+                Ok(Self { used: self.used.saturating_sub(1), ..*self })
+            }
+            QuotaSource::Day(_) => Ok(*self),
+            QuotaSource::Bank => self.with_more_in_the_bank(1),
         }
     }
     /// Adds to the bank.
     pub fn add_bonus(&self, count: BonusCount) -> Result<Self> {
-        match self.bank + u64::from(count.get()) {
-            bank if bank <= MAX_BANK => Ok(Self { bank, ..*self }),
-            _ => Err(Error::invalid("bank", "must hold at most 1000000000000 free generations")),
+        self.with_more_in_the_bank(count.get().into())
+    }
+    fn with_more_in_the_bank(&self, count: u64) -> Result<Self> {
+        let more = Self { bank: self.bank.saturating_add(count), ..*self };
+        more.check().map(|()| more)
+    }
+    /// `InvalidInput` for a bank over [`MAX_BANK`].
+    pub fn check(&self) -> Result<()> {
+        if self.bank <= MAX_BANK {
+            Ok(())
+        } else {
+            Err(Error::invalid("bank", "must hold at most 1000000000000 free generations"))
         }
     }
 }
@@ -209,9 +220,12 @@ pub trait FreeGenerations {
     /// # Contract
     /// - Once: a repeat is a replay. The take's key is used up for good.
     /// - A take of a day that is over changes nothing today.
+    /// - What came from the bank is never lost: when bonuses filled the bank meanwhile the call is refused, the take
+    ///   stands, and the same call succeeds as soon as there is room.
     ///
     /// # Errors
-    /// `NotFound` for a key that was never used; `Conflict` for the key of another kind of operation.
+    /// `InvalidInput` of the bank when it holds [`MAX_BANK`] already; `NotFound` for a key that was
+    /// never used; `Conflict` for the key of another kind of operation.
     ///
     /// ```
     /// # use storage_core::*;
@@ -255,8 +269,19 @@ mod tests {
         assert_eq!(quota.take(day, 2).unwrap_err().kind(), &ErrorKind::QuotaExhausted { used: 2, limit: 2 });
         let tomorrow = CivilDate::from_days(20_001);
         assert_eq!(quota.remaining_on(tomorrow, 2), 2);
-        assert_eq!(quota.give_back(QuotaSource::Bank).remaining_on(day, 2), 1);
-        assert_eq!(quota.give_back(QuotaSource::Day(tomorrow)), quota);
+        assert_eq!(quota.give_back(QuotaSource::Bank).unwrap().remaining_on(day, 2), 1);
+        assert_eq!(quota.give_back(QuotaSource::Day(tomorrow)).unwrap(), quota);
+    }
+
+    #[test]
+    fn a_bank_from_both_sides() {
+        let quota = |bank| Quota { bank, ..Quota::default() };
+        assert!(quota(MAX_BANK).check().is_ok());
+        assert!(quota(MAX_BANK + 1).check().is_err());
+        assert_eq!(quota(MAX_BANK - 1).give_back(QuotaSource::Bank).unwrap(), quota(MAX_BANK));
+        assert!(quota(MAX_BANK).give_back(QuotaSource::Bank).is_err());
+        assert!(quota(u64::MAX).give_back(QuotaSource::Bank).is_err());
+        assert!(quota(MAX_BANK).add_bonus(BonusCount::default()).is_err());
     }
 
     #[test]

@@ -98,7 +98,8 @@ pub trait History {
     /// - Creates the user when missing.
     ///
     /// # Errors
-    /// `Conflict` for a used id with other arguments.
+    /// `Conflict` for a used id with other arguments; `InvalidInput` when the user's prices would come to more than
+    /// [`MAX_SPENT`](crate::MAX_SPENT).
     ///
     /// ```
     /// # use storage_core::*;

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::{AccountRecord, CivilDate, Generation, Job, Language, Money, Payment, Timestamp, Total, UserId};
+use crate::{
+    AccountRecord, CivilDate, Generation, Job, Language, Money, Payment, Result, Timestamp, Total, UserId, check_spent,
+};
 
 /// One record that another system left. Backends put it in when they know nothing of it yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +112,11 @@ impl ImportRecord {
     /// Applies a record that concerns only the account's own fields. `None` for every other record.
     ///
     /// Balances are not among them: they need a ledger row.
-    pub fn apply_to_account(&self, account: &mut AccountRecord, now: Timestamp) -> Option<ImportOutcome> {
+    ///
+    /// # Errors
+    /// `InvalidInput`, and an account as it was, for a value over its limit: a bank over [`MAX_BANK`](crate::MAX_BANK),
+    /// a negative sum spent or one over [`MAX_SPENT`](crate::MAX_SPENT). The record's outcome is then `Refused`.
+    pub fn apply_to_account(&self, account: &mut AccountRecord, now: Timestamp) -> Result<Option<ImportOutcome>> {
         let outcome = match self {
             Self::Language { language, .. } => match &account.language {
                 None => {
@@ -128,6 +134,7 @@ impl ImportRecord {
             }
             Self::Quota { date, used, bank, .. } => {
                 let (known, given) = (account.quota(), crate::Quota { date: *date, used: *used, bank: *bank });
+                given.check()?;
                 if known == given {
                     ImportOutcome::Same
                 } else if known == crate::Quota::default() {
@@ -144,14 +151,18 @@ impl ImportRecord {
                 }
                 Some(present) => kept_or_same(present == *limit, &present),
             },
-            Self::Spent { spent, .. } if account.spent == Total::ZERO && *spent != Total::ZERO => {
-                account.spent = *spent;
-                ImportOutcome::Added
+            Self::Spent { spent, .. } => {
+                check_spent(*spent)?;
+                if account.spent == Total::ZERO && *spent != Total::ZERO {
+                    account.spent = *spent;
+                    ImportOutcome::Added
+                } else {
+                    kept_or_same(account.spent == *spent, &account.spent)
+                }
             }
-            Self::Spent { spent, .. } => kept_or_same(account.spent == *spent, &account.spent),
-            _ => return None,
+            _ => return Ok(None),
         };
-        Some(outcome)
+        Ok(Some(outcome))
     }
 }
 

@@ -57,7 +57,7 @@ mod text;
 mod timestamp;
 mod users;
 
-pub use admin_limits::{AdminLimit, AdminLimits, SetAdminLimit};
+pub use admin_limits::{AdminLimit, AdminLimits, MAX_SPENT, SetAdminLimit, check_spent};
 pub use balances::{AddBalance, Balances, Memo, SetBalance, SubtractBalance};
 pub use clock::{Clock, Environment, IdSource, ManualClock, SequentialIds, Stamp, SystemClock, SystemIds};
 pub use dump::{AccountRecord, DumpReader, DumpRecord, DumpSummary, DumpWriter, KeySpace};
@@ -83,7 +83,9 @@ pub use payments::{
 pub use policy::{HistoryRetention, Policy, TimeZone};
 pub use referrals::{GetReferrals, MAX_REFERRAL_CHAIN, Referral, Referrals, SetReferrer, judge_chain};
 pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey, check_key};
-pub use reserves::{CommitReserve, Hold, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves};
+pub use reserves::{
+    CommitReserve, Hold, HoldPlace, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves,
+};
 pub use storage::{BackendInfo, SharedStorage, Storage, Store};
 pub use text::{
     Actor, ErrorMessage, FileId, GenerationId, HoldName, JobId, Language, MAX_ID_BYTES, MAX_NAME_BYTES, MAX_NOTE_BYTES,

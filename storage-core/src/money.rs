@@ -208,7 +208,7 @@ impl Total {
     /// Nothing.
     pub const ZERO: Self = Self(0);
     /// A total in millionths.
-    pub fn from_micros(micros: i128) -> Self {
+    pub const fn from_micros(micros: i128) -> Self {
         Self(micros)
     }
     /// The total in millionths.

@@ -47,27 +47,30 @@ impl FromStr for PageSize {
 }
 
 /// Where the next page begins. Opaque: handed out with a page, given back for the next one.
+///
+/// It holds a position, the list and filter that it belongs to, and a seal over both: whatever was cut or changed on the
+/// way is noticed here, and no backend sees it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Cursor(String);
 
 impl Cursor {
     /// For backends: a cursor behind `position`, valid for the list and filter of this fingerprint only.
     pub fn encode(filter: Fingerprint, position: &str) -> Self {
-        let mut text = filter.to_string();
-        text.truncate(16);
+        let mut text = head(filter) + &head(seal(filter, position));
         for byte in position.bytes() {
             text.push(char::from(HEX[usize::from(byte >> 4)]));
             text.push(char::from(HEX[usize::from(byte & 15)]));
         }
         Self(text)
     }
-    /// For backends: the position, `InvalidInput` when the cursor belongs to another list or filter.
+    /// For backends: the position, `InvalidInput` when the cursor is damaged or belongs to another list or filter.
+    /// [`PageRequest::position`] reads it, too.
     pub fn decode(&self, filter: Fingerprint) -> Result<String> {
-        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-        let (tag, hex) = self.0.split_at_checked(16).ok_or_else(damaged)?;
-        if !filter.to_string().starts_with(tag) {
+        let (tag, rest) = self.0.split_at_checked(HEAD).ok_or_else(damaged)?;
+        if head(filter) != tag {
             return Err(Error::invalid("cursor", "belongs to another list or filter"));
         }
+        let (sealed, hex) = rest.split_at_checked(HEAD).ok_or_else(damaged)?;
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let bytes: Option<Vec<u8>> = hex
             .as_bytes()
@@ -77,8 +80,27 @@ impl Cursor {
                 _ => None,
             })
             .collect();
-        bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(damaged)
+        let position = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(damaged)?;
+        if head(seal(filter, &position)) == sealed { Ok(position) } else { Err(damaged()) }
     }
+}
+
+/// Digits of a fingerprint that a cursor holds.
+const HEAD: usize = 16;
+
+fn head(fingerprint: Fingerprint) -> String {
+    let mut text = fingerprint.to_string();
+    text.truncate(HEAD);
+    text
+}
+
+/// No secret: against accidents, not against whoever wants to make a cursor up.
+fn seal(filter: Fingerprint, position: &str) -> Fingerprint {
+    Fingerprint::of("cursor", &[&filter.to_string(), position])
+}
+
+fn damaged() -> Error {
+    Error::invalid("cursor", "must come from a page of the same list")
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -99,7 +121,7 @@ impl FromStr for Cursor {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
         if text.len() < 16 || text.len() > 4096 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::invalid("cursor", "must come from a page of the same list"));
+            return Err(damaged());
         }
         Ok(Self(text.to_owned()))
     }
@@ -129,6 +151,16 @@ impl PageRequest {
     pub fn after(size: PageSize, cursor: Cursor) -> Self {
         Self { size, after: Some(cursor) }
     }
+    /// For backends: the position that the page begins behind, `None` for the first page. `InvalidInput` for a cursor of
+    /// another list or filter, and for one that holds anything but a position as this list writes it.
+    pub fn position<P: FromStr + fmt::Display>(&self, filter: Fingerprint) -> Result<Option<P>> {
+        let read = |cursor: &Cursor| {
+            let text = cursor.decode(filter)?;
+            // Read and written again it must be the same: `+1` is no number of ours.
+            text.parse().ok().filter(|position: &P| position.to_string() == text).ok_or_else(damaged)
+        };
+        self.after.as_ref().map(read).transpose()
+    }
 }
 
 /// Some rows of a list, and where the next ones begin.
@@ -142,47 +174,51 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// For backends: builds a page from up to `size + 1` rows; the surplus row only proves that there are more.
-    pub fn from_surplus(
+    pub fn from_surplus<P: fmt::Display>(
         mut rows: Vec<Arc<T>>,
         size: PageSize,
         filter: Fingerprint,
-        position: impl FnOnce(&T) -> String,
+        position: impl FnOnce(&T) -> P,
     ) -> Self {
         let more = rows.len() > size.get();
         rows.truncate(size.get());
-        let next = if more { rows.last().map(|row| Cursor::encode(filter, &position(row))) } else { None };
+        let next = if more { rows.last().map(|row| Cursor::encode(filter, &position(row).to_string())) } else { None };
         Self { items: rows, next }
     }
 }
 
-/// A position in a list ordered newest first by creation time, ties by id in descending byte order.
+/// A position in a list that goes by time, ties by id in byte order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Newest {
+pub struct Newest<Id> {
     /// When the row was created.
     pub at: Timestamp,
     /// Its id.
-    pub id: String,
+    pub id: Id,
 }
 
-impl Newest {
+impl<Id> Newest<Id> {
     /// The position of a row.
-    pub fn new(at: Timestamp, id: impl Into<String>) -> Self {
-        Self { at, id: id.into() }
+    pub fn new(at: Timestamp, id: Id) -> Self {
+        Self { at, id }
     }
-    /// As a cursor's text.
-    pub fn to_text(&self) -> String {
-        format!("{}:{}", self.at.micros(), self.id)
+    /// Time and id.
+    pub fn into_parts(self) -> (Timestamp, Id) {
+        (self.at, self.id)
     }
-    /// From a cursor's text.
-    pub fn from_text(text: &str) -> Result<Self> {
-        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
+}
+
+impl<Id: fmt::Display> fmt::Display for Newest<Id> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.at.micros(), self.id)
+    }
+}
+
+impl<Id: FromStr> FromStr for Newest<Id> {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
         let (at, id) = text.split_once(':').ok_or_else(damaged)?;
         let at = at.parse().ok().and_then(|micros| Timestamp::from_micros(micros).ok()).ok_or_else(damaged)?;
-        Ok(Self::new(at, id))
-    }
-    /// The position that a request starts behind.
-    pub fn of_request(page: &PageRequest, filter: Fingerprint) -> Result<Option<Self>> {
-        page.after.as_ref().map(|cursor| cursor.decode(filter).and_then(|text| Self::from_text(&text))).transpose()
+        Ok(Self::new(at, id.parse().map_err(|_| damaged())?))
     }
 }
 
@@ -205,5 +241,33 @@ mod tests {
         assert_eq!(cursor.to_string().parse::<Cursor>().unwrap().decode(mine).unwrap(), "17:job-é");
         assert!(cursor.decode(other).is_err());
         assert!("zz".parse::<Cursor>().is_err());
+    }
+
+    #[test]
+    fn only_what_a_list_writes_is_a_position() {
+        let filter = Fingerprint::of("jobs", &["1"]);
+        let read = |text: &str| {
+            let request = PageRequest::after(PageSize::DEFAULT, Cursor::encode(filter, text));
+            request.position::<Newest<crate::JobId>>(filter).map(|position| position.unwrap().into_parts())
+        };
+        let (at, id) = read("17:a:b").unwrap();
+        assert_eq!((at.micros(), id.as_str()), (17, "a:b"));
+        for text in ["", "17", "17:", "+17:a", "017:a", "-1:a", "17: a", "17:a\0", "253402300800000000:a"] {
+            assert_eq!(read(text).unwrap_err().kind(), damaged().kind(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_with_any_digit_changed_or_cut_is_refused() {
+        let filter = Fingerprint::of("jobs", &["1"]);
+        let text = Cursor::encode(filter, "17:job").to_string();
+        for at in 0..text.len() {
+            assert!(text[..at].parse::<Cursor>().and_then(|cursor| cursor.decode(filter)).is_err(), "cut at {at}");
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+            let changed: Cursor = String::from_utf8(changed).unwrap().parse().unwrap();
+            assert!(changed.decode(filter).is_err(), "changed at {at}");
+        }
+        assert!(Cursor(text.to_uppercase()).decode(filter).is_err());
     }
 }

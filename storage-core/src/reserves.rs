@@ -10,7 +10,7 @@ use crate::{
     Amount, Fingerprint, HoldName, Memo, OperationKey, Page, PageRequest, PageSize, Receipt, Result, Timestamp, UserId,
 };
 
-pub use hold::{Hold, HoldStatus, HoldStep};
+pub use hold::{Hold, HoldPlace, HoldStatus, HoldStep};
 
 /// Arguments of [`Reserves::reserve_balance`].
 #[derive(Clone, Debug, PartialEq, Eq)]

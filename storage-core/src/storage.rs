@@ -112,6 +112,7 @@ pub trait Store {
     /// # Contract
     /// - Answers one outcome for each record, in their order; one that is refused never stops the others.
     /// - The same records again change nothing.
+    /// - `Added` is whatever this very call added, also when an answer was lost on the way and the store asked again.
     /// - One `opening` row for each imported balance; imported payments never credit.
     ///
     /// ```

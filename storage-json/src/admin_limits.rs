@@ -9,7 +9,9 @@ use crate::engine::JsonStorage;
 impl AdminLimits for JsonStorage {
     async fn get_admin_limit(&self, user: UserId) -> Result<AdminLimit> {
         let policy = &self.env().policy;
-        let limit = self.read(|state| state.account(user).and_then(|account| account.record.admin_limit)).await?;
+        let limit = self
+            .read("get_admin_limit", |state| state.account(user).and_then(|account| account.record.admin_limit))
+            .await?;
         Ok(if policy.main_admin == Some(user) {
             AdminLimit::Unlimited
         } else {
@@ -37,13 +39,15 @@ impl AdminLimits for JsonStorage {
     }
 
     async fn get_admin_spent(&self, user: UserId) -> Result<Total> {
-        self.read(|state| state.account(user).map_or(Total::ZERO, |account| account.record.spent)).await
+        self.read("get_admin_spent", |state| state.account(user).map_or(Total::ZERO, |account| account.record.spent))
+            .await
     }
 
     async fn get_admin_remaining(&self, user: UserId) -> Result<AdminLimit> {
         // One look at the state for both figures, so that they belong together.
         let policy = &self.env().policy;
-        let record = self.read(|state| state.account(user).map(|account| account.record.clone())).await?;
+        let record =
+            self.read("get_admin_remaining", |state| state.account(user).map(|account| account.record.clone())).await?;
         if policy.main_admin == Some(user) {
             return Ok(AdminLimit::Unlimited);
         }

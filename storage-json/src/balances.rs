@@ -29,7 +29,8 @@ fn post_balance(
 #[async_trait]
 impl Balances for JsonStorage {
     async fn get_balance(&self, user: UserId) -> Result<Money> {
-        self.read(|state| state.account(user).map_or(Money::ZERO, |account| account.record.balance)).await
+        self.read("get_balance", |state| state.account(user).map_or(Money::ZERO, |account| account.record.balance))
+            .await
     }
 
     async fn set_balance(&self, set: SetBalance) -> Result<Receipt> {

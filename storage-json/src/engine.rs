@@ -285,7 +285,11 @@ impl JsonStorage {
     }
 
     /// Looks at the published state, after catching up with what other processes had made durable when the call began.
-    pub(crate) async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
+    pub(crate) async fn read<T>(&self, operation: &'static str, look: impl FnOnce(&State) -> T) -> Result<T> {
+        self.read_inner(look).await.map_err(|error| error.in_operation(operation))
+    }
+
+    async fn read_inner<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T> {
         self.shared.check_open()?;
         if self.shared.options.access == Access::Exclusive {
             return Ok(look(&self.shared.state()));

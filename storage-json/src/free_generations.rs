@@ -32,13 +32,20 @@ fn replay_of(answer: &Answer) -> Result<QuotaReceipt> {
 impl FreeGenerations for JsonStorage {
     async fn get_user_free_generations_today(&self, user: UserId) -> Result<u32> {
         let today = self.env().policy.today(self.env().clock.now());
-        self.read(|state| state.account(user).map_or(0, |account| account.record.quota().used_on(today))).await
+        self.read("get_user_free_generations_today", |state| {
+            state.account(user).map_or(0, |account| account.record.quota().used_on(today))
+        })
+        .await
     }
 
     async fn get_user_free_generations_remaining(&self, user: UserId) -> Result<u64> {
         let policy = &self.env().policy;
         let (today, daily) = (policy.today(self.env().clock.now()), policy.daily_free_generations);
-        let quota = self.read(|state| state.account(user).map(|account| account.record.quota())).await?;
+        let quota = self
+            .read("get_user_free_generations_remaining", |state| {
+                state.account(user).map(|account| account.record.quota())
+            })
+            .await?;
         Ok(quota.unwrap_or_default().remaining_on(today, daily))
     }
 
@@ -77,7 +84,7 @@ impl FreeGenerations for JsonStorage {
                 return Err(Error::not_found("operation key", &take));
             };
             let mut account = tx.account_or_new(user);
-            account.record.set_quota(account.record.quota().give_back(taken.source));
+            account.record.set_quota(account.record.quota().give_back(taken.source)?);
             let receipt = receipt(tx, &account, taken.source);
             let fingerprint = Fingerprint::of("return_free_generation", &[]);
             tx.settle(account, (KeySpace::Return, take), fingerprint, Answer::Quota(receipt), Vec::new())?;

@@ -14,19 +14,14 @@ impl JsonStorage {
     async fn page_of_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
         let filter = list.filter();
         let GetUserGenerationsHistory { user, page } = list;
-        let after = match Newest::of_request(&page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, GenerationId::new(id)?)),
-        };
+        let after = page.position(filter)?.map(Newest::into_parts);
         let rows = self
-            .read(|state| {
+            .read("get_user_generations_history", |state| {
                 let newest = state.history.newest_of(user, after.clone()).take(page.size.get() + 1);
                 newest.map(|(_, _, generation)| Arc::clone(generation)).collect()
             })
             .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |generation| {
-            Newest::new(generation.at, generation.id.as_str()).to_text()
-        }))
+        Ok(Page::from_surplus(rows, page.size, filter, |generation| Newest::new(generation.at, generation.id.clone())))
     }
 }
 
@@ -51,7 +46,7 @@ impl History for JsonStorage {
                 return Ok(GenerationReceipt { id, replayed: true });
             }
             let mut account = tx.account_or_new(user);
-            account.record.spent = account.record.spent.plus(price);
+            account.record.spend(price)?;
             tx.settle(account, (KeySpace::Generation, key), fingerprint, Answer::Record, Vec::new())?;
             let generation =
                 Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };

@@ -18,7 +18,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, record: ImportRecord) -> Result<ImportOutcome
         account_only => {
             let mut account = tx.account_or_new(account_only.user());
             match account_only.apply_to_account(&mut account.record, tx.now()) {
-                Some(outcome) => {
+                Ok(Some(outcome)) => {
                     // A record of nothing but defaults still says that there is such a user.
                     let is_new = tx.account(account.record.user).is_none();
                     if is_new || outcome == ImportOutcome::Added {
@@ -26,7 +26,8 @@ pub(crate) fn put(tx: &mut Tx<'_>, record: ImportRecord) -> Result<ImportOutcome
                     }
                     Ok(if is_new { ImportOutcome::Added } else { outcome })
                 }
-                None => Err(Error::internal("an imported record of an unknown kind")),
+                Ok(None) => Err(Error::internal("an imported record of an unknown kind")),
+                Err(error) => Err(error),
             }
         }
     };

@@ -39,13 +39,10 @@ fn task_is_free(tx: &Tx<'_>, task: &TaskId, job: &JobId) -> Result<()> {
 impl JsonStorage {
     async fn page_of_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
         let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, JobId::new(id)?)),
-        };
+        let after = list.page.position(filter)?.map(Newest::into_parts);
         let wanted = list.page.size.get() + 1;
         let rows = self
-            .read(|state| {
+            .read("list_jobs", |state| {
                 let matching = |id: &JobId| state.jobs.get(id).filter(|job| list.matches(job)).cloned();
                 match list.user {
                     Some(user) => {
@@ -62,9 +59,7 @@ impl JsonStorage {
                 }
             })
             .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, |job| {
-            Newest::new(job.created_at, job.id.as_str()).to_text()
-        }))
+        Ok(Page::from_surplus(rows, list.page.size, filter, |job| Newest::new(job.created_at, job.id.clone())))
     }
 }
 
@@ -120,11 +115,14 @@ impl Jobs for JsonStorage {
     }
 
     async fn get_job(&self, job: &JobId) -> Result<Option<Arc<Job>>> {
-        self.read(|state| state.jobs.get(job).cloned()).await
+        self.read("get_job", |state| state.jobs.get(job).cloned()).await
     }
 
     async fn find_job_by_task_id(&self, task: &TaskId) -> Result<Option<Arc<Job>>> {
-        self.read(|state| state.jobs_by_task.get(task).and_then(|id| state.jobs.get(id)).cloned()).await
+        self.read("find_job_by_task_id", |state| {
+            state.jobs_by_task.get(task).and_then(|id| state.jobs.get(id)).cloned()
+        })
+        .await
     }
 
     async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {

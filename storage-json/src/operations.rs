@@ -1,5 +1,7 @@
 //! The ledger and its audit.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,6 +13,28 @@ use storage_core::{
 use crate::engine::JsonStorage;
 use crate::ledger::{Ledger, Line};
 use crate::state::State;
+
+/// A row's position: its number, and where the line begins that holds it, so that a deep page starts where it is.
+#[derive(Clone, Copy, Debug)]
+struct RowPlace {
+    seq: u64,
+    offset: u64,
+}
+
+impl fmt::Display for RowPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.seq, self.offset)
+    }
+}
+
+impl FromStr for RowPlace {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let number = |text: &str| text.parse().map_err(|_| Error::invalid("position", "must be two numbers"));
+        let (seq, offset) = text.split_once('@').unwrap_or((text, ""));
+        Ok(Self { seq: number(seq)?, offset: number(offset)? })
+    }
+}
 
 /// What the state says of a user, for the audit.
 fn audited(state: &State, user: UserId) -> Option<(AuditedState, Option<u64>)> {
@@ -61,21 +85,12 @@ impl JsonStorage {
     async fn page_of_operations(&self, list: ListOperations) -> Result<Page<LedgerRow>> {
         let filter = list.filter();
         let ListOperations { user, page } = list;
-        // A position is the row's seq, and the offset of the line that holds it: a deep page starts where it is.
-        let after = match &page.after {
-            None => None,
-            Some(cursor) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                let text = cursor.decode(filter)?;
-                let (seq, offset) = text.split_once('@').ok_or_else(damaged)?;
-                Some((seq.parse::<u64>().map_err(|_| damaged())?, offset.parse::<u64>().map_err(|_| damaged())?))
-            }
-        };
-        let last = self.read(|state| state.account(user).and_then(|account| account.last)).await?;
+        let after = page.position::<RowPlace>(filter)?;
+        let last = self.read("list_operations", |state| state.account(user).and_then(|account| account.last)).await?;
         let ledger = self.ledger();
         self.blocking(move || {
-            let start = after.map_or(last, |(_, offset)| Some(offset));
-            let below = after.map_or(u64::MAX, |(seq, _)| seq);
+            let start = after.map_or(last, |after| Some(after.offset));
+            let below = after.map_or(u64::MAX, |after| after.seq);
             let mut rows: Vec<(u64, Arc<LedgerRow>)> = Vec::new();
             for line in lines_back(&ledger, start) {
                 let (offset, line) = match line {
@@ -95,7 +110,7 @@ impl JsonStorage {
             let offsets: Vec<u64> = rows.iter().map(|(offset, _)| *offset).collect();
             let at = offsets.get(page.size.get() - 1).copied().unwrap_or_default();
             let rows = rows.into_iter().map(|(_, row)| row).collect();
-            Ok(Page::from_surplus(rows, page.size, filter, |row: &LedgerRow| format!("{}@{at}", row.seq)))
+            Ok(Page::from_surplus(rows, page.size, filter, |row| RowPlace { seq: row.seq, offset: at }))
         })
         .await
     }
@@ -110,7 +125,7 @@ impl Operations for JsonStorage {
 
     async fn audit(&self, scope: AuditScope) -> Result<AuditReport> {
         let everyone: Vec<(UserId, AuditedState, Option<u64>)> = self
-            .read(|state| {
+            .read("audit", |state| {
                 let one = |user| audited(state, user).map(|(audited, last)| (user, audited, last));
                 match scope {
                     AuditScope::User(user) => {
@@ -129,5 +144,6 @@ impl Operations for JsonStorage {
             Ok(report)
         })
         .await
+        .map_err(|error| error.in_operation("audit"))
     }
 }

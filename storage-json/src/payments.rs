@@ -44,16 +44,29 @@ fn move_money(tx: &mut Tx<'_>, payment: &Payment) -> Result<(crate::state::Accou
     Ok((account, vec![row]))
 }
 
+fn decide(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
+    let fingerprint = mark.fingerprint();
+    let payment = tx.payment(&mark.payment).ok_or_else(|| Error::not_found("payment", &mark.payment))?;
+    if tx.replayed(payment.user, mark.key.as_ref(), fingerprint)?.is_some() {
+        return Ok(Stored { record: payment, replayed: true });
+    }
+    let Some(changed) = payment.judge_mark(&mark, tx.now())? else {
+        tx.settle_unchanged(payment.user, mark.key, fingerprint, Answer::Record)?;
+        return Ok(Stored { record: payment, replayed: true });
+    };
+    let (account, rows) = move_money(tx, &changed)?;
+    let record = tx.put_payment(changed);
+    tx.settle_operation(account, mark.key, fingerprint, Answer::Record, rows)?;
+    Ok(Stored { record, replayed: false })
+}
+
 impl JsonStorage {
     async fn page_of_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((at, PaymentId::new(id)?)),
-        };
+        let after = list.page.position(filter)?.map(Newest::into_parts);
         let wanted = list.page.size.get() + 1;
         let rows = self
-            .read(|state| {
+            .read("list_payments", |state| {
                 let matching = |id: &PaymentId| state.payments.get(id).filter(|payment| list.matches(payment)).cloned();
                 match list.user {
                     Some(user) => {
@@ -71,7 +84,7 @@ impl JsonStorage {
             })
             .await?;
         Ok(Page::from_surplus(rows, list.page.size, filter, |payment| {
-            Newest::new(payment.created_at, payment.id.as_str()).to_text()
+            Newest::new(payment.created_at, payment.id.clone())
         }))
     }
 }
@@ -101,30 +114,15 @@ impl Payments for JsonStorage {
     }
 
     async fn mark_payment_status(&self, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
-        self.write("mark_payment_status", mark.key.clone(), move |tx| {
-            let fingerprint = mark.fingerprint();
-            let payment = tx.payment(&mark.payment).ok_or_else(|| Error::not_found("payment", &mark.payment))?;
-            if tx.replayed(payment.user, mark.key.as_ref(), fingerprint)?.is_some() {
-                return Ok(Stored { record: payment, replayed: true });
-            }
-            let Some(changed) = payment.judge_mark(&mark, tx.now())? else {
-                tx.settle_unchanged(payment.user, mark.key, fingerprint, Answer::Record)?;
-                return Ok(Stored { record: payment, replayed: true });
-            };
-            let (account, rows) = move_money(tx, &changed)?;
-            let record = tx.put_payment(changed);
-            tx.settle_operation(account, mark.key, fingerprint, Answer::Record, rows)?;
-            Ok(Stored { record, replayed: false })
-        })
-        .await
+        self.write("mark_payment_status", mark.key.clone(), move |tx| decide(tx, mark)).await
     }
 
     async fn refund_payment(&self, refund: RefundPayment) -> Result<Stored<Payment>> {
-        self.mark_payment_status(refund.into()).await
+        self.write("refund_payment", refund.key.clone(), move |tx| decide(tx, refund.into())).await
     }
 
     async fn get_payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>> {
-        self.read(|state| state.payments.get(payment).cloned()).await
+        self.read("get_payment", |state| state.payments.get(payment).cloned()).await
     }
 
     async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>> {

@@ -39,22 +39,16 @@ impl JsonStorage {
     async fn page_of_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
         let filter = list.filter();
         let GetReferrals { referrer, page } = list;
-        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-        let after = match Newest::of_request(&page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => Some((referrer, at, id.parse::<UserId>().map_err(|_| damaged())?)),
-        };
+        let after = page.position(filter)?.map(|Newest { at, id }| (referrer, at, id));
         let lower = after.map_or(Bound::Included(first_of(referrer, Timestamp::MIN)), Bound::Excluded);
         let rows = self
-            .read(|state| {
+            .read("get_referrals", |state| {
                 let mine = state.referred.range((lower, Bound::Unbounded)).take_while(|(by, ..)| *by == referrer);
                 let referrals = mine.filter_map(|(_, _, user)| shown(&state.account(*user)?.record));
                 referrals.take(page.size.get() + 1).map(Arc::new).collect()
             })
             .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |referral| {
-            Newest::new(referral.since, referral.user.to_string()).to_text()
-        }))
+        Ok(Page::from_surplus(rows, page.size, filter, |referral| Newest::new(referral.since, referral.user)))
     }
 }
 
@@ -99,7 +93,7 @@ impl Referrals for JsonStorage {
     }
 
     async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>> {
-        self.read(|state| state.account(user).and_then(|account| account.record.referrer)).await
+        self.read("get_referrer", |state| state.account(user).and_then(|account| account.record.referrer)).await
     }
 
     async fn get_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {

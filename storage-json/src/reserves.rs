@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldStatus, HoldStep, ListReserves, Memo, Money, Newest,
-    OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves, Result, UserId,
+    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
+    Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves,
+    Result, UserId,
 };
 
 use crate::engine::JsonStorage;
@@ -54,27 +55,17 @@ fn replay(
     Ok(receipt)
 }
 
-fn newest(hold: &Hold) -> String {
-    Newest::new(hold.created_at, format!("{}:{}", hold.user, hold.name)).to_text()
-}
-
 impl JsonStorage {
     async fn page_of_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
         let filter = list.filter();
-        let after = match Newest::of_request(&list.page, filter)? {
-            None => None,
-            Some(Newest { at, id }) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                let (user, name) = id.split_once(':').ok_or_else(damaged)?;
-                Some((at, HoldName::new(name)?, user.parse::<UserId>().map_err(|_| damaged())?))
-            }
-        };
+        let after = list.page.position(filter)?;
+        let after = after.map(|Newest { at, id: HoldPlace { name, user } }| (at, name, user));
         let matching = |state: &State, user: UserId, name: &HoldName| {
             state.holds.get(&(user, name.clone())).filter(|hold| list.matches(hold)).cloned()
         };
         let wanted = list.page.size.get() + 1;
         let rows: Vec<Arc<Hold>> = self
-            .read(|state| match list.user {
+            .read("list_reserves", |state| match list.user {
                 Some(user) => {
                     let after = after.as_ref().map(|(at, name, _)| (*at, name.clone()));
                     let all = state.holds_by_user.newest_of(user, after);
@@ -89,7 +80,7 @@ impl JsonStorage {
                 }
             })
             .await?;
-        Ok(Page::from_surplus(rows, list.page.size, filter, newest))
+        Ok(Page::from_surplus(rows, list.page.size, filter, Hold::position))
     }
 }
 
@@ -168,7 +159,7 @@ impl Reserves for JsonStorage {
     }
 
     async fn find_reserve(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>> {
-        self.read(|state| state.holds.get(&(user, name.clone())).cloned()).await
+        self.read("find_reserve", |state| state.holds.get(&(user, name.clone())).cloned()).await
     }
 
     async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
@@ -179,7 +170,7 @@ impl Reserves for JsonStorage {
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
         let now = self.env().clock.now();
         let due: Vec<(UserId, HoldName)> = self
-            .read(|state| {
+            .read("release_expired_reserves", |state| {
                 let expired = state.holds_by_expiry.iter().take_while(|(at, ..)| *at <= now).take(limit.get());
                 expired.map(|(_, user, name)| (*user, name.clone())).collect()
             })

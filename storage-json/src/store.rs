@@ -59,42 +59,7 @@ impl Store for JsonStorage {
     }
 
     async fn dump(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
-        let failed = |error: std::io::Error| {
-            let full = error.kind() == std::io::ErrorKind::StorageFull;
-            Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Unavailable })
-                .message("the dump cannot be written")
-                .caused_by(error)
-                .in_operation("dump")
-        };
-        let snapshot = self.read(snapshot::Snapshot::take).await.map_err(|error| error.in_operation("dump"))?;
-        let mut writer = DumpWriter::new(&self.env().policy)?;
-        let ledger = self.ledger();
-        let mut records = self.blocking(move || snapshot.into_records(ledger)).await?;
-        loop {
-            // The disk is read away from the runtime, a piece at a time.
-            let (rest, piece) = self
-                .blocking(move || {
-                    while writer.waiting() < 256 * 1024 {
-                        let Some(record) = records.next().transpose()? else {
-                            return Ok((None, writer));
-                        };
-                        writer.record(&record)?;
-                    }
-                    Ok((Some(records), writer))
-                })
-                .await
-                .map_err(|error| error.in_operation("dump"))?;
-            writer = piece;
-            out.write_all(&writer.take()).await.map_err(failed)?;
-            match rest {
-                Some(rest) => records = rest,
-                None => break,
-            }
-        }
-        let (bytes, summary) = writer.finish()?;
-        out.write_all(&bytes).await.map_err(failed)?;
-        out.flush().await.map_err(failed)?;
-        Ok(summary)
+        self.dump_inner(out).await.map_err(|error| error.in_operation("dump"))
     }
 
     async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
@@ -167,6 +132,43 @@ fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
 }
 
 impl JsonStorage {
+    async fn dump_inner(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
+        let failed = |error: std::io::Error| {
+            let full = error.kind() == std::io::ErrorKind::StorageFull;
+            Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Unavailable })
+                .message("the dump cannot be written")
+                .caused_by(error)
+        };
+        let snapshot = self.read("dump", snapshot::Snapshot::take).await?;
+        let mut writer = DumpWriter::new(&self.env().policy)?;
+        let ledger = self.ledger();
+        let mut records = self.blocking(move || snapshot.into_records(ledger)).await?;
+        loop {
+            // The disk is read away from the runtime, a piece at a time.
+            let (rest, piece) = self
+                .blocking(move || {
+                    while writer.waiting() < 256 * 1024 {
+                        let Some(record) = records.next().transpose()? else {
+                            return Ok((None, writer));
+                        };
+                        writer.record(&record)?;
+                    }
+                    Ok((Some(records), writer))
+                })
+                .await?;
+            writer = piece;
+            out.write_all(&writer.take()).await.map_err(failed)?;
+            match rest {
+                Some(rest) => records = rest,
+                None => break,
+            }
+        }
+        let (bytes, summary) = writer.finish()?;
+        out.write_all(&bytes).await.map_err(failed)?;
+        out.flush().await.map_err(failed)?;
+        Ok(summary)
+    }
+
     async fn restore_inner(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
         self.shared.check_open()?;
         let mut reader = DumpReader::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Acknowledged, Answer, Error, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
+    AccountRecord, Acknowledged, Answer, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
     SetGiftClaimed, SetUserLanguage, User, UserId, Users,
 };
 
@@ -24,22 +24,21 @@ fn shown(record: &AccountRecord, policy: &Policy) -> Arc<User> {
 }
 
 impl JsonStorage {
+    async fn known_user(&self, operation: &'static str, user: UserId) -> Result<Option<Arc<User>>> {
+        let policy = &self.env().policy;
+        self.read(operation, |state| state.account(user).map(|account| shown(&account.record, policy))).await
+    }
+
     async fn page_of_users(&self, page: PageRequest) -> Result<Page<User>> {
         let filter = Fingerprint::of("list_users", &[]);
-        let after = match &page.after {
-            None => Bound::Unbounded,
-            Some(cursor) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                Bound::Excluded(cursor.decode(filter)?.parse::<UserId>().map_err(|_| damaged())?)
-            }
-        };
+        let after = page.position::<UserId>(filter)?.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self
-            .read(|state| {
+            .read("list_users", |state| {
                 let accounts = state.accounts.range((after, Bound::Unbounded)).take(page.size.get() + 1);
                 accounts.map(|(_, account)| shown(&account.record, &self.env().policy)).collect()
             })
             .await?;
-        Ok(Page::from_surplus(rows, page.size, filter, |user| user.id.to_string()))
+        Ok(Page::from_surplus(rows, page.size, filter, |user| user.id))
     }
 }
 
@@ -47,7 +46,7 @@ impl JsonStorage {
 impl Users for JsonStorage {
     async fn get_user(&self, user: UserId) -> Result<Arc<User>> {
         // Almost every call finds the user there; only the first one is a write.
-        if let Some(found) = self.find_user(user).await? {
+        if let Some(found) = self.known_user("get_user", user).await? {
             return Ok(found);
         }
         let policy = self.env().policy.clone();
@@ -59,7 +58,7 @@ impl Users for JsonStorage {
     }
 
     async fn find_user(&self, user: UserId) -> Result<Option<Arc<User>>> {
-        self.read(|state| state.account(user).map(|account| shown(&account.record, &self.env().policy))).await
+        self.known_user("find_user", user).await
     }
 
     async fn list_users(&self, page: PageRequest) -> Result<Page<User>> {
@@ -68,7 +67,9 @@ impl Users for JsonStorage {
     }
 
     async fn get_user_language(&self, user: UserId) -> Result<Language> {
-        let chosen = self.read(|state| state.account(user).and_then(|account| account.record.language.clone())).await?;
+        let chosen = self
+            .read("get_user_language", |state| state.account(user).and_then(|account| account.record.language.clone()))
+            .await?;
         Ok(chosen.unwrap_or_else(|| self.env().policy.default_language.clone()))
     }
 
@@ -93,7 +94,8 @@ impl Users for JsonStorage {
     }
 
     async fn has_claimed_gift(&self, user: UserId) -> Result<bool> {
-        self.read(|state| state.account(user).is_some_and(|account| account.record.gift_claimed)).await
+        self.read("has_claimed_gift", |state| state.account(user).is_some_and(|account| account.record.gift_claimed))
+            .await
     }
 
     async fn set_gift_claimed(&self, claim: SetGiftClaimed) -> Result<GiftClaim> {

@@ -103,6 +103,8 @@ const EPOCH_DAYS: i32 = 10_957;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     At(Timestamp),
+    /// Earlier than every moment: where a list begins that goes from the oldest to the newest.
+    NegativeInfinity,
     /// Later than every moment: where a list begins that goes from the newest to the oldest.
     Infinity,
 }
@@ -111,6 +113,7 @@ impl ToSql for Moment {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {
         out.put_i64(match self {
             Self::At(at) => at.micros() - EPOCH_MICROS,
+            Self::NegativeInfinity => i64::MIN,
             Self::Infinity => i64::MAX,
         });
         Ok(IsNull::No)

@@ -43,7 +43,7 @@ statements! {
     /// Statements of the dump.
     DumpStatements {
         accounts(INT8, INT8) = concat!(
-            "SELECT ", account_columns!(), " FROM ", account_tables!(), " WHERE u.id > $1 ORDER BY u.id ASC LIMIT $2"
+            "SELECT ", account_columns!(), " FROM ", account_tables!(), " WHERE u.id >= $1 ORDER BY u.id ASC LIMIT $2"
         );
         generations(INT8, TEXT, INT8) = walk!(generation_columns_read!(), "generation_history", "generation_id");
         holds(INT8, TEXT, INT8) = walk!(hold_columns!(), "balance_reserves", "name");
@@ -80,24 +80,25 @@ fn failed(error: std::io::Error) -> Error {
         .caused_by(error)
 }
 
-/// Behind which row a piece begins: the values of its primary key.
-type Behind = Vec<Param>;
+/// Where a piece begins: at this user's account, or behind the row of this primary key.
+type Start = Vec<Param>;
 
-fn behind(record: &DumpRecord) -> Behind {
+/// Where the piece after a record begins; `None` when nothing can follow.
+fn after(record: &DumpRecord) -> Option<Start> {
     let text = |text: &str| param(text.to_owned());
-    match record {
-        DumpRecord::Account(account) => vec![param(account.user.get())],
+    Some(match record {
+        DumpRecord::Account(account) => vec![param(account.user.get().checked_add(1)?)],
         DumpRecord::Generation(entry) => vec![param(entry.user.get()), text(entry.id.as_str())],
         DumpRecord::Hold(hold) => vec![param(hold.user.get()), text(hold.name.as_str())],
         DumpRecord::Job(job) => vec![param(job.user.get()), text(job.id.as_str())],
         DumpRecord::Key(used) => vec![param(used.user.get()), text(used.space.as_str()), text(used.key.as_str())],
         DumpRecord::Ledger(row) => vec![param(row.user.get()), param(i64::try_from(row.seq).unwrap_or(i64::MAX))],
         DumpRecord::Payment(payment) => vec![param(payment.user.get()), text(payment.id.as_str())],
-    }
+    })
 }
 
-/// Before every row: the lowest user, the empty key, the ledger's row 0.
-fn first(statement: &Statement) -> Behind {
+/// Before every row, also those of the lowest user: no key is empty, and no ledger has a row 0.
+fn first(statement: &Statement) -> Start {
     let keys = &statement.types[1..statement.types.len() - 1];
     let lowest = keys.iter().map(|key| if *key == Type::INT8 { param(0_i64) } else { param("") });
     std::iter::once(param(i64::MIN)).chain(lowest).collect()
@@ -110,9 +111,9 @@ async fn walk(
     statement: &Statement,
     read: impl Fn(&Row) -> Result<DumpRecord>,
 ) -> Result<()> {
-    let mut after = first(statement);
-    loop {
-        let mut values = borrowed(&after);
+    let mut start = Some(first(statement));
+    while let Some(from) = start {
+        let mut values = borrowed(&from);
         values.push(&PIECE);
         let rows = view.rows(statement, &values).await?;
         let mut last = None;
@@ -121,11 +122,10 @@ async fn walk(
             sink.put(&record).await?;
             last = Some(record);
         }
-        match last {
-            Some(record) if i64::try_from(rows.len()).is_ok_and(|count| count == PIECE) => after = behind(&record),
-            _ => return Ok(()),
-        }
+        let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == PIECE);
+        start = last.filter(|_| is_full).as_ref().and_then(after);
     }
+    Ok(())
 }
 
 impl PgStorage {

@@ -188,15 +188,6 @@ fn classify(server: &DbError) -> (ErrorKind, String) {
         _ if code.starts_with("28") => {
             (ErrorKind::Unavailable, "the server refused the login: check the role and its password".to_owned())
         }
-        // Whoever was first is seen by the next judgement. Who is still not seen is not there: the way to them is.
-        "23505" if server.table() == Some("id_routes") => {
-            let place = Place::new(table());
-            let place = match server.detail() {
-                Some(detail) => place.key(detail),
-                None => place,
-            };
-            (ErrorKind::Corrupt(place), "an id leads to a user who has nothing under it: delete that row".to_owned())
-        }
         _ if code.starts_with("23") => {
             let constraint = server.constraint().unwrap_or("without a name");
             (ErrorKind::Internal, format!("the constraint {constraint} of {} said no ({code})", table()))

@@ -103,7 +103,7 @@ async fn judge_return(tx: &mut Tx<'_>, user: UserId, take: OperationKey) -> Resu
     let Some(Answer::Quota(taken)) = check_key(user, &take, taken, used)?.map(|used| used.answer) else {
         return Err(Error::not_found("operation key", &take).into());
     };
-    account.record.set_quota(account.record.quota().give_back(taken.source));
+    account.record.set_quota(account.record.quota().give_back(taken.source)?);
     let receipt = receipt(tx, &account, taken.source);
     let arguments = Fingerprint::of("return_free_generation", &[]);
     keys::settle(tx, &mut account, (KeySpace::Return, &take), arguments, Answer::Quota(receipt));

@@ -1,5 +1,6 @@
 //! The history of delivered generations.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -116,7 +117,7 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationToHistory) -> Result<Gener
         }
         None => {}
     }
-    account.record.spent = account.record.spent.plus(price);
+    account.record.spend(price)?;
     let entry = Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };
     record(tx, &mut account, &entry, arguments)?;
     Ok(GenerationReceipt { id, replayed: false })
@@ -126,18 +127,18 @@ impl PgStorage {
     async fn page_of_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
         let filter = list.filter();
         let GetUserGenerationsHistory { user, page } = list;
-        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (at, id) = behind(page.position::<Newest<GenerationId>>(filter)?);
         let (user, limit) = (user.get(), surplus(page.size));
         let rows =
             self.read("get_user_generations_history", &self.sql().history.list, &[&user, &at, &id, &limit]).await?;
         let entries = rows.iter().map(|row| Ok(Arc::new(generation(row)?.1))).collect::<Result<_>>()?;
-        Ok(Page::from_surplus(entries, page.size, filter, |entry| Newest::new(entry.at, entry.id.as_str()).to_text()))
+        Ok(Page::from_surplus(entries, page.size, filter, |entry| Newest::new(entry.at, entry.id.clone())))
     }
 }
 
 /// The row that a page from the newest to the oldest begins behind; none is later than every row.
-pub(crate) fn behind(after: Option<Newest>) -> (Moment, String) {
-    after.map_or((Moment::Infinity, String::new()), |Newest { at, id }| (Moment::At(at), id))
+pub(crate) fn behind<Id: Display>(after: Option<Newest<Id>>) -> (Moment, String) {
+    after.map_or((Moment::Infinity, String::new()), |Newest { at, id }| (Moment::At(at), id.to_string()))
 }
 
 #[async_trait]

@@ -16,7 +16,8 @@ use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::history::behind;
 use crate::keys;
-use crate::statement::statements;
+use crate::routes::{leads_somewhere, missing};
+use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
 use crate::users::surplus;
@@ -208,9 +209,16 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationJob) -> Result<Stored<Job>
     let used_up = tx.key(add.key.as_ref());
     let id = id_of(&add, tx.stamp.operation)?;
     let (word, task) = (id.as_str(), add.external_task_id.as_ref().map_or("", TaskId::as_str));
-    let sql = &tx.sql().jobs;
-    let more = vec![(&sql.find_locked, vec![&word as Value<'_>]), (&sql.find_by_task, vec![&task as Value<'_>])];
+    let (sql, dangling) = (&tx.sql().jobs, &tx.sql().dangling);
+    let more = vec![
+        (&sql.find_locked, vec![&word as Value<'_>]),
+        (&sql.find_by_task, vec![&task as Value<'_>]),
+        (&dangling.job, vec![&word as Value<'_>]),
+        (&dangling.task, vec![&task as Value<'_>]),
+    ];
     let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
+    leads_somewhere(more.get(2), ("job", word))?;
+    leads_somewhere(more.get(3), ("task", task))?;
     let found = |at: usize| more.get(at).and_then(|rows| rows.first());
     if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
         // What a minted id was is known from the key alone.
@@ -243,18 +251,23 @@ async fn judge_update(tx: &mut Tx<'_>, update: UpdateJobStatus) -> Result<Stored
     let used_up = tx.key(update.key.as_ref());
     let (word, task) = (update.job.as_str(), update.external_task_id.as_ref().map_or("", TaskId::as_str));
     let sql = tx.sql();
-    let more =
-        vec![(&sql.jobs.find_locked, vec![&word as Value<'_>]), (&sql.jobs.find_by_task, vec![&task as Value<'_>])];
-    let not_found = || Error::not_found("job", &update.job);
+    let more = vec![
+        (&sql.jobs.find_locked, vec![&word as Value<'_>]),
+        (&sql.jobs.find_by_task, vec![&task as Value<'_>]),
+        (&sql.dangling.task, vec![&task as Value<'_>]),
+    ];
     let loaded = tx.load_routed(("job", word), &used_up, more).await?;
-    let Loaded { mut account, used, more } = loaded.ok_or_else(not_found)?;
-    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
-    let present = found(0).map(job).transpose()?.ok_or_else(not_found)?;
+    let found = loaded.and_then(|loaded| Some((loaded.more.first()?.first().map(job)?, loaded)));
+    let Some((present, Loaded { mut account, used, more })) = found else {
+        return Err(missing(tx, &sql.dangling.job, ("job", word)).await);
+    };
+    let present = present?;
+    leads_somewhere(more.get(2), ("task", task))?;
     if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
         return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
     }
     if let Some(task) = &update.external_task_id {
-        task_is_free(task, found(1), &present.id)?;
+        task_is_free(task, more.get(1).and_then(|rows| rows.first()), &present.id)?;
     }
     let Some(changed) = present.judge_update(&update, tx.now())? else {
         keys::settle_unchanged(tx, &mut account, update.key.as_ref(), arguments, Answer::Record);
@@ -292,7 +305,7 @@ impl PgStorage {
         statuses.sort_unstable();
         statuses.dedup();
         let words: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (at, id) = behind(page.position::<Newest<JobId>>(filter)?);
         let (limit, sql) = (surplus(page.size), &self.sql().jobs);
         let rows = match user {
             Some(user) => {
@@ -303,17 +316,20 @@ impl PgStorage {
             None => self.read("list_jobs", &sql.list_by_status, &[&at, &id, &limit, &words]).await?,
         };
         let jobs = rows.iter().map(|row| Ok(Arc::new(job(row)?))).collect::<Result<_>>()?;
-        Ok(Page::from_surplus(jobs, page.size, filter, |job| Newest::new(job.created_at, job.id.as_str()).to_text()))
+        Ok(Page::from_surplus(jobs, page.size, filter, |job| Newest::new(job.created_at, job.id.clone())))
     }
 
     async fn one_job(
         &self,
         operation: &'static str,
-        statement: &crate::statement::Statement,
-        id: &str,
+        (statement, dangling): (&Statement, &Statement),
+        (kind, id): (&str, &str),
     ) -> Result<Option<Arc<Job>>> {
         let rows = self.read(operation, statement, &[&id]).await?;
         let found = rows.first().map(job).transpose().map_err(|error| error.in_operation(operation))?;
+        if found.is_none() {
+            self.leads_nowhere(operation, dangling, (kind, id)).await?;
+        }
         Ok(found.map(Arc::new))
     }
 }
@@ -393,11 +409,14 @@ impl Jobs for PgStorage {
     }
 
     async fn get_job(&self, job: &JobId) -> Result<Option<Arc<Job>>> {
-        self.one_job("get_job", &self.sql().jobs.find, job.as_str()).await
+        let sql = self.sql();
+        self.one_job("get_job", (&sql.jobs.find, &sql.dangling.job), ("job", job.as_str())).await
     }
 
     async fn find_job_by_task_id(&self, task: &TaskId) -> Result<Option<Arc<Job>>> {
-        self.one_job("find_job_by_task_id", &self.sql().jobs.find_by_task, task.as_str()).await
+        let sql = self.sql();
+        let statements = (&sql.jobs.find_by_task, &sql.dangling.task);
+        self.one_job("find_job_by_task_id", statements, ("task", task.as_str())).await
     }
 
     async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {

@@ -46,6 +46,7 @@ mod pool;
 mod referrals;
 mod reserves;
 mod restore;
+mod routes;
 mod scratch;
 mod snapshot;
 mod statement;

@@ -268,7 +268,7 @@ impl PgStorage {
         let limit = options.limits.statement;
         let mut connection = manager.dial().await?;
         encoding(&connection)?;
-        let sql = Sql::new(&schema);
+        let sql = Box::new(Sql::new(&schema));
         let looking = look(&manager, &mut connection, &schema, &sql, &options, &target);
         let (store_id, found) =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;

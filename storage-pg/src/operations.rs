@@ -74,13 +74,7 @@ impl PgStorage {
     async fn page_of_operations(&self, list: ListOperations) -> Result<Page<LedgerRow>> {
         let filter = list.filter();
         let ListOperations { user, page } = list;
-        let before: i64 = match &page.after {
-            None => i64::MAX,
-            Some(cursor) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                cursor.decode(filter)?.parse().map_err(|_| damaged())?
-            }
-        };
+        let before = page.position::<u64>(filter)?.map_or(i64::MAX, |seq| i64::try_from(seq).unwrap_or(i64::MAX));
         let (id, limit) = (user.get(), surplus(page.size));
         let rows = self.read("list_operations", &self.sql().operations.list, &[&id, &before, &limit]).await?;
         let rows = rows.iter().map(|row| Ok(std::sync::Arc::new(ledger_row(row)?))).collect::<Result<_>>()?;

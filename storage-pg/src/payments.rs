@@ -18,6 +18,7 @@ use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::history::behind;
 use crate::keys;
+use crate::routes::{leads_somewhere, missing};
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
@@ -210,11 +211,18 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddPayment) -> Result<Stored<Payment>, 
     let used_up = tx.key(add.key.as_ref());
     let id = id_of(&add, tx.stamp.operation)?;
     let (word, provider) = (id.as_str(), add.provider_key.as_ref().map_or("", ProviderKey::as_str));
-    let sql = &tx.sql().payments;
-    let more = vec![(&sql.find_by_provider, vec![&provider as Value<'_>]), (&sql.find, vec![&word as Value<'_>])];
+    let (sql, dangling) = (&tx.sql().payments, &tx.sql().dangling);
+    let more = vec![
+        (&sql.find_by_provider, vec![&provider as Value<'_>]),
+        (&sql.find, vec![&word as Value<'_>]),
+        (&dangling.provider, vec![&provider as Value<'_>]),
+        (&dangling.payment, vec![&word as Value<'_>]),
+    ];
     let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
+    leads_somewhere(more.get(2), ("provider", provider))?;
+    leads_somewhere(more.get(3), ("payment", word))?;
     // The provider's key says more than an id that a caller chose.
-    let standing = more.iter().find_map(|rows| rows.first()).map(payment).transpose()?;
+    let standing = more.iter().take(2).find_map(|rows| rows.first()).map(payment).transpose()?;
     if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
         let record = match standing {
             Some(record) => record,
@@ -262,11 +270,12 @@ async fn judge_mark(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<P
     let word = mark.payment.as_str();
     let sql = &tx.sql().payments;
     let more = vec![(&sql.find_locked, vec![&word as Value<'_>])];
-    let not_found = || Error::not_found("payment", &mark.payment);
     let loaded = tx.load_routed(("payment", word), &used_up, more).await?;
-    let Loaded { mut account, used, more } = loaded.ok_or_else(not_found)?;
-    let row = more.first().and_then(|rows| rows.first());
-    let present = row.map(payment).transpose()?.ok_or_else(not_found)?;
+    let found = loaded.and_then(|loaded| Some((loaded.more.first()?.first().map(payment)?, loaded)));
+    let Some((present, Loaded { mut account, used, .. })) = found else {
+        return Err(missing(tx, &tx.sql().dangling.payment, ("payment", word)).await);
+    };
+    let present = present?;
     if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
         return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
     }
@@ -293,7 +302,7 @@ impl PgStorage {
     async fn page_of_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         let filter = list.filter();
         let ListPayments { user, status, page } = list;
-        let (at, id) = behind(Newest::of_request(&page, filter)?);
+        let (at, id) = behind(page.position::<Newest<PaymentId>>(filter)?);
         let (limit, sql) = (surplus(page.size), &self.sql().payments);
         let rows = match (user.map(UserId::get), status.map(PaymentStatus::as_str)) {
             (Some(user), status) => {
@@ -305,7 +314,7 @@ impl PgStorage {
             (None, None) => self.read("list_payments", &sql.list_all, &[&at, &id, &limit]).await?,
         };
         let payments = rows.iter().map(|row| Ok(Arc::new(payment(row)?))).collect::<Result<_>>()?;
-        let position = |payment: &Payment| Newest::new(payment.created_at, payment.id.as_str()).to_text();
+        let position = |payment: &Payment| Newest::new(payment.created_at, payment.id.clone());
         Ok(Page::from_surplus(payments, page.size, filter, position))
     }
 
@@ -384,6 +393,9 @@ impl Payments for PgStorage {
         let word = payment.as_str();
         let rows = self.read("get_payment", &self.sql().payments.find, &[&word]).await?;
         let found = rows.first().map(self::payment).transpose().map_err(|error| error.in_operation("get_payment"))?;
+        if found.is_none() {
+            self.leads_nowhere("get_payment", &self.sql().dangling.payment, ("payment", word)).await?;
+        }
         Ok(found.map(Arc::new))
     }
 

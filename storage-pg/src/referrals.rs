@@ -174,17 +174,15 @@ impl PgStorage {
     async fn page_of_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
         let filter = list.filter();
         let GetReferrals { referrer, page } = list;
-        let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-        let (at, behind) = match Newest::of_request(&page, filter)? {
-            None => (Timestamp::MIN, i64::MIN),
-            Some(Newest { at, id }) => (at, id.parse::<UserId>().map_err(|_| damaged())?.get()),
+        let (at, behind) = match page.position::<Newest<UserId>>(filter)? {
+            // Not the first moment and the lowest user: that is somebody's place.
+            None => (Moment::NegativeInfinity, i64::MIN),
+            Some(Newest { at, id }) => (Moment::At(at), id.get()),
         };
-        let (referrer, at, limit) = (referrer.get(), Moment::At(at), surplus(page.size));
+        let (referrer, limit) = (referrer.get(), surplus(page.size));
         let rows = self.read("get_referrals", &self.sql().referrals.list, &[&referrer, &at, &behind, &limit]).await?;
         let referrals = rows.iter().map(|row| Ok(Arc::new(referral(row)?))).collect::<Result<_>>()?;
-        Ok(Page::from_surplus(referrals, page.size, filter, |referral| {
-            Newest::new(referral.since, referral.user.to_string()).to_text()
-        }))
+        Ok(Page::from_surplus(referrals, page.size, filter, |referral| Newest::new(referral.since, referral.user)))
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    Answer, CommitReserve, Cursor, Error, Fingerprint, Hold, HoldName, HoldStatus, HoldStep, ListReserves, Memo, Money,
-    Newest, OperationKey, OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance, Reserves,
-    Result, Stamp, UserId,
+    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
+    Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance,
+    Reserves, Result, Stamp, UserId,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -177,19 +177,10 @@ fn referring_to(name: &HoldName, memo: Memo) -> Result<Memo> {
 }
 
 /// Where a list of holds goes on: behind this creation time, name and user.
-type Position = (Moment, String, i64);
-
-/// Names hold no control characters, so NUL parts a name from the user.
-fn position_text(hold: &Hold) -> String {
-    Newest::new(hold.created_at, format!("{}\0{}", hold.name, hold.user)).to_text()
-}
-
-fn position(cursor: Option<&Cursor>, filter: Fingerprint) -> Result<Position> {
-    let Some(cursor) = cursor else { return Ok((Moment::Infinity, String::new(), i64::MAX)) };
-    let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-    let Newest { at, id } = Newest::from_text(&cursor.decode(filter)?)?;
-    let (name, user) = id.split_once('\0').ok_or_else(damaged)?;
-    Ok((Moment::At(at), name.to_owned(), user.parse().map_err(|_| damaged())?))
+fn behind(after: Option<Newest<HoldPlace>>) -> (Moment, String, i64) {
+    after.map_or((Moment::Infinity, String::new(), i64::MAX), |Newest { at, id: HoldPlace { name, user } }| {
+        (Moment::At(at), name.to_string(), user.get())
+    })
 }
 
 /// Ends an open hold: spends `spent` of it and gives the rest back.
@@ -329,7 +320,7 @@ impl PgStorage {
     async fn page_of_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
         let filter = list.filter();
         let ListReserves { user, status, older_than, page } = list;
-        let (at, name, of) = position(page.after.as_ref(), filter)?;
+        let (at, name, of) = behind(page.position(filter)?);
         let older = older_than.map_or(Moment::Infinity, Moment::At);
         let limit = surplus(page.size);
         let (sql, status) = (&self.sql().reserves, status.map(HoldStatus::as_str));
@@ -345,7 +336,7 @@ impl PgStorage {
             (None, None) => self.read("list_reserves", &sql.list_all, &[&at, &name, &of, &older, &limit]).await?,
         };
         let holds = rows.iter().map(|row| Ok(Arc::new(hold(row)?))).collect::<Result<_>>()?;
-        Ok(Page::from_surplus(holds, page.size, filter, position_text))
+        Ok(Page::from_surplus(holds, page.size, filter, Hold::position))
     }
 
     async fn sweep(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {

@@ -4,10 +4,9 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 use migrations::Schema;
 use storage_core::{
-    BackendInfo, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Stamp, Store,
+    BackendInfo, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
 };
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -19,7 +18,7 @@ use crate::statement::statements;
 use crate::{
     account, admin_limits, balances, dump, free_generations, history, import, jobs, keys, operations, payments,
 };
-use crate::{referrals, reserves, restore, users};
+use crate::{referrals, reserves, restore, routes, users};
 
 statements! {
     /// Statements of the store as a whole.
@@ -54,6 +53,7 @@ pub(crate) struct Sql {
     pub(crate) dump: dump::DumpStatements,
     pub(crate) free_generations: free_generations::FreeGenerationStatements,
     pub(crate) history: history::HistoryStatements,
+    pub(crate) import: import::ImportStatements,
     pub(crate) jobs: jobs::JobStatements,
     pub(crate) keys: keys::KeyStatements,
     pub(crate) operations: operations::OperationStatements,
@@ -61,6 +61,7 @@ pub(crate) struct Sql {
     pub(crate) referrals: referrals::ReferralStatements,
     pub(crate) reserves: reserves::ReserveStatements,
     pub(crate) restore: restore::RestoreStatements,
+    pub(crate) dangling: routes::DanglingStatements,
     pub(crate) store: StoreStatements,
     pub(crate) users: users::UserStatements,
 }
@@ -74,6 +75,7 @@ impl Sql {
             dump: dump::DumpStatements::new(schema),
             free_generations: free_generations::FreeGenerationStatements::new(schema),
             history: history::HistoryStatements::new(schema),
+            import: import::ImportStatements::new(schema),
             jobs: jobs::JobStatements::new(schema),
             keys: keys::KeyStatements::new(schema),
             operations: operations::OperationStatements::new(schema),
@@ -81,6 +83,7 @@ impl Sql {
             referrals: referrals::ReferralStatements::new(schema),
             reserves: reserves::ReserveStatements::new(schema),
             restore: restore::RestoreStatements::new(schema),
+            dangling: routes::DanglingStatements::new(schema),
             store: StoreStatements::new(schema),
             users: users::UserStatements::new(schema),
         }
@@ -98,6 +101,7 @@ impl Sql {
             dump,
             free_generations,
             history,
+            import,
             jobs,
             keys,
             operations,
@@ -105,6 +109,7 @@ impl Sql {
             referrals,
             reserves,
             restore,
+            dangling,
             store,
             users,
         } = self;
@@ -115,6 +120,7 @@ impl Sql {
             dump.all(),
             free_generations.all(),
             history.all(),
+            import.all(),
             jobs.all(),
             keys.all(),
             operations.all(),
@@ -122,6 +128,7 @@ impl Sql {
             referrals.all(),
             reserves.all(),
             restore.all(),
+            dangling.all(),
             store.all(),
             users.all(),
         ]
@@ -134,7 +141,8 @@ pub struct PgStorage {
     /// `None` after a close. Whoever works holds it for reading, so that a close waits for what began before.
     pool: RwLock<Option<Pool>>,
     closed: AtomicBool,
-    sql: Sql,
+    /// Apart, so that the futures that carry a store around are small.
+    sql: Box<Sql>,
     environment: Environment,
     limits: Limits,
     limits_text: (String, String),
@@ -154,7 +162,7 @@ impl std::fmt::Debug for PgStorage {
 /// What opening found out.
 pub(crate) struct Opened {
     pub(crate) pool: Pool,
-    pub(crate) sql: Sql,
+    pub(crate) sql: Box<Sql>,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
     pub(crate) at_once: usize,
@@ -209,6 +217,10 @@ impl PgStorage {
     pub(crate) fn limits_as_text(&self) -> (&str, &str) {
         (&self.limits_text.0, &self.limits_text.1)
     }
+    /// How much of one piece of work goes side by side: as much as there are connections.
+    pub(crate) fn at_once(&self) -> usize {
+        self.at_once
+    }
     pub(crate) fn shown(&self) -> &str {
         &self.info.location
     }
@@ -236,69 +248,7 @@ impl PgStorage {
         let number = self.pauses.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
         512 + u32::try_from(number).unwrap_or(512)
     }
-
-    /// Puts some records in, in their order, in one transaction. Each is decided by itself, and sees those before it.
-    async fn import_some(&self, pool: &Pool, some: &[Numbered]) -> Result<Vec<(usize, ImportOutcome)>> {
-        let Some((_, stamp, _)) = some.first() else { return Ok(Vec::new()) };
-        self.write_at(pool, *stamp, None, None, |tx| {
-            let some = some.to_vec();
-            Box::pin(async move {
-                let mut outcomes = Vec::with_capacity(some.len());
-                for (at, stamp, record) in some {
-                    tx.stamp = stamp;
-                    let outcome = import::put(tx, record).await?;
-                    tx.flush().await?;
-                    outcomes.push((at, outcome));
-                }
-                Ok(outcomes)
-            })
-        })
-        .await
-    }
-
-    async fn import_lane(&self, pool: &Pool, lane: Vec<Numbered>) -> Result<Vec<(usize, ImportOutcome)>> {
-        let mut outcomes = Vec::with_capacity(lane.len());
-        for some in lane.chunks(IMPORTED_AT_ONCE) {
-            outcomes.append(&mut self.import_some(pool, some).await?);
-        }
-        Ok(outcomes)
-    }
-
-    async fn import_all(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
-        let pool = self.enter().await?;
-        let count = records.len();
-        // Those of one user go in order. So do those of which the order decides: referrals, and ids that two users may
-        // claim. The others go side by side.
-        let lanes = u64::try_from(self.at_once).unwrap_or(1);
-        let mut beside: Vec<Vec<Numbered>> = vec![Vec::new(); self.at_once];
-        let mut ordered: Vec<Numbered> = Vec::new();
-        for (at, record) in records.into_iter().enumerate() {
-            let decides =
-                matches!(record, ImportRecord::Referral { .. } | ImportRecord::Job(_) | ImportRecord::Payment(_));
-            let lane = usize::try_from(record.user().get().unsigned_abs() % lanes).unwrap_or(0);
-            let lane = if decides { &mut ordered } else { &mut beside[lane] };
-            lane.push((at, self.environment.stamp(), record));
-        }
-        let mut outcomes: Vec<Option<ImportOutcome>> = vec![None; count];
-        let working = beside.into_iter().map(|lane| self.import_lane(&pool, lane));
-        for done in join_all(working).await {
-            for (at, outcome) in done? {
-                outcomes[at] = Some(outcome);
-            }
-        }
-        for (at, outcome) in self.import_lane(&pool, ordered).await? {
-            outcomes[at] = Some(outcome);
-        }
-        let all: Option<Vec<ImportOutcome>> = outcomes.into_iter().collect();
-        all.ok_or_else(|| Error::internal("an imported record has no outcome"))
-    }
 }
-
-/// A record, its place among those that were given, and the moment and id that it was given.
-type Numbered = (usize, Stamp, ImportRecord);
-
-/// Imported records that share a transaction and its commit.
-const IMPORTED_AT_ONCE: usize = 64;
 
 #[async_trait]
 impl Store for PgStorage {

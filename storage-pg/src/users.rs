@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Acknowledged, Answer, Error, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
+    AccountRecord, Acknowledged, Answer, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
     SetGiftClaimed, SetUserLanguage, User, UserId, Users,
 };
 
@@ -42,19 +42,16 @@ impl PgStorage {
     async fn page_of_users(&self, page: PageRequest) -> Result<Page<User>> {
         let filter = Fingerprint::of("list_users", &[]);
         // The lowest id of the page; behind the highest there is none.
-        let lowest = match &page.after {
+        let lowest = match page.position::<UserId>(filter)? {
             None => Some(i64::MIN),
-            Some(cursor) => {
-                let damaged = || Error::invalid("cursor", "must come from a page of the same list");
-                cursor.decode(filter)?.parse::<UserId>().map_err(|_| damaged())?.get().checked_add(1)
-            }
+            Some(after) => after.get().checked_add(1),
         };
         let Some(lowest) = lowest else { return Ok(Page { items: Vec::new(), next: None }) };
         let limit = surplus(page.size);
         let rows = self.read("list_users", &self.sql().users.list, &[&lowest, &limit]).await?;
         let policy = &self.environment().policy;
         let users = rows.iter().map(|row| Ok(shown(&account::record(row)?.0, policy))).collect::<Result<_>>()?;
-        Ok(Page::from_surplus(users, page.size, filter, |user| user.id.to_string()))
+        Ok(Page::from_surplus(users, page.size, filter, |user| user.id))
     }
 }
 

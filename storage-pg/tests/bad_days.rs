@@ -465,38 +465,3 @@ async fn connecting_is_within_the_operations_time() {
     server.resume().unwrap();
     assert_eq!(storage.get_balance(user(1)).await.unwrap().to_string(), "1.00");
 }
-
-/// Somebody took a job away by hand and left the way to it: told at once, by table and key.
-#[tokio::test]
-async fn a_way_that_leads_to_nobody_is_told_at_once() {
-    let server = Server::shared().unwrap();
-    let database = support::database(server).unwrap();
-    let storage = open(&database, |o| o.limits = quick()).await;
-    let way = "INSERT INTO id_routes (kind, id, user_id) VALUES ('job', 'lost', 7), ('payment', 'lost', 7)";
-    server.execute(database.name(), way).unwrap();
-    let job = storage_core::AddGenerationJob {
-        user: user(1),
-        job: Some("lost".parse().unwrap()),
-        external_task_id: None,
-        model_id: "m".parse().unwrap(),
-        model_name: "M".parse().unwrap(),
-        params: storage_core::Params::new(&serde_json::json!({})).unwrap(),
-        price: "1".parse().unwrap(),
-        key: None,
-    };
-    let began = Instant::now();
-    let error = storage_core::Jobs::add_generation_job(&storage, job).await.unwrap_err();
-    let ErrorKind::Corrupt(place) = error.kind() else { panic!("{}", error.report()) };
-    assert_eq!(place.source, "table id_routes");
-    assert!(place.key.as_ref().is_some_and(|key| key.contains("(job, lost)")), "{}", error.report());
-    assert_eq!(error.applied(), Applied::No);
-    let pay = AddPayment {
-        payment: Some("lost".parse().unwrap()),
-        ..AddPayment::new(user(1), "25".parse().unwrap(), "card".parse().unwrap())
-    };
-    let error = storage.add_payment(pay).await.unwrap_err();
-    let ErrorKind::Corrupt(place) = error.kind() else { panic!("{}", error.report()) };
-    assert_eq!(place.source, "table id_routes");
-    assert!(place.key.as_ref().is_some_and(|key| key.contains("(payment, lost)")), "{}", error.report());
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-}

@@ -81,7 +81,7 @@ impl FreeGenerations for MemoryStorage {
             }
             let (today, daily) = (self.policy().today(stamp.now), self.policy().daily_free_generations);
             let account = state.account(user, stamp.now);
-            let quota = account.quota().give_back(taken.source);
+            let quota = account.quota().give_back(taken.source)?;
             account.set_quota(quota);
             let receipt = QuotaReceipt {
                 operation: stamp.operation,

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationToHistory, Answer, Error, Fingerprint, Generation, GenerationId, GenerationReceipt,
-    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, OperationId, OperationKey, Page, Result, UsedKey,
-    UserId,
+    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, Newest, OperationId, OperationKey, Page, Result,
+    UsedKey, UserId,
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, State, newest, page};
+use crate::state::{Order, State, page};
 
-fn position(generation: &Generation) -> String {
-    newest(generation.at, generation.id.as_str())
+fn position(generation: &Generation) -> Newest<GenerationId> {
+    Newest::new(generation.at, generation.id.clone())
 }
 
 /// The arguments that the id stands for, when it was used.
@@ -53,7 +53,7 @@ impl History for MemoryStorage {
                 None => {}
             }
             let account = state.account(user, stamp.now);
-            account.spent = account.spent.plus(price);
+            account.spend(price)?;
             let generation =
                 Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now };
             record(state, user, generation, arguments, stamp.operation, self.policy().history)?;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use storage_core::{
-    AddGenerationToHistory, ImportOutcome, ImportRecord, Job, Memo, Money, OperationKey, OperationKind, Payment,
-    PaymentOrigin, PaymentStatus, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
+    AccountRecord, AddGenerationToHistory, ImportOutcome, ImportRecord, Job, Memo, Money, OperationKey, OperationKind,
+    Payment, PaymentOrigin, PaymentStatus, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
 };
 
 use crate::state::{Posting, State};
@@ -46,11 +46,16 @@ pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, s
         }
         field => {
             // A record of nothing but defaults still says that there is such a user.
-            let is_new = !state.accounts.contains_key(&field.user());
-            let account = state.account(field.user(), stamp.now);
-            let outcome = field.apply_to_account(account, stamp.now);
-            let outcome = outcome.map(|outcome| if is_new { ImportOutcome::Added } else { outcome });
-            Ok(outcome.unwrap_or_else(|| ImportOutcome::Refused("this backend does not know such records".to_owned())))
+            let known = state.accounts.get(&field.user());
+            let mut account = known.cloned().unwrap_or_else(|| AccountRecord::new(field.user(), stamp.now));
+            let outcome = match field.apply_to_account(&mut account, stamp.now) {
+                Ok(Some(_)) if known.is_none() => ImportOutcome::Added,
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => return Ok(ImportOutcome::Refused("this backend does not know such records".to_owned())),
+                Err(error) => return Ok(ImportOutcome::Refused(error.to_string())),
+            };
+            state.accounts.insert(account.user, account);
+            Ok(outcome)
         }
     }
 }

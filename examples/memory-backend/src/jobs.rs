@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, OperationId, Page, Result, Stored, TaskId,
-    UpdateJobStatus,
+    AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored,
+    TaskId, UpdateJobStatus,
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, State, newest, page};
+use crate::state::{Order, State, page};
 
 pub(crate) fn by_task<'a>(state: &'a State, task: &TaskId) -> Option<&'a Arc<Job>> {
     state.jobs.values().find(|job| job.external_task_id.as_ref() == Some(task))
@@ -97,7 +97,7 @@ impl Jobs for MemoryStorage {
     async fn list_jobs(&self, list: ListJobs) -> Result<Page<Job>> {
         self.read("list_jobs", |state| {
             let jobs = state.jobs.values().filter(|job| list.matches(job));
-            let position = |job: &Job| newest(job.created_at, job.id.as_str());
+            let position = |job: &Job| Newest::new(job.created_at, job.id.clone());
             page(jobs, &list.page, list.filter(), Order::Descending, position)
         })
     }

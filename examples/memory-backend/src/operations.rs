@@ -35,7 +35,7 @@ impl Operations for MemoryStorage {
     async fn list_operations(&self, list: ListOperations) -> Result<Page<LedgerRow>> {
         self.read("list_operations", |state| {
             let rows = state.ledger.get(&list.user).into_iter().flatten();
-            page(rows, &list.page, list.filter(), Order::Descending, |row| format!("{:020}", row.seq))
+            page(rows, &list.page, list.filter(), Order::Descending, |row| row.seq)
         })
     }
 

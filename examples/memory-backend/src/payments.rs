@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, OperationId, OperationKey, OperationKind, Page,
-    Payment, PaymentId, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result, SignedMoney, Stamp,
-    Stored,
+    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId, OperationKey, OperationKind,
+    Page, Payment, PaymentId, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result, SignedMoney,
+    Stamp, Stored,
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, Posting, State, newest, page};
+use crate::state::{Order, Posting, State, page};
 
 pub(crate) fn by_provider_key<'a>(state: &'a State, key: &ProviderKey) -> Option<&'a Arc<Payment>> {
     state.payments.values().find(|payment| payment.provider_key.as_ref() == Some(key))
@@ -102,7 +102,7 @@ impl Payments for MemoryStorage {
     async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         self.read("list_payments", |state| {
             let payments = state.payments.values().filter(|payment| list.matches(payment));
-            let position = |payment: &Payment| newest(payment.created_at, payment.id.as_str());
+            let position = |payment: &Payment| Newest::new(payment.created_at, payment.id.clone());
             page(payments, &list.page, list.filter(), Order::Descending, position)
         })
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Answer, Error, GetReferrals, Page, Referral, Referrals, Result, SetReferrer, Stored, Timestamp,
-    UserId, judge_chain,
+    AccountRecord, Answer, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
+    Timestamp, UserId, judge_chain,
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, State, newest, page, sortable};
+use crate::state::{Order, State, page};
 
 fn referral_of(account: &AccountRecord) -> Option<Arc<Referral>> {
     Some(Arc::new(Referral {
@@ -86,7 +86,7 @@ impl Referrals for MemoryStorage {
                 .filter(|account| account.referrer == Some(list.referrer))
                 .filter_map(referral_of)
                 .collect();
-            let position = |referral: &Referral| newest(referral.since, &sortable(referral.user));
+            let position = |referral: &Referral| Newest::new(referral.since, referral.user);
             page(brought.iter(), &list.page, list.filter(), Order::Ascending, position)
         })
     }

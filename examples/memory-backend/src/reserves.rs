@@ -10,7 +10,7 @@ use storage_core::{
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, Posting, State, newest, page, sortable};
+use crate::state::{Order, Posting, State, page};
 
 fn referring_to(name: &HoldName, memo: Memo) -> Result<Memo> {
     Ok(Memo { reference: Some(Reference::new(name.as_str())?), ..memo })
@@ -144,10 +144,7 @@ impl Reserves for MemoryStorage {
     async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
         self.read("list_reserves", |state| {
             let holds = state.holds.values().filter(|hold| list.matches(hold));
-            // Names hold no control characters, so that NUL keeps a name before every longer one.
-            page(holds, &list.page, list.filter(), Order::Descending, |hold| {
-                newest(hold.created_at, &format!("{}\0{}", hold.name, sortable(hold.user)))
-            })
+            page(holds, &list.page, list.filter(), Order::Descending, Hold::position)
         })
     }
 

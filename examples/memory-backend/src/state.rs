@@ -1,12 +1,14 @@
 //! What a store holds, and the few steps that several operations share.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, Answer, Error, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace,
-    LedgerRow, Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt, Result,
-    SignedMoney, Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
+    AccountRecord, Answer, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace, LedgerRow,
+    Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt, Result, SignedMoney,
+    Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
 };
 
 /// Everything that a store knows.
@@ -136,26 +138,21 @@ pub(crate) enum Order {
     Descending,
 }
 
-/// One page of a list. `position` gives text whose byte order is the list's order.
-pub(crate) fn page<'a, T: 'a>(
+/// One page of a list, in the order of its rows' positions.
+pub(crate) fn page<'a, T: 'a, P: Ord + Display + FromStr>(
     rows: impl Iterator<Item = &'a Arc<T>>,
     request: &PageRequest,
     filter: Fingerprint,
     order: Order,
-    position: impl Fn(&T) -> String,
+    position: impl Fn(&T) -> P,
 ) -> Result<Page<T>> {
-    let after = request.after.as_ref().map(|cursor| cursor.decode(filter)).transpose()?;
-    // Every position begins with a number of 20 digits.
-    let is_position = |text: &String| text.get(..20).is_some_and(|head| head.bytes().all(|byte| byte.is_ascii_digit()));
-    if after.as_ref().is_some_and(|after| !is_position(after)) {
-        return Err(Error::invalid("cursor", "must come from a page of the same list"));
-    }
-    let mut rows: Vec<(String, Arc<T>)> = rows.map(|row| (position(row), Arc::clone(row))).collect();
+    let after: Option<P> = request.position(filter)?;
+    let mut rows: Vec<(P, Arc<T>)> = rows.map(|row| (position(row), Arc::clone(row))).collect();
     rows.sort_by(|one, other| one.0.cmp(&other.0));
     if order == Order::Descending {
         rows.reverse();
     }
-    let is_behind = |place: &String| match (&after, order) {
+    let is_behind = |place: &P| match (&after, order) {
         (None, _) => true,
         (Some(after), Order::Ascending) => place > after,
         (Some(after), Order::Descending) => place < after,
@@ -163,14 +160,4 @@ pub(crate) fn page<'a, T: 'a>(
     let rows = rows.into_iter().filter(|(place, _)| is_behind(place)).map(|(_, row)| row);
     let rows = rows.take(request.size.get() + 1).collect();
     Ok(Page::from_surplus(rows, request.size, filter, position))
-}
-
-/// A user's number as text whose byte order is the number's order.
-pub(crate) fn sortable(user: UserId) -> String {
-    format!("{:020}", i128::from(user.get()) - i128::from(i64::MIN))
-}
-
-/// A moment and an id as text whose byte order is theirs.
-pub(crate) fn newest(at: Timestamp, id: &str) -> String {
-    format!("{:020}:{id}", at.micros())
 }

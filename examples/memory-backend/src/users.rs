@@ -9,7 +9,7 @@ use storage_core::{
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, page, sortable};
+use crate::state::{Order, page};
 
 fn user_of(account: &AccountRecord, policy: &Policy) -> Arc<User> {
     Arc::new(User {
@@ -37,7 +37,7 @@ impl Users for MemoryStorage {
         self.read("list_users", |state| {
             let users: Vec<_> = state.accounts.values().map(|account| user_of(account, self.policy())).collect();
             let filter = Fingerprint::of("list_users", &[]);
-            page(users.iter(), &request, filter, Order::Ascending, |user| sortable(user.id))
+            page(users.iter(), &request, filter, Order::Ascending, |user| user.id)
         })
     }
 

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, CivilDate, ErrorMessage, FileId, Fingerprint, Generation, GenerationId, Hold, Job, JobId, JobStatus,
-    Language, LedgerRow, ModelId, ModelName, Money, Note, OperationKey, Params, Payment, PaymentId, PaymentMethod,
-    PaymentOrigin, PaymentStatus, ProviderKey, Quota, ResultUrls, TaskId, Timestamp, Total, UsedKey, UserId,
+    Amount, BonusCount, CivilDate, Error, ErrorMessage, FileId, Fingerprint, Generation, GenerationId, Hold, Job,
+    JobId, JobStatus, Language, LedgerRow, ModelId, ModelName, Money, Note, OperationKey, Params, Payment, PaymentId,
+    PaymentMethod, PaymentOrigin, PaymentStatus, ProviderKey, Quota, Result, ResultUrls, TaskId, Timestamp, Total,
+    UsedKey, UserId, check_spent,
 };
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -79,6 +80,26 @@ impl AccountRecord {
             referred_at: None,
             referral_bonus: 0,
         }
+    }
+    /// Adds the price of a generation to what the user spent. `InvalidInput` above [`MAX_SPENT`](crate::MAX_SPENT).
+    pub fn spend(&mut self, price: Money) -> Result<()> {
+        let spent = self.spent.plus(price);
+        check_spent(spent)?;
+        self.spent = spent;
+        Ok(())
+    }
+    /// Proves what no type proves. `InvalidInput` naming the field and its limit.
+    pub fn check(&self) -> Result<()> {
+        self.balance.checked_add(self.held)?;
+        self.quota().check()?;
+        check_spent(self.spent)?;
+        if self.referral_bonus > 0 {
+            BonusCount::new(self.referral_bonus)?;
+        }
+        if self.referrer == Some(self.user) {
+            return Err(Error::invalid("referrer", "must not be the user"));
+        }
+        Ok(())
     }
     /// The free generations.
     pub fn quota(&self) -> Quota {
@@ -394,17 +415,41 @@ impl DumpRecord {
             Self::Payment(_) => "payment",
         }
     }
+    /// Proves what no type proves. `InvalidInput` naming the field and its limit.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Account(account) => account.check(),
+            Self::Hold(hold) if hold.committed > hold.amount.money() => {
+                Err(Error::invalid("committed", "must be at most the hold's amount"))
+            }
+            Self::Generation(_) | Self::Hold(_) | Self::Job(_) | Self::Key(_) | Self::Ledger(_) | Self::Payment(_) => {
+                Ok(())
+            }
+        }
+    }
+    /// Whose record it is.
+    pub fn user(&self) -> UserId {
+        match self {
+            Self::Account(account) => account.user,
+            Self::Generation(generation) => generation.user,
+            Self::Hold(hold) => hold.user,
+            Self::Job(job) => job.user,
+            Self::Key(used) => used.user,
+            Self::Ledger(row) => row.user,
+            Self::Payment(payment) => payment.user,
+        }
+    }
     /// Where the record belongs in the order: kind, user, key.
     pub fn place(&self) -> (&'static str, UserId, String) {
-        let (user, key) = match self {
-            Self::Account(account) => (account.user, String::new()),
-            Self::Generation(generation) => (generation.user, generation.id.to_string()),
-            Self::Hold(hold) => (hold.user, hold.name.to_string()),
-            Self::Job(job) => (job.user, job.id.to_string()),
-            Self::Key(used) => (used.user, format!("{}/{}", used.space.as_str(), used.key)),
-            Self::Ledger(row) => (row.user, format!("{:020}", row.seq)),
-            Self::Payment(payment) => (payment.user, payment.id.to_string()),
+        let key = match self {
+            Self::Account(_) => String::new(),
+            Self::Generation(generation) => generation.id.to_string(),
+            Self::Hold(hold) => hold.name.to_string(),
+            Self::Job(job) => job.id.to_string(),
+            Self::Key(used) => format!("{}/{}", used.space.as_str(), used.key),
+            Self::Ledger(row) => format!("{:020}", row.seq),
+            Self::Payment(payment) => payment.id.to_string(),
         };
-        (self.kind(), user, key)
+        (self.kind(), self.user(), key)
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::ReserveBalance;
-use crate::{Amount, Error, HoldName, Money, Receipt, Result, Timestamp, UserId};
+use crate::{Amount, Error, HoldName, Money, Newest, Receipt, Result, Timestamp, UserId};
 
 /// Where a hold stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +47,31 @@ impl FromStr for HoldStatus {
     }
 }
 
+/// A hold among those of one moment: by name, then by user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HoldPlace {
+    /// The hold's name.
+    pub name: HoldName,
+    /// Whose hold.
+    pub user: UserId,
+}
+
+impl fmt::Display for HoldPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A number holds no colon, a name may.
+        write!(f, "{}:{}", self.user, self.name)
+    }
+}
+
+impl FromStr for HoldPlace {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let form = || Error::invalid("hold", "must be a user and a name");
+        let (user, name) = text.split_once(':').ok_or_else(form)?;
+        Ok(Self { name: name.parse()?, user: user.parse()? })
+    }
+}
+
 /// Money set aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -73,6 +98,10 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Its position in a list.
+    pub fn position(&self) -> Newest<HoldPlace> {
+        Newest::new(self.created_at, HoldPlace { name: self.name.clone(), user: self.user })
+    }
     /// Judges a new hold under a name that is in use: a replay of the first receipt, or `InvalidTransition`.
     pub fn judge_reserve(&self, again: &ReserveBalance) -> Result<Receipt> {
         if self.status == HoldStatus::Open && self.amount == again.amount && self.expires_at == again.expires_at {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, AddGenerationJob, Error, Generation, Hold, Job, Payment, PaymentOrigin, Result, Timestamp, Total,
-    UserId,
+    AccountRecord, AddGenerationJob, Error, Generation, Hold, Job, Payment, PaymentOrigin, Quota, Result, Timestamp,
+    Total, UserId, check_spent,
 };
 
 use super::record::At;
@@ -83,13 +83,15 @@ impl Reading {
                 })?;
                 let used = fields.needed("count", At::counted)?;
                 let bank = fields.optional("bonus", At::counted)?.unwrap_or(0);
+                let quota = Quota { date, used, bank };
+                quota.check().map_err(|error| at.fail(node.offset, error.to_string()))?;
                 let account = self.account(at, offset, at.user(offset)?, strangers)?;
-                (account.quota_date, account.quota_used, account.bank) = (date, used, bank);
+                account.set_quota(quota);
             }
             FileId::AdminLimits => {
                 let fields = at.fields(node, &["limit", "spent"])?;
                 let limit = fields.needed("limit", At::money)?;
-                let spent = fields.optional("spent", At::numeric::<Total>)?;
+                let spent = fields.optional("spent", spent)?;
                 let account = self.account(at, offset, at.user(offset)?, strangers)?;
                 account.admin_limit = Some(limit);
                 account.spent = spent.unwrap_or(account.spent);
@@ -188,12 +190,17 @@ impl Reading {
     }
 }
 
+fn spent(at: &At<'_, '_>, node: &Node<'_>) -> Result<Total> {
+    let spent = at.numeric(node)?;
+    check_spent(spent).map_err(|error| at.fail(node.offset, error.to_string())).map(|()| spent)
+}
+
 fn user(at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<AccountRecord> {
     let fields = at.fields(node, &["created_at", "updated_at", "held", "spent", "referred_at", "referral_bonus"])?;
     let mut record = AccountRecord::new(at.user(offset)?, fields.needed("created_at", At::time)?);
     record.updated_at = fields.needed("updated_at", At::time)?;
     record.held = fields.optional("held", At::money)?.unwrap_or_default();
-    record.spent = fields.optional("spent", At::numeric)?.unwrap_or_default();
+    record.spent = fields.optional("spent", spent)?.unwrap_or_default();
     record.referred_at = fields.optional("referred_at", At::time)?;
     record.referral_bonus = fields.optional("referral_bonus", At::counted)?.unwrap_or(0);
     Ok(record)

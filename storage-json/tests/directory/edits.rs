@@ -108,6 +108,22 @@ async fn a_bad_hand_edit_is_refused_with_its_place_and_no_byte_changes() {
 }
 
 #[tokio::test]
+async fn a_value_over_its_limit_is_refused_with_its_place() {
+    for (file, text, limit) in [
+        ("daily_free_generations.json", r#"{"1": {"date": "2026-01-15", "count": 0, "bonus": 1000000000001}}"#, "bank"),
+        ("admin_limits.json", r#"{"1": {"limit": 80, "spent": -1}}"#, "spent"),
+        ("admin_limits.json", r#"{"1": {"limit": 80, "spent": 1000000000000000000000000000000}}"#, "spent"),
+    ] {
+        let (_temp, dir) = closed_store().await;
+        put(&dir.join(file), text.as_bytes());
+        let error = open(&dir).await.unwrap_err();
+        let ErrorKind::Corrupt(place) = error.kind() else { panic!("{text}: {error}") };
+        assert_eq!((place.source.as_str(), place.key.as_deref()), (file, Some("1")), "{text}");
+        assert!(place.line.is_some() && error.to_string().contains(limit), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_fields_and_unknown_words_are_refused_because_they_would_be_lost() {
     for (from, to) in [
         ("\"status\": \"pending\"", "\"status\": \"teleported\""),

@@ -79,6 +79,8 @@ impl fmt::Debug for Secret {
 pub(crate) enum Command {
     /// Which store this is, what is in it, and what to know about it; changes and creates nothing
     Status,
+    /// Examine where the store lives, the disk or the server, with a remedy for each finding; opens and changes nothing
+    Doctor,
     /// Prove the backend on a scratch area, then audit the store; real users are only read
     Verify,
     /// Bring in a directory that the earlier system left; what the store knows already is kept

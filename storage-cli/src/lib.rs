@@ -13,7 +13,7 @@
 //! | 1 | failed |
 //! | 2 | the command line or an environment variable is wrong |
 //! | 3 | the store has another format, schema or policy than this program wants; migrations are pending |
-//! | 4 | differences found: by the audit, by `verify`, or records refused by `import --strict` or `migrate --adopt --strict` |
+//! | 4 | differences found: by the audit, by `verify`, or records refused by `import --strict` or `migrate --adopt --strict`; something bad found by `doctor` |
 //! | 5 | another process keeps the store, or a wait ran out |
 //! | 6 | the store cannot be reached, or does not let this user in |
 //! | 7 | refused: not confirmed, it would overwrite something, or `auto` would switch between two stores |
@@ -28,6 +28,7 @@ mod args;
 mod audit;
 mod confirm;
 mod context;
+mod doctor;
 mod dump;
 mod exit;
 mod history;
@@ -84,6 +85,7 @@ fn block_on(command: Command, context: &Context) -> Outcome {
 async fn dispatch(command: Command, context: &Context) -> Outcome {
     match command {
         Command::Status => status::status(context).await,
+        Command::Doctor => doctor::doctor(context).await,
         Command::Verify => verify::verify(context).await,
         Command::Import(arguments) => import::import(context, arguments).await,
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,

@@ -35,6 +35,7 @@
 mod admin_limits;
 mod balances;
 mod clock;
+mod doctor;
 pub mod dump;
 mod error;
 mod free_generations;
@@ -60,6 +61,7 @@ mod users;
 pub use admin_limits::{AdminLimit, AdminLimits, MAX_SPENT, SetAdminLimit, check_spent};
 pub use balances::{AddBalance, Balances, Memo, SetBalance, SubtractBalance};
 pub use clock::{Clock, Environment, IdSource, ManualClock, SequentialIds, Stamp, SystemClock, SystemIds};
+pub use doctor::{Diagnosis, Verdict};
 pub use dump::{AccountRecord, DumpReader, DumpRecord, DumpSummary, DumpWriter, KeySpace};
 pub use error::{Applied, Entity, Error, ErrorKind, Place, Report, Result};
 pub use free_generations::{

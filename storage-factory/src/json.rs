@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storage_core::{Result, SharedStorage};
+use storage_core::{Diagnosis, Error, Result, SharedStorage};
 use storage_json::{Access, JsonOptions, JsonStorage, PolicyMismatch};
 
 use crate::Config;
@@ -17,4 +17,12 @@ pub(crate) async fn open(config: Config, reason: String, warnings: Vec<String>, 
     let options =
         JsonOptions { environment, reason, warnings, access, on_policy_mismatch, ..JsonOptions::new(data_dir) };
     Ok(Arc::new(JsonStorage::open(options).await?))
+}
+
+/// Examines the directory. Reads every file of it, so it works beside the runtime.
+pub(crate) async fn examine(config: Config) -> Result<Vec<Diagnosis>> {
+    let now = config.environment.clock.now();
+    tokio::task::spawn_blocking(move || storage_json::examine(&config.data_dir, now))
+        .await
+        .map_err(|error| Error::internal("the examination was interrupted").caused_by(error))
 }

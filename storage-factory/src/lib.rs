@@ -76,6 +76,19 @@ use storage_core::{Result, SharedStorage};
 
 use open::Manner;
 
+/// Examines where the configured store lives: the server or the disk, and what the store needs of it. Nothing is opened,
+/// created or changed, and a store that is in use goes on.
+///
+/// # Errors
+/// `InvalidInput` for a configuration that names no store, `BackendDisabled` for one that is not compiled in. What an
+/// examination cannot look at is one of its findings.
+pub async fn examine(config: Config) -> Result<Vec<storage_core::Diagnosis>> {
+    match choose(&config)?.backend {
+        Backend::Json => open::examine_json(config).await,
+        Backend::Postgres(url) => Box::pin(postgres::examine(config, &url)).await,
+    }
+}
+
 /// Opens the store that the configuration names. Which one it became, why and where is in
 /// [`storage_core::Store::backend`].
 ///

@@ -52,3 +52,13 @@ pub(crate) async fn open_json(
 pub(crate) fn open_json(_: Config, _: String, _: Vec<String>, _: bool) -> std::future::Ready<Result<SharedStorage>> {
     std::future::ready(Err(storage_core::Error::new(storage_core::ErrorKind::BackendDisabled { feature: "json" })))
 }
+
+#[cfg(feature = "json")]
+pub(crate) async fn examine_json(config: Config) -> Result<Vec<storage_core::Diagnosis>> {
+    crate::json::examine(config).await
+}
+
+#[cfg(not(feature = "json"))]
+pub(crate) fn examine_json(_: Config) -> std::future::Ready<Result<Vec<storage_core::Diagnosis>>> {
+    std::future::ready(Err(storage_core::Error::new(storage_core::ErrorKind::BackendDisabled { feature: "json" })))
+}

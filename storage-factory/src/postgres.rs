@@ -84,6 +84,11 @@ pub(crate) async fn open(config: Config, url: &DatabaseUrl, reason: String, mann
     }
 }
 
+/// Examines the server.
+pub(crate) async fn examine(config: Config, url: &DatabaseUrl) -> Result<Vec<storage_core::Diagnosis>> {
+    Ok(storage_pg::examine(&options(&config, url, "an examination".to_owned())).await)
+}
+
 async fn open_database(
     config: &Config,
     url: &DatabaseUrl,

@@ -20,6 +20,7 @@
 mod admin_limits;
 mod balances;
 mod checkpoint;
+mod doctor;
 mod engine;
 mod files;
 mod free_generations;
@@ -34,6 +35,7 @@ mod line;
 mod lists;
 mod locks;
 mod manifest;
+mod mount;
 mod open;
 mod operations;
 mod options;
@@ -49,6 +51,7 @@ mod tx;
 mod users;
 mod writer;
 
+pub use doctor::examine;
 pub use engine::JsonStorage;
 pub use open::{Found, inspect};
 pub use options::{Access, Durability, JsonOptions, Locking, PolicyMismatch};

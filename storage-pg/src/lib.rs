@@ -26,6 +26,7 @@ mod attempts;
 mod balances;
 mod codec;
 mod connect;
+mod doctor;
 mod dump;
 mod express;
 mod fault;
@@ -59,6 +60,7 @@ pub use adopted::{
     Adopted, AdoptedLeftAlone, AdoptedNote, AdoptedRecord, AdoptedRefusal, AdoptedReport, AdoptedRounding,
     AdoptedTable, UncertainAdoptedPayment, read_adopted,
 };
+pub use doctor::examine;
 pub use migrate::{Migrated, SchemaReport, SchemaState, adopt_tables, migrate, migration_steps, schema_report};
 pub use open::OpenError;
 pub use options::{Limits, PgOptions, PolicyMismatch, Statements};

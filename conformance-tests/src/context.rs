@@ -22,6 +22,7 @@ pub struct Context {
     site: Site,
     sites: Arc<Mutex<Vec<Site>>>,
     lanes: Arc<AtomicU32>,
+    notes: Arc<Mutex<Vec<String>>>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) alice: UserId,
     pub(crate) bob: UserId,
@@ -43,6 +44,7 @@ impl Context {
             site,
             sites,
             lanes: Arc::new(AtomicU32::new(1)),
+            notes: Arc::default(),
             clock: Arc::new(ManualClock::at(Timestamp::from_micros(START)?)),
             alice: UserId::new(1001)?,
             bob: UserId::new(1002)?,
@@ -92,6 +94,20 @@ impl Context {
     async fn open_as(&self, policy: Policy, ids: Arc<dyn IdSource>) -> storage_core::Result<Arc<dyn Storage>> {
         let clock = Arc::<ManualClock>::clone(&self.clock);
         self.harness.open(&self.site, Environment { clock, ids, policy }).await
+    }
+
+    /// What makes the sites.
+    pub(crate) fn harness(&self) -> Arc<dyn Harness> {
+        Arc::clone(&self.harness)
+    }
+
+    /// Adds a line about how the scenario went, for the certificate: a seed, a count.
+    pub(crate) fn note(&self, text: String) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -67,6 +67,7 @@ mod history;
 mod imports;
 mod jobs;
 mod keys;
+mod model;
 mod operations;
 mod paging;
 mod payments;

@@ -11,10 +11,16 @@ use tokio::time::timeout;
 
 use crate::context::Context;
 use crate::harness::Harness;
+use crate::model::Settings;
 use crate::scenario::{Scenario, scenarios};
 
-/// The longest that a scenario may take.
-const LIMIT: Duration = Duration::from_mins(1);
+/// The longest that a scenario may take: a minute, unless the environment asked for long random histories.
+fn limit() -> Duration {
+    match Settings::from_environment() {
+        Ok(settings) if settings.is_long() => Duration::from_hours(12),
+        _ => Duration::from_mins(1),
+    }
+}
 
 /// Runs the suite against a backend, with the command line of `cargo test`.
 ///
@@ -47,9 +53,10 @@ fn trial(scenario: Scenario, harness: &Arc<dyn Harness>, runtime: Handle) -> Tri
 
 async fn prove(scenario: Scenario, harness: Arc<dyn Harness>) -> Result<(), Failed> {
     let context = Context::new(Arc::clone(&harness)).await.map_err(|failure| failure.to_string())?;
+    let limit = limit();
     // In a task of its own, so that a panic is a failure like any other.
     let mut task = tokio::spawn((scenario.run)(context.clone()));
-    let problem = match timeout(LIMIT, &mut task).await {
+    let problem = match timeout(limit, &mut task).await {
         Ok(Ok(Ok(()))) => {
             for site in context.sites() {
                 harness.destroy(site).await;
@@ -60,10 +67,13 @@ async fn prove(scenario: Scenario, harness: Arc<dyn Harness>) -> Result<(), Fail
         Ok(Err(panicked)) => format!("the scenario or the backend panicked: {panicked}"),
         Err(_) => {
             task.abort();
-            format!("not done after {} s", LIMIT.as_secs())
+            format!("not done after {} s", limit.as_secs())
         }
     };
     let mut message = problem;
+    for note in context.notes() {
+        let _ = write!(message, "\n{note}");
+    }
     for site in context.sites() {
         // Writing to a String cannot fail.
         let _ = write!(message, "\nkept: {site}");

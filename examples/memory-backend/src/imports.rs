@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, AddGenerationToHistory, ImportOutcome, ImportRecord, Job, Memo, Money, OperationKey, OperationKind,
-    Payment, PaymentOrigin, PaymentStatus, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
+    AccountRecord, AddGenerationToHistory, Answer, Fingerprint, ImportOutcome, ImportRecord, Job, Memo, Money,
+    OperationKind, Payment, PaymentOrigin, PaymentStatus, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
 };
 
 use crate::state::{Posting, State};
@@ -75,18 +75,19 @@ fn put_balance(
         let present = state.balance(user);
         return Ok(same_or_kept(present == balance, &present.to_string()));
     }
-    if !state.accounts.contains_key(&user) {
-        state.account(user, created_at.unwrap_or(stamp.now));
-    }
+    let account = state.account(user, stamp.now);
+    account.created_at = created_at.map_or(account.created_at, |at| account.created_at.min(at));
     let posting = Posting {
         kind: OperationKind::Opening,
         balance: SignedMoney::plus(balance),
         held: SignedMoney::ZERO,
         // One call imports many balances, and a key belongs to one user.
-        key: OperationKey::new(stamp.operation.to_string())?,
+        key: stamp.operation.to_key(),
         memo: Memo::default(),
     };
-    state.post(user, posting, stamp)?;
+    let receipt = state.post(user, posting, stamp)?;
+    let arguments = Fingerprint::of("opening", &[&balance.to_string()]);
+    state.settle(user, None, arguments, Answer::Money(receipt), stamp);
     Ok(ImportOutcome::Added)
 }
 

@@ -1,0 +1,126 @@
+//! Random histories, compared with an oracle at every step.
+//!
+//! `CONFORMANCE_SEED` (default 1) chooses the histories, `CONFORMANCE_OPERATIONS` (default 300) says how many operations
+//! each scenario makes at least, `CONFORMANCE_LENGTH` (default 80) how many a history has at most. A failure prints
+//! the seed and the shortest history that shows it, as code for `regressions.rs`.
+
+mod ask;
+mod build;
+mod check;
+mod op;
+mod oracle;
+mod play;
+mod regressions;
+mod settings;
+mod strategy;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use crate::check::{Check, Failure};
+use crate::context::Context;
+use crate::harness::Harness;
+use crate::scenario::list_scenarios;
+
+use self::check::{as_code, check};
+use self::strategy::histories;
+
+pub(crate) use self::settings::Settings;
+
+list_scenarios! {
+    "model":
+    one_handle_answers_as_the_oracle ["R1", "R2", "R6", "R8", "R11", "V11"];
+    several_handles_answer_as_the_oracle ["R4", "R5", "R6", "R8", "R10", "M1", "V11", "W14"]
+        needs [SecondHandle, Reopen, TimeZones];
+    histories_that_once_differed_answer_as_the_oracle ["R8"] needs [SecondHandle, Reopen, TimeZones];
+}
+
+/// Histories are played side by side, each lane with a seed of its own.
+const LANES: u64 = 4;
+
+async fn one_handle_answers_as_the_oracle(context: Context) -> Check {
+    random(context, false).await
+}
+
+async fn several_handles_answer_as_the_oracle(context: Context) -> Check {
+    random(context, true).await
+}
+
+async fn histories_that_once_differed_answer_as_the_oracle(context: Context) -> Check {
+    for (what, history) in regressions::histories() {
+        let outcome = check(&context.harness(), &history).await;
+        outcome.map_err(|difference| Failure::new(format!("{what}: {difference}")))?;
+    }
+    Ok(())
+}
+
+async fn random(context: Context, several: bool) -> Check {
+    let settings = Settings::from_environment().map_err(Failure::new)?;
+    let done = Arc::new(AtomicU64::new(0));
+    let mut lanes = Vec::new();
+    for lane in 0..LANES {
+        let (harness, done) = (context.harness(), Arc::clone(&done));
+        // A lane waits for the answers of its stores, and must not keep a worker from answering.
+        lanes.push(tokio::task::spawn_blocking(move || play_lane(&harness, settings, lane, several, &done)));
+    }
+    let mut problem = None;
+    for lane in lanes {
+        let outcome = lane.await.map_err(|error| Failure::new(format!("a lane failed: {error}")))?;
+        problem = problem.or(outcome.err());
+    }
+    context.note(format!("seed {}, {} operations", settings.seed, done.load(Ordering::SeqCst)));
+    problem.map_or(Ok(()), |problem| Err(Failure::new(problem)))
+}
+
+/// One lane: histories until there were operations enough.
+fn play_lane(
+    harness: &Arc<dyn Harness>,
+    settings: Settings,
+    lane: u64,
+    several: bool,
+    done: &AtomicU64,
+) -> Result<(), String> {
+    let runtime = tokio::runtime::Handle::current();
+    let wanted = settings.operations.div_ceil(LANES);
+    let mut runner = TestRunner::new_with_rng(config(), rng(settings.seed, lane, several));
+    let strategy = histories(settings.length, several);
+    let mut made = 0;
+    while made < wanted {
+        let steps = Cell::new(0);
+        let tree = strategy.new_tree(&mut runner).map_err(|reason| format!("no history could be made: {reason}"))?;
+        let outcome = runner.run_one(tree, |history| {
+            steps.set(history.steps.len() as u64);
+            runtime.block_on(check(harness, &history)).map(|_| ()).map_err(TestCaseError::fail)
+        });
+        made += steps.get();
+        done.fetch_add(steps.get(), Ordering::SeqCst);
+        outcome.map_err(|error| failure(&error, settings, harness.name()))?;
+    }
+    Ok(())
+}
+
+fn failure(error: &TestError<op::History>, settings: Settings, name: &str) -> String {
+    match error {
+        TestError::Fail(reason, history) => format!(
+            "{name} answers otherwise than the oracle; CONFORMANCE_SEED={}, the shortest history:\n{}\n{reason}",
+            settings.seed,
+            as_code(history),
+        ),
+        TestError::Abort(reason) => format!("no history could be made: {reason}"),
+    }
+}
+
+fn config() -> Config {
+    Config { failure_persistence: None, max_shrink_iters: 600, max_shrink_time: 20_000, ..Config::default() }
+}
+
+fn rng(seed: u64, lane: u64, several: bool) -> TestRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&(lane * 2 + u64::from(several)).to_le_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}

@@ -47,13 +47,14 @@ fn trial(scenario: Scenario, harness: &Arc<dyn Harness>, runtime: Handle) -> Tri
         if let Some(need) = scenario.needs.iter().find(|need| !harness.supports(**need)) {
             return Ok(Completion::ignored_with(format!("{} has no {need}", harness.name())));
         }
-        runtime.block_on(prove(scenario, harness)).map(|()| Completion::Completed)
+        let outcome = runtime.block_on(prove(scenario, harness, limit()));
+        outcome.map(|()| Completion::Completed).map_err(Failed::from)
     })
 }
 
-async fn prove(scenario: Scenario, harness: Arc<dyn Harness>) -> Result<(), Failed> {
+/// Runs one scenario on sites of its own, within a limit of time. An error says how it failed; its sites are kept.
+pub async fn prove(scenario: Scenario, harness: Arc<dyn Harness>, limit: Duration) -> Result<(), String> {
     let context = Context::new(Arc::clone(&harness)).await.map_err(|failure| failure.to_string())?;
-    let limit = limit();
     // In a task of its own, so that a panic is a failure like any other.
     let mut task = tokio::spawn((scenario.run)(context.clone()));
     let problem = match timeout(limit, &mut task).await {
@@ -78,5 +79,5 @@ async fn prove(scenario: Scenario, harness: Arc<dyn Harness>) -> Result<(), Fail
         // Writing to a String cannot fail.
         let _ = write!(message, "\nkept: {site}");
     }
-    Err(message.into())
+    Err(message)
 }

@@ -70,6 +70,7 @@ pub fn scenarios() -> Vec<Scenario> {
         crate::store::SCENARIOS,
         crate::imports::SCENARIOS,
         crate::errors::SCENARIOS,
+        crate::edges::SCENARIOS,
         crate::model::SCENARIOS,
     ]
     .concat()

@@ -1,0 +1,270 @@
+//! Free generations, and the history of generations.
+
+use super::Change::{Before, Replace};
+use super::Mutant;
+
+pub(super) const ALL: &[Mutant] = &[
+    Mutant {
+        name: "one-generation-too-many",
+        defect: "six of five free generations are given (W32)",
+        caught_by: "free_generations::the_sixth_of_five_is_refused_and_leaves_nothing",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().take(today, daily)?",
+            "account.quota().take(today, daily + 1)?",
+        )],
+    },
+    Mutant {
+        name: "bank-resets-at-midnight",
+        defect: "a bonus is lost at midnight (W34)",
+        caught_by: "free_generations::the_bank_stays_over_midnight",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().take(today, daily)?",
+            "let mut quota = account.quota(); if quota.date.is_some_and(|date| date != today) { quota.bank = 0; } \
+             quota.take(today, daily)?",
+        )],
+    },
+    Mutant {
+        name: "bank-first",
+        defect: "the bank is emptied before today's quota",
+        caught_by: "free_generations::quota_first_then_bank_then_exhausted",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().take(today, daily)?",
+            "let quota = account.quota(); match quota.bank.checked_sub(1) { \
+             Some(bank) => (storage_core::Quota { bank, ..quota }, QuotaSource::Bank), None => quota.take(today, daily)? }",
+        )],
+    },
+    Mutant {
+        name: "bonus-for-today-only",
+        defect: "a bonus raises today's quota and leaves the bank (W34)",
+        caught_by: "free_generations::a_bonus_fills_the_bank",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().add_bonus(count)?",
+            "let quota = account.quota(); \
+             storage_core::Quota { used: quota.used_on(today).saturating_sub(count.get()), date: Some(today), ..quota }",
+        )],
+    },
+    Mutant {
+        name: "bank-without-limit",
+        defect: "a bank may hold more than its limit",
+        caught_by: "free_generations::a_bank_has_a_limit",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().add_bonus(count)?",
+            "let quota = account.quota(); storage_core::Quota { bank: quota.bank + u64::from(count.get()), ..quota }",
+        )],
+    },
+    Mutant {
+        name: "bank-one-less",
+        defect: "a bank holds one less than its limit",
+        caught_by: "free_generations::a_bank_has_a_limit",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().add_bonus(count)?",
+            "let quota = account.quota().add_bonus(count)?; \
+             if quota.bank >= storage_core::MAX_BANK { return Err(Error::invalid(\"bank\", \"is full\")); } quota",
+        )],
+    },
+    Mutant {
+        name: "keyed-bonus-twice",
+        defect: "a bonus with a key is granted at every repeat (W39)",
+        caught_by: "free_generations::a_keyed_bonus_is_granted_once",
+        changes: &[Replace(
+            "free_generations.rs",
+            "if let Some(first) = «replay(state, referrer, key.as_ref(), arguments)?» {",
+            "None::<QuotaReceipt>",
+        )],
+    },
+    Mutant {
+        name: "today-in-utc",
+        defect: "\"today\" is the date in UTC, whatever the policy's zone (W35)",
+        caught_by: "free_generations::today_is_the_date_in_the_policys_zone",
+        changes: &[Replace(
+            "free_generations.rs",
+            "let today = «self.policy().today(self.environment.clock.now())»;",
+            "storage_core::TimeZone::UTC.date_of(self.environment.clock.now())",
+        )],
+    },
+    Mutant {
+        name: "quota-fixed",
+        defect: "the daily quota that is shown is 5, whatever the policy says (V12)",
+        caught_by: "free_generations::the_quota_follows_the_policy",
+        changes: &[Replace("free_generations.rs", "Ok(quota.remaining_on(today, «daily»))", "5")],
+    },
+    Mutant {
+        name: "take-given-back-twice",
+        defect: "a take is given back at every repeat",
+        caught_by: "free_generations::a_take_is_given_back_once",
+        changes: &[Replace(
+            "free_generations.rs",
+            "if let Some(first) = «given_back(state, user, &take)» {",
+            "None::<QuotaReceipt>",
+        )],
+    },
+    Mutant {
+        name: "given-back-to-today",
+        defect: "a take of yesterday is given back to today's quota",
+        caught_by: "free_generations::a_take_of_yesterday_changes_nothing_today",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().give_back(taken.source)",
+            "account.quota().give_back(match taken.source { QuotaSource::Day(_) => QuotaSource::Day(today), bank => bank })",
+        )],
+    },
+    Mutant {
+        name: "bank-take-given-back-to-the-day",
+        defect: "a take from the bank is given back to today's quota",
+        caught_by: "free_generations::a_bank_take_goes_back_to_the_bank",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().give_back(taken.source)",
+            "account.quota().give_back(QuotaSource::Day(today))",
+        )],
+    },
+    Mutant {
+        name: "returned-key-takes-again",
+        defect: "the key of a take that was given back answers like the take",
+        caught_by: "free_generations::the_key_of_a_returned_take_is_used_up_for_good",
+        changes: &[Replace(
+            "free_generations.rs",
+            "Some(_) => «Err(Error::transition(\"operation key\", key, \"returned\", \"taken\"))»,",
+            "Ok(first)",
+        )],
+    },
+    Mutant {
+        name: "unknown-take-is-a-conflict",
+        defect: "giving an unknown take back is `Conflict`, not `NotFound` (R8)",
+        caught_by: "free_generations::returning_an_unknown_take_is_not_found",
+        changes: &[Replace(
+            "free_generations.rs",
+            "Error::not_found(\"operation key\", &take)",
+            "Error::conflict(\"operation key\", &take, \"nobody took it\")",
+        )],
+    },
+    Mutant {
+        name: "history-ties",
+        defect: "of two generations of one moment the later one is left out of the second page (W27)",
+        caught_by: "history::a_history_is_paged_without_gap_or_repeat",
+        changes: &[Replace(
+            "history.rs",
+            "page(entries, &list.page, list.filter(), Order::Descending, position)",
+            "page(entries, &list.page, list.filter(), Order::Descending, |entry| Newest::new(entry.at, 0))",
+        )],
+    },
+    Mutant {
+        name: "history-ties-reversed",
+        defect: "of two generations of one moment the smaller id comes first (W27)",
+        caught_by: "history::the_newest_comes_first_and_ties_go_by_bytes",
+        changes: &[Replace(
+            "history.rs",
+            "page(entries, &list.page, list.filter(), Order::Descending, position)",
+            "page(entries, &list.page, list.filter(), Order::Descending, |entry| Newest::new(entry.at, \
+             entry.id.as_str().bytes().map(|byte| char::from(127 - byte % 128)).collect::<String>()))",
+        )],
+    },
+    Mutant {
+        name: "generation-id-lost",
+        defect: "the caller's id of a generation is replaced (W28)",
+        caught_by: "history::a_generation_is_kept_whole",
+        changes: &[Replace(
+            "history.rs",
+            "Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now }",
+            "Generation { id: GenerationId::new(stamp.operation.to_string())?, model_id, model_name, params, result_urls, \
+             price, at: stamp.now }",
+        )],
+    },
+    Mutant {
+        name: "model-id-lost",
+        defect: "the model's id is replaced by its name (W28)",
+        caught_by: "history::a_generation_is_kept_whole",
+        changes: &[Replace(
+            "history.rs",
+            "Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now }",
+            "drop(model_id); Generation { id: id.clone(), model_id: model_name.as_str().parse()?, model_name, params, \
+             result_urls, price, at: stamp.now }",
+        )],
+    },
+    Mutant {
+        name: "history-params-cut",
+        defect: "long params are cut into unreadable text (W31)",
+        caught_by: "history::long_params_come_back_whole",
+        changes: &[Replace(
+            "history.rs",
+            "Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now }",
+            "let cut: String = params.as_json().chars().take(500).collect(); \
+             let params = if cut == params.as_json() { params } else { storage_core::Params::from_json(&format!(\"{cut:?}\")).unwrap_or(params) }; \
+             Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now }",
+        )],
+    },
+    Mutant {
+        name: "recorded-twice",
+        defect: "the same generation is recorded at every repeat (W30)",
+        caught_by: "history::the_same_id_again_is_recorded_once",
+        changes: &[Replace("history.rs", "match «used_id(state, user, &id)?» {", "None::<Fingerprint>")],
+    },
+    Mutant {
+        name: "trimmed-id-forgotten",
+        defect: "the id of a trimmed generation is forgotten (W30)",
+        caught_by: "history::ids_outlive_the_trimming",
+        changes: &[Replace(
+            "history.rs",
+            "match «used_id(state, user, &id)?» {",
+            "if state.history.get(&user).into_iter().flatten().any(|entry| entry.id == id) \
+             { used_id(state, user, &id)? } else { None }",
+        )],
+    },
+    Mutant {
+        name: "generation-conflict-not-found",
+        defect: "a generation's id with other arguments is `NotFound`, not `Conflict` (R8)",
+        caught_by: "history::the_same_id_with_other_arguments_is_a_conflict",
+        changes: &[Replace(
+            "history.rs",
+            "Error::conflict(\"generation\", &id, \"it was recorded with other arguments\")",
+            "Error::not_found(\"generation\", &id)",
+        )],
+    },
+    Mutant {
+        name: "replayed-price-counts",
+        defect: "the repeat of a generation adds its price again (W36)",
+        caught_by: "history::the_same_id_again_is_recorded_once",
+        changes: &[Replace(
+            "history.rs",
+            "Some(used) if used == arguments => «return Ok(GenerationReceipt { id, replayed: true })»,",
+            "let account = state.account(user, stamp.now); account.spent = account.spent.plus(price); \
+             return Ok(GenerationReceipt { id, replayed: true })",
+        )],
+    },
+    Mutant {
+        name: "one-entry-less",
+        defect: "one entry less is kept than the policy says",
+        caught_by: "history::the_newest_hundred_are_kept",
+        changes: &[Replace(
+            "history.rs",
+            "entries.truncate(retention.limit());",
+            "entries.truncate(retention.limit() - 1);",
+        )],
+    },
+    Mutant {
+        name: "one-entry-more",
+        defect: "one entry more is kept than the policy says",
+        caught_by: "history::retention_follows_the_policy_for_each_user",
+        changes: &[Replace(
+            "history.rs",
+            "entries.truncate(retention.limit());",
+            "entries.truncate(retention.limit().saturating_add(1));",
+        )],
+    },
+    Mutant {
+        name: "oldest-kept",
+        defect: "the newest entry is trimmed, not the oldest",
+        caught_by: "history::the_newest_hundred_are_kept",
+        changes: &[Before(
+            "history.rs",
+            "entries.truncate(retention.limit());",
+            "if entries.len() > retention.limit() { entries.remove(0); }",
+        )],
+    },
+];

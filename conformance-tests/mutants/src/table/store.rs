@@ -1,0 +1,467 @@
+//! The store as a whole: keys, handles, concurrency, paging, dumps.
+
+use super::Change::{Before, Replace};
+use super::Mutant;
+
+/// Where a write makes its copy, under the lock.
+const COPY: &str = "let mut copy = «State::clone(&place)»;";
+/// Where a write changes its copy.
+const CHANGE: &str = "change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?";
+/// The end of a page.
+const PAGE: &str = "let rows = rows.take(request.size.get() + 1).collect();\n    Ok(Page::from_surplus(rows, request.size, filter, position))";
+/// Where a key is looked up.
+const KEY: &str = "check_key(user, key, arguments, self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())";
+/// Where a cursor is read.
+const POSITION: &str = "let after: Option<P> = «request.position(filter)?»;";
+/// Where a list is put in order.
+const SORT: &str = "one.0.cmp(&other.0)";
+
+/// A write of one operation that lets go of the lock between reading and writing.
+macro_rules! not_atomic {
+    ($name:literal, $operation:literal, $defect:literal, $caught_by:literal) => {
+        Mutant {
+            name: $name,
+            defect: $defect,
+            caught_by: $caught_by,
+            changes: &[Replace(
+                "lib.rs",
+                COPY,
+                concat!(
+                    "let copy = State::clone(&place); if operation == \"",
+                    $operation,
+                    "\" { drop(place); if switch::note(operation.to_owned()) < 12 { std::thread::sleep(std::time::Duration::from_millis(15)); } place = self.place.lock(); } copy"
+                ),
+            )],
+        }
+    };
+}
+
+pub(super) const ALL: &[Mutant] = &[
+    not_atomic!(
+        "approvals-race",
+        "mark_payment_status",
+        "two approvals at once credit twice (W3)",
+        "payments::fifty_approvals_at_once_credit_once"
+    ),
+    not_atomic!(
+        "debits-race",
+        "subtract_balance",
+        "two debits at once spend the same money (W11)",
+        "balances::fifty_debits_of_one_from_twenty_five_leave_nothing"
+    ),
+    not_atomic!(
+        "credits-race",
+        "add_balance",
+        "of two credits at once one is lost (W14)",
+        "rules::two_handles_lose_no_update"
+    ),
+    not_atomic!(
+        "takes-race",
+        "increment_free_generations",
+        "two takes at once take the last free generation (W32)",
+        "free_generations::fifty_takes_with_five_left_give_five"
+    ),
+    not_atomic!(
+        "gifts-race",
+        "set_gift_claimed",
+        "two claims at once are both the first (W33)",
+        "users::of_fifty_gift_claims_one_is_first"
+    ),
+    not_atomic!(
+        "releases-race",
+        "release_reserve",
+        "two releases at once both pay back",
+        "reserves::four_releases_at_once_refund_once"
+    ),
+    not_atomic!(
+        "referrers-race",
+        "set_referrer",
+        "two calls at once close a circle (W38)",
+        "referrals::racing_calls_cannot_close_a_circle"
+    ),
+    not_atomic!(
+        "holds-race",
+        "reserve_balance",
+        "two holds at once set the same money aside (W11)",
+        "reserves::fifty_holds_at_once_never_overdraw"
+    ),
+    not_atomic!(
+        "generations-race",
+        "add_generation_to_history",
+        "the same generation at once is recorded twice (W30)",
+        "history::the_same_generation_fifty_times_at_once_is_recorded_once"
+    ),
+    Mutant {
+        name: "failure-half-done",
+        defect: "what a failing call did before it failed stays (R3)",
+        caught_by: "referrals::a_bonus_over_the_banks_limit_stores_nothing",
+        changes: &[Replace(
+            "lib.rs",
+            CHANGE,
+            "let answer = change(&mut copy, stamp); if answer.is_err() { *place = Arc::new(copy.clone()); } \
+             answer.map_err(|error| error.in_operation(operation))?",
+        )],
+    },
+    Mutant {
+        name: "operation-not-named",
+        defect: "an error does not say which operation failed (E1)",
+        caught_by: "errors::a_refusal_names_operation_record_and_figures",
+        changes: &[Replace("lib.rs", CHANGE, "change(&mut copy, stamp)?")],
+    },
+    Mutant {
+        name: "refusal-unknown",
+        defect: "a refusal says that it may have been applied (R7)",
+        caught_by: "rules::a_refusal_says_that_nothing_was_applied",
+        changes: &[Replace(
+            "lib.rs",
+            CHANGE,
+            "change(&mut copy, stamp).map_err(|error| error.in_operation(operation).unknown(None))?",
+        )],
+    },
+    Mutant {
+        name: "busy-at-once",
+        defect: "a call beside another one gives up at once (W12)",
+        caught_by: "concurrency::ten_calls_at_once_do_not_hang",
+        changes: &[Before(
+            "lib.rs",
+            "let mut place = self.place.lock();",
+            "static INSIDE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0); \
+             let others = INSIDE.fetch_add(1, Ordering::SeqCst); std::thread::sleep(std::time::Duration::from_micros(300)); \
+             INSIDE.fetch_sub(1, Ordering::SeqCst); \
+             if others > 0 { return Err(Error::new(storage_core::ErrorKind::Busy { waited: std::time::Duration::ZERO })); }",
+        )],
+    },
+    Mutant {
+        name: "lost-wake-up",
+        defect: "a call that waits for another one is not woken (R9)",
+        caught_by: "concurrency::ten_calls_at_once_do_not_hang",
+        changes: &[Before(
+            "lib.rs",
+            "let mut place = self.place.lock();",
+            "static INSIDE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0); \
+             let others = INSIDE.fetch_add(1, Ordering::SeqCst); std::thread::sleep(std::time::Duration::from_micros(300)); \
+             INSIDE.fetch_sub(1, Ordering::SeqCst); \
+             if others > 0 { std::thread::sleep(std::time::Duration::from_secs(5)); }",
+        )],
+    },
+    Mutant {
+        name: "reads-stale",
+        defect: "a handle reads what it saw the last time (W14)",
+        caught_by: "rules::a_second_handle_sees_every_write_at_once",
+        changes: &[Replace(
+            "lib.rs",
+            "let snapshot = «Arc::clone(&self.place.lock())»;",
+            "static OLD: Mutex<std::collections::BTreeMap<usize, Arc<State>>> = Mutex::new(std::collections::BTreeMap::new()); \
+             let now = Arc::clone(&self.place.lock()); \
+             let old = OLD.lock().unwrap_or_else(PoisonError::into_inner).insert(std::ptr::from_ref(self) as usize, now.clone()); \
+             old.unwrap_or(now)",
+        )],
+    },
+    Mutant {
+        name: "closed-answers",
+        defect: "a closed handle goes on answering (R10)",
+        caught_by: "rules::a_closed_handle_answers_closed_to_every_call",
+        changes: &[Replace("lib.rs", "if «self.closed.load(Ordering::SeqCst)» {", "false")],
+    },
+    Mutant {
+        name: "closed-reopens",
+        defect: "a closed handle reopens after its first `Closed` (W47)",
+        caught_by: "rules::a_closed_handle_never_reopens",
+        changes: &[Replace(
+            "lib.rs",
+            "if «self.closed.load(Ordering::SeqCst)» {",
+            "self.closed.swap(false, Ordering::SeqCst)",
+        )],
+    },
+    Mutant {
+        name: "close-closes-all",
+        defect: "closing one handle closes every handle of the store (R10)",
+        caught_by: "rules::a_closed_handle_leaves_the_others_open",
+        changes: &[
+            Before(
+                "store.rs",
+                "self.closed.store(true, Ordering::SeqCst);",
+                "switch::note(format!(\"{:p}\", Arc::as_ptr(&self.place)));",
+            ),
+            Replace(
+                "lib.rs",
+                "if «self.closed.load(Ordering::SeqCst)» {",
+                "switch::remember(format!(\"{:p}\", Arc::as_ptr(&self.place)), 0) > 0",
+            ),
+        ],
+    },
+    Mutant {
+        name: "lost-without-close",
+        defect: "what was acknowledged is lost when the handle is not closed (W41)",
+        caught_by: "rules::what_was_acknowledged_is_there_without_a_close",
+        changes: &[
+            Before(
+                "lib.rs",
+                "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
+                "if Arc::strong_count(&place) <= 2 && switch::remember(format!(\"{:p}\", Arc::as_ptr(&place)), 0) == 0 { \
+                 *place.lock() = Arc::default(); }",
+            ),
+            Before(
+                "store.rs",
+                "self.closed.store(true, Ordering::SeqCst);",
+                "switch::note(format!(\"{:p}\", Arc::as_ptr(&self.place)));",
+            ),
+        ],
+    },
+    Mutant {
+        name: "lost-at-close",
+        defect: "what was acknowledged is lost when the last handle is closed (R5)",
+        caught_by: "rules::what_was_acknowledged_is_there_after_a_close",
+        changes: &[Before(
+            "lib.rs",
+            "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
+            "if Arc::strong_count(&place) <= 2 { *place.lock() = Arc::default(); }",
+        )],
+    },
+    Mutant {
+        name: "keys-lost-at-reopening",
+        defect: "keys live as long as a handle, not as long as the store (R6)",
+        caught_by: "keys::keys_survive_reopening",
+        changes: &[Before(
+            "lib.rs",
+            "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
+            "Arc::make_mut(&mut place.lock()).keys.clear();",
+        )],
+    },
+    Mutant {
+        name: "another-zone",
+        defect: "a store opens with another time zone (V12)",
+        caught_by: "store::another_time_zone_is_a_schema_mismatch",
+        changes: &[Replace("lib.rs", "*found == wanted", "found.1 == wanted.1")],
+    },
+    Mutant {
+        name: "another-retention",
+        defect: "a store opens with another retention of history (V12)",
+        caught_by: "store::another_retention_is_a_schema_mismatch",
+        changes: &[Replace("lib.rs", "*found == wanted", "found.0 == wanted.0")],
+    },
+    Mutant {
+        name: "key-without-arguments",
+        defect: "a key is compared without its arguments (R6)",
+        caught_by: "keys::a_key_with_other_arguments_is_a_conflict",
+        changes: &[Replace(
+            "state.rs",
+            KEY,
+            "let _ = arguments; Ok(self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())",
+        )],
+    },
+    Mutant {
+        name: "key-of-everybody",
+        defect: "keys are one name space for all users (R6)",
+        caught_by: "keys::keys_belong_to_one_user",
+        changes: &[Replace(
+            "state.rs",
+            KEY,
+            "let used = self.keys.iter().find(|((_, space, known), _)| *space == KeySpace::Operation && known == key); \
+             check_key(user, key, arguments, used.map(|(_, used)| used.clone()))",
+        )],
+    },
+    Mutant {
+        name: "key-conflict-not-found",
+        defect: "a key with other arguments is `NotFound`, not `Conflict` (R8)",
+        caught_by: "keys::a_key_with_other_arguments_is_a_conflict",
+        changes: &[Replace(
+            "state.rs",
+            KEY,
+            "check_key(user, key, arguments, self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())\
+             .map_err(|_| storage_core::Error::not_found(\"operation key\", key))",
+        )],
+    },
+    Mutant {
+        name: "keys-forgotten",
+        defect: "keys are not looked up at all (R6)",
+        caught_by: "keys::the_same_call_again_answers_the_first_receipt",
+        changes: &[Replace("state.rs", KEY, "check_key(user, key, arguments, None)")],
+    },
+    Mutant {
+        name: "no-minted-key",
+        defect: "a call without a key leaves none behind (R6)",
+        caught_by: "edges::a_minted_key_gives_a_take_back",
+        changes: &[Replace("state.rs", "key.or_else(|| Some(stamp.operation.to_key()))", "key")],
+    },
+    Mutant {
+        name: "small-page-gives-all",
+        defect: "a list ignores the page's size and gives everything (W29)",
+        caught_by: "paging::pages_of_any_size_give_the_same_rows",
+        changes: &[Replace("state.rs", PAGE, "let _ = position; Ok(Page { items: rows.collect(), next: None })")],
+    },
+    Mutant {
+        name: "page-of-one-gives-all",
+        defect: "a page of one gives everything, like a limit that is not set (W29)",
+        caught_by: "paging::pages_of_any_size_give_the_same_rows",
+        changes: &[Replace(
+            "state.rs",
+            PAGE,
+            "if request.size.get() == 1 { return Ok(Page { items: rows.collect(), next: None }); } \
+             let rows = rows.take(request.size.get() + 1).collect(); Ok(Page::from_surplus(rows, request.size, filter, position))",
+        )],
+    },
+    Mutant {
+        name: "no-second-page",
+        defect: "a list ends after its first page",
+        caught_by: "paging::pages_of_any_size_give_the_same_rows",
+        changes: &[Replace(
+            "state.rs",
+            PAGE,
+            "let rows = rows.take(request.size.get()).collect(); Ok(Page::from_surplus(rows, request.size, filter, position))",
+        )],
+    },
+    Mutant {
+        name: "full-last-page-has-next",
+        defect: "a full last page has a next one, which is empty",
+        caught_by: "paging::a_full_last_page_has_no_next",
+        changes: &[Replace(
+            "state.rs",
+            PAGE,
+            "let items: Vec<Arc<T>> = rows.take(request.size.get()).collect(); \
+             let next = items.last().filter(|_| items.len() == request.size.get())\
+             .map(|row| storage_core::Cursor::encode(filter, &position(row).to_string())); Ok(Page { items, next })",
+        )],
+    },
+    Mutant {
+        name: "cursor-by-number",
+        defect: "a cursor counts rows, and skips or repeats one when others come meanwhile (R11)",
+        caught_by: "paging::rows_inserted_meanwhile_disturb_no_page",
+        changes: &[
+            Replace("state.rs", POSITION, "None"),
+            Replace(
+                "state.rs",
+                PAGE,
+                "let number = request.after.as_ref().map(|cursor| cursor.decode(filter)).transpose()?; \
+                 let skip: usize = number.and_then(|text| text.parse().ok()).unwrap_or(0); let _ = position; \
+                 let rows = rows.skip(skip).take(request.size.get() + 1).collect(); \
+                 Ok(Page::from_surplus(rows, request.size, filter, |_| skip + request.size.get()))",
+            ),
+        ],
+    },
+    Mutant {
+        name: "row-comes-twice",
+        defect: "the last row of a page comes again on the next (R11)",
+        caught_by: "paging::pages_of_any_size_give_the_same_rows",
+        changes: &[Replace("state.rs", "place < after", "place <= after && (place < after || request.size.get() > 1)")],
+    },
+    Mutant {
+        name: "ties-ascending",
+        defect: "of rows of one moment the smallest id comes first (R11)",
+        caught_by: "paging::jobs_of_one_moment_go_by_descending_bytes",
+        changes: &[Replace(
+            "state.rs",
+            SORT,
+            "let at = |place: &P| place.to_string().split(':').next().and_then(|at| at.parse::<i128>().ok()); at(&one.0).cmp(&at(&other.0)).then_with(|| other.0.cmp(&one.0))",
+        )],
+    },
+    Mutant {
+        name: "ties-by-letters",
+        defect: "ids are ordered by letters, not by bytes (R11)",
+        caught_by: "paging::payments_of_one_moment_go_by_descending_bytes",
+        changes: &[Replace(
+            "state.rs",
+            SORT,
+            "one.0.to_string().to_lowercase().cmp(&other.0.to_string().to_lowercase())",
+        )],
+    },
+    Mutant {
+        name: "by-id-alone",
+        defect: "lists are ordered by id, not by time (R11)",
+        caught_by: "paging::the_newest_come_first_whatever_their_ids",
+        changes: &[Replace(
+            "state.rs",
+            SORT,
+            "let id = |place: &P| place.to_string().split_once(':').map(|(_, id)| id.to_owned()); id(&one.0).cmp(&id(&other.0)).then_with(|| one.0.cmp(&other.0))",
+        )],
+    },
+    Mutant {
+        name: "cursor-of-another-filter",
+        defect: "a cursor of another filter is taken (R11)",
+        caught_by: "paging::a_cursor_of_another_filter_is_refused",
+        changes: &[Replace(
+            "state.rs",
+            POSITION,
+            "request.position(filter).or_else(|error| if error.to_string().contains(\"another\") { Ok(None) } else { Err(error) })?",
+        )],
+    },
+    Mutant {
+        name: "damaged-cursor-taken",
+        defect: "a damaged cursor begins the list anew (R11)",
+        caught_by: "paging::a_damaged_cursor_is_refused",
+        changes: &[Replace(
+            "state.rs",
+            POSITION,
+            "request.position(filter).or_else(|error| if error.to_string().contains(\"another\") { Err(error) } else { Ok(None) })?",
+        )],
+    },
+    Mutant {
+        name: "dump-out-of-order",
+        defect: "a dump's records come as they are stored (M1)",
+        caught_by: "store::a_dump_is_ordered_by_kind_user_and_key",
+        changes: &[Replace("store.rs", "records.sort_by_cached_key(DumpRecord::place);", "")],
+    },
+    Mutant {
+        name: "dump-without-keys",
+        defect: "a dump holds no keys (M1)",
+        caught_by: "keys::keys_survive_dump_and_restore",
+        changes: &[Replace("store.rs", "records.push(DumpRecord::Key(record));", "drop(record);")],
+    },
+    Mutant {
+        name: "dump-without-open-holds",
+        defect: "a dump holds no holds (M1)",
+        caught_by: "store::dump_restore_dump_gives_the_same_bytes",
+        changes: &[Replace(
+            "store.rs",
+            "DumpRecord::Hold(hold) => «drop(state.holds.insert((hold.user, hold.name.clone()), Arc::new(hold)))»,",
+            "drop(hold)",
+        )],
+    },
+    Mutant {
+        name: "restore-over-records",
+        defect: "a dump is restored over what a store holds",
+        caught_by: "store::restoring_into_a_store_with_records_is_a_conflict",
+        changes: &[Replace("store.rs", "if «!empty» {", "false && !empty")],
+    },
+    Mutant {
+        name: "cut-dump-taken",
+        defect: "a dump that was cut is taken as far as it goes (W40)",
+        caught_by: "store::a_cut_dump_is_refused_and_nothing_is_taken",
+        changes: &[Replace(
+            "store.rs",
+            "reader.finish().map_err(|error| error.in_operation(\"restore\"))?",
+            "let policy = self.policy(); reader.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, \
+             time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
+        )],
+    },
+    Mutant {
+        name: "damaged-dump-taken",
+        defect: "damaged lines of a dump are left out and the rest is taken (W40)",
+        caught_by: "store::a_damaged_dump_is_refused_and_nothing_is_taken",
+        changes: &[
+            Replace("store.rs", "«reader.line(&line)?»", "reader.line(&line).unwrap_or_default()"),
+            Replace(
+                "store.rs",
+                "reader.finish().map_err(|error| error.in_operation(\"restore\"))?",
+                "let policy = self.policy(); reader.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, \
+                 time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
+            ),
+        ],
+    },
+    Mutant {
+        name: "dump-of-another-policy",
+        defect: "a dump of another policy is taken",
+        caught_by: "store::a_dump_of_another_policy_is_refused",
+        changes: &[Replace(
+            "store.rs",
+            "(&header.time_zone, header.history) != (&policy.time_zone, policy.history)",
+            "let _ = (&header, policy); false",
+        )],
+    },
+    Mutant {
+        name: "nowhere",
+        defect: "a backend does not say where it is",
+        caught_by: "store::a_backend_says_which_and_where",
+        changes: &[Replace("store.rs", "\"this process\".to_owned()", "String::new()")],
+    },
+];

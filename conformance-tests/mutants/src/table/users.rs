@@ -1,0 +1,246 @@
+//! Users, admin limits, and who brought whom.
+
+use super::Change::{Before, Replace};
+use super::Mutant;
+
+pub(super) const ALL: &[Mutant] = &[
+    Mutant {
+        name: "created-at-invented",
+        defect: "`created_at` is invented at each read (W20)",
+        caught_by: "users::created_at_is_stored_and_not_invented_at_each_read",
+        changes: &[Replace(
+            "users.rs",
+            "created_at: «account.created_at»,",
+            "storage_core::Clock::now(&storage_core::SystemClock)",
+        )],
+    },
+    Mutant {
+        name: "find-inserts",
+        defect: "looking for a user creates them (W19)",
+        caught_by: "users::finding_a_user_creates_nothing",
+        changes: &[Replace(
+            "users.rs",
+            "self.read(\"find_user\", |state| Ok(state.accounts.get(&user).map(|account| user_of(account, self.policy()))))",
+            "self.write(\"find_user\", |state, stamp| Ok(Some(user_of(state.account(user, stamp.now), self.policy()))))",
+        )],
+    },
+    Mutant {
+        name: "unknown-user-refused",
+        defect: "a language for an unknown user fails like a foreign key (W18)",
+        caught_by: "users::choosing_a_language_creates_the_user",
+        changes: &[Before(
+            "users.rs",
+            "let SetUserLanguage { user, language, key } = set;",
+            "if !state.accounts.contains_key(&set.user) { return Err(storage_core::Error::not_found(\"user\", set.user)); }",
+        )],
+    },
+    Mutant {
+        name: "gift-again",
+        defect: "every claim of the gift is the first (W33)",
+        caught_by: "users::a_gift_is_claimed_once",
+        changes: &[Replace("users.rs", "let first = «!account.gift_claimed»;", "true")],
+    },
+    Mutant {
+        name: "gift-replay-not-first",
+        defect: "the replay of the first claim says that it was not the first (R6)",
+        caught_by: "keys::a_replayed_gift_claim_answers_first_again",
+        changes: &[Replace("users.rs", "used.answer == Answer::Gift(true)", "false")],
+    },
+    Mutant {
+        name: "gift-leaves-updated-at",
+        defect: "claiming the gift does not move `updated_at`",
+        caught_by: "users::updated_at_moves_exactly_when_a_field_changes",
+        changes: &[Replace(
+            "users.rs",
+            "account.gift_claimed = true;\n                account.updated_at = stamp.now;",
+            "account.gift_claimed = true;",
+        )],
+    },
+    Mutant {
+        name: "same-language-moves-updated-at",
+        defect: "choosing the present language again moves `updated_at`",
+        caught_by: "users::choosing_the_same_language_again_changes_nothing",
+        changes: &[Replace("users.rs", "account.language.as_ref() == Some(&language)", "false")],
+    },
+    Mutant {
+        name: "default-language-fixed",
+        defect: "a user's default language is `ru`, whatever the policy says (V12)",
+        caught_by: "users::the_default_language_follows_the_policy",
+        changes: &[Replace(
+            "users.rs",
+            "«policy.default_language.clone()»),\n        gift_claimed",
+            "Policy::default().default_language",
+        )],
+    },
+    Mutant {
+        name: "users-by-text",
+        defect: "users are listed by their number's text",
+        caught_by: "users::users_are_listed_by_ascending_number",
+        changes: &[Replace(
+            "users.rs",
+            "page(users.iter(), &request, filter, Order::Ascending, |user| user.id)",
+            "page(users.iter(), &request, filter, Order::Ascending, |user| user.id.to_string())",
+        )],
+    },
+    Mutant {
+        name: "main-admin-limited",
+        defect: "the main admin has a limit (V12)",
+        caught_by: "admin_limits::the_main_admin_is_unlimited",
+        changes: &[Replace("admin_limits.rs", "self.policy().main_admin == Some(user)", "false")],
+    },
+    Mutant {
+        name: "limit-of-zero-is-none",
+        defect: "a limit of zero counts as none",
+        caught_by: "admin_limits::a_limit_of_zero_is_a_limit",
+        changes: &[Replace(
+            "admin_limits.rs",
+            "state.accounts.get(&user).and_then(|account| account.admin_limit)",
+            "state.accounts.get(&user).and_then(|account| account.admin_limit).filter(|limit| !limit.is_zero())",
+        )],
+    },
+    Mutant {
+        name: "spent-always-zero",
+        defect: "what an admin spent is always 0 (W36)",
+        caught_by: "admin_limits::spent_is_the_sum_of_all_prices",
+        changes: &[Replace(
+            "admin_limits.rs",
+            "state.accounts.get(&user).map_or(Total::ZERO, |account| account.spent)",
+            "let _ = (state, user); Total::ZERO",
+        )],
+    },
+    Mutant {
+        name: "spent-of-kept-history",
+        defect: "what an admin spent is the sum of the history that is still kept (W36)",
+        caught_by: "admin_limits::spent_outlives_the_trimming_of_history",
+        changes: &[Replace(
+            "admin_limits.rs",
+            "state.accounts.get(&user).map_or(Total::ZERO, |account| account.spent)",
+            "state.history.get(&user).into_iter().flatten().map(|entry| entry.price).sum()",
+        )],
+    },
+    Mutant {
+        name: "remaining-ignores-spent",
+        defect: "what is left of a limit is the limit",
+        caught_by: "admin_limits::remaining_is_never_below_zero",
+        changes: &[Replace("admin_limits.rs", "spent(state, user).left_of(limit)", "limit")],
+    },
+    Mutant {
+        name: "limit-creates-nobody",
+        defect: "a limit for an unknown user is lost (W18)",
+        caught_by: "admin_limits::setting_a_limit_creates_the_user",
+        changes: &[Before(
+            "admin_limits.rs",
+            "let present = state.account(user, stamp.now).admin_limit.replace(limit);",
+            "if !state.accounts.contains_key(&user) { return Ok(Acknowledged { replayed: false }); }",
+        )],
+    },
+    Mutant {
+        name: "referrals-stale",
+        defect: "the list of referrals comes from a cache that nothing empties (W37)",
+        caught_by: "referrals::a_list_of_referrals_is_never_stale",
+        changes: &[Replace(
+            "referrals.rs",
+            "page(brought.iter(), &list.page, list.filter(), Order::Ascending, position)",
+            "let known = switch::remember(list.referrer.to_string(), brought.len()); \
+             page(brought.iter().take(known), &list.page, list.filter(), Order::Ascending, position)",
+        )],
+    },
+    Mutant {
+        name: "oneself-brings-oneself",
+        defect: "a user may bring themselves (W38)",
+        caught_by: "referrals::nobody_brings_themselves",
+        changes: &[
+            Replace("referrals.rs", "if «user == referrer» {", "false"),
+            Replace(
+                "referrals.rs",
+                "judge_chain(user, referrer, referrer_of, brought_by)",
+                "if user == referrer { Ok(()) } else { judge_chain(user, referrer, referrer_of, brought_by) }",
+            ),
+        ],
+    },
+    Mutant {
+        name: "circle-closes",
+        defect: "a circle of referrers is not looked for (W38)",
+        caught_by: "referrals::circles_of_any_length_are_refused",
+        changes: &[Replace(
+            "referrals.rs",
+            "judge_chain(user, referrer, referrer_of, brought_by)",
+            "let _ = (brought_by(user), referrer_of(user)); Ok(())",
+        )],
+    },
+    Mutant {
+        name: "circle-of-two-only",
+        defect: "only a circle of two is seen (W38)",
+        caught_by: "referrals::circles_of_any_length_are_refused",
+        changes: &[Replace(
+            "referrals.rs",
+            "judge_chain(user, referrer, referrer_of, brought_by)",
+            "let direct = referrer_of(referrer); \
+             judge_chain(user, referrer, move |of| direct.filter(|_| of == referrer), brought_by)",
+        )],
+    },
+    Mutant {
+        name: "chain-without-limit",
+        defect: "a chain of referrers may have 1,001 edges",
+        caught_by: "referrals::a_chain_has_at_most_a_thousand_edges",
+        changes: &[Replace(
+            "referrals.rs",
+            "judge_chain(user, referrer, referrer_of, brought_by)",
+            "judge_chain(user, referrer, referrer_of, brought_by)\
+             .or_else(|error| if error.to_string().contains(\"1000\") { Ok(()) } else { Err(error) })",
+        )],
+    },
+    Mutant {
+        name: "chain-counted-upwards-only",
+        defect: "an edge in the middle counts only the chain above it",
+        caught_by: "referrals::joining_two_chains_counts_both",
+        changes: &[Replace(
+            "referrals.rs",
+            "judge_chain(user, referrer, referrer_of, brought_by)",
+            "let _: Vec<UserId> = brought_by(user); judge_chain(user, referrer, referrer_of, |_| Vec::new())",
+        )],
+    },
+    Mutant {
+        name: "bonus-on-every-replay",
+        defect: "the same referrer again grants the bonus again (W39)",
+        caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
+        changes: &[Replace(
+            "referrals.rs",
+            "Some(_) => «true»,\n                None => {",
+            "if let Some(bonus) = bonus { let account = state.account(referrer, stamp.now); \
+             account.set_quota(account.quota().add_bonus(bonus)?); } true",
+        )],
+    },
+    Mutant {
+        name: "bonus-never",
+        defect: "the referrer's bonus is never granted (W39)",
+        caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
+        changes: &[Replace(
+            "referrals.rs",
+            "account.set_quota(account.quota().add_bonus(bonus)?);",
+            "let _ = account.quota().add_bonus(bonus)?;",
+        )],
+    },
+    Mutant {
+        name: "second-referrer-is-a-replay",
+        defect: "another referrer is answered like the same again",
+        caught_by: "referrals::the_first_referrer_stays",
+        changes: &[Replace("referrals.rs", "present.referrer != referrer", "false && present.referrer != referrer")],
+    },
+    Mutant {
+        name: "referrer-not-created",
+        defect: "the referrer is not created (R2)",
+        caught_by: "referrals::both_users_are_created",
+        changes: &[Replace("referrals.rs", "state.account(referrer, now);", "")],
+    },
+    Mutant {
+        name: "referrals-by-number",
+        defect: "referrals come by number, not in order of arrival",
+        caught_by: "referrals::referrals_come_in_order_of_arrival",
+        changes: &[Replace(
+            "referrals.rs",
+            "Newest::new(referral.since, referral.user)",
+            "Newest::new(storage_core::Timestamp::MIN, referral.user)",
+        )],
+    },
+];

@@ -83,5 +83,6 @@ pub use check::Failure;
 pub use context::Context;
 pub use coverage::{Elsewhere, contract_ids, elsewhere, gaps, table};
 pub use harness::{Harness, Need, Site};
+pub use model::differential;
 pub use runner::{prove, run};
 pub use scenario::{Scenario, scenarios};

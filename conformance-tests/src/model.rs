@@ -7,6 +7,7 @@
 mod ask;
 mod build;
 mod check;
+mod differ;
 mod op;
 mod oracle;
 mod play;
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use tokio::runtime::Handle;
 
 use crate::check::{Check, Failure};
 use crate::context::Context;
@@ -60,31 +63,58 @@ async fn histories_that_once_differed_answer_as_the_oracle(context: Context) -> 
 
 async fn random(context: Context, several: bool) -> Check {
     let settings = Settings::from_environment().map_err(Failure::new)?;
-    let done = Arc::new(AtomicU64::new(0));
+    let harness = context.harness();
+    let (done, outcome) =
+        play_lanes(settings, several, move |runtime, history| runtime.block_on(check(&harness, history)).map(drop))
+            .await;
+    context.note(format!("seed {}, {done} operations", settings.seed));
+    outcome.map_err(Failure::new)
+}
+
+/// Plays the same random histories on several backends, and compares every answer and every dump with the first one's.
+///
+/// The seed and the number of operations come from the environment, as for the scenarios of the suite. Answers what
+/// was played; an error holds the shortest history that shows a difference, as code. Must be called inside a runtime
+/// of several threads.
+///
+/// # Errors
+/// The difference, or what kept the histories from being played.
+pub async fn differential(harnesses: Vec<Arc<dyn Harness>>) -> Result<String, String> {
+    let settings = Settings::from_environment()?;
+    let (done, outcome) =
+        play_lanes(settings, true, move |runtime, history| runtime.block_on(differ::differ(&harnesses, history))).await;
+    outcome.map(|()| format!("seed {}, {done} operations on each backend", settings.seed))
+}
+
+/// Plays histories side by side. Answers how many operations were made, and how the first failure shows.
+async fn play_lanes<F>(settings: Settings, several: bool, play: F) -> (u64, Result<(), String>)
+where
+    F: Fn(&Handle, &op::History) -> Result<(), String> + Send + Sync + 'static,
+{
+    let (done, play) = (Arc::new(AtomicU64::new(0)), Arc::new(play));
     let mut lanes = Vec::new();
     for lane in 0..LANES {
-        let (harness, done) = (context.harness(), Arc::clone(&done));
+        let (done, play) = (Arc::clone(&done), Arc::clone(&play));
         // A lane waits for the answers of its stores, and must not keep a worker from answering.
-        lanes.push(tokio::task::spawn_blocking(move || play_lane(&harness, settings, lane, several, &done)));
+        lanes.push(tokio::task::spawn_blocking(move || play_lane(&*play, settings, lane, several, &done)));
     }
-    let mut problem = None;
+    let mut outcome = Ok(());
     for lane in lanes {
-        let outcome = lane.await.map_err(|error| Failure::new(format!("a lane failed: {error}")))?;
-        problem = problem.or(outcome.err());
+        let ended = lane.await.unwrap_or_else(|error| Err(format!("a lane failed: {error}")));
+        outcome = outcome.and(ended);
     }
-    context.note(format!("seed {}, {} operations", settings.seed, done.load(Ordering::SeqCst)));
-    problem.map_or(Ok(()), |problem| Err(Failure::new(problem)))
+    (done.load(Ordering::SeqCst), outcome)
 }
 
 /// One lane: histories until there were operations enough.
 fn play_lane(
-    harness: &Arc<dyn Harness>,
+    play: &dyn Fn(&Handle, &op::History) -> Result<(), String>,
     settings: Settings,
     lane: u64,
     several: bool,
     done: &AtomicU64,
 ) -> Result<(), String> {
-    let runtime = tokio::runtime::Handle::current();
+    let runtime = Handle::current();
     let wanted = settings.operations.div_ceil(LANES);
     let mut runner = TestRunner::new_with_rng(config(), rng(settings.seed, lane, several));
     let strategy = histories(settings.length, several);
@@ -94,19 +124,19 @@ fn play_lane(
         let tree = strategy.new_tree(&mut runner).map_err(|reason| format!("no history could be made: {reason}"))?;
         let outcome = runner.run_one(tree, |history| {
             steps.set(history.steps.len() as u64);
-            runtime.block_on(check(harness, &history)).map(|_| ()).map_err(TestCaseError::fail)
+            play(&runtime, &history).map_err(TestCaseError::fail)
         });
         made += steps.get();
         done.fetch_add(steps.get(), Ordering::SeqCst);
-        outcome.map_err(|error| failure(&error, settings, harness.name()))?;
+        outcome.map_err(|error| failure(&error, settings))?;
     }
     Ok(())
 }
 
-fn failure(error: &TestError<op::History>, settings: Settings, name: &str) -> String {
+fn failure(error: &TestError<op::History>, settings: Settings) -> String {
     match error {
         TestError::Fail(reason, history) => format!(
-            "{name} answers otherwise than the oracle; CONFORMANCE_SEED={}, the shortest history:\n{}\n{reason}",
+            "an answer is another one; CONFORMANCE_SEED={}, the shortest history:\n{}\n{reason}",
             settings.seed,
             as_code(history),
         ),

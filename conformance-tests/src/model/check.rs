@@ -50,7 +50,8 @@ async fn compare(harness: &Arc<dyn Harness>, history: &History, player: &mut Pla
     Ok(number)
 }
 
-fn on(place: usize) -> Step {
+/// A step on the handle at a place.
+pub(crate) fn on(place: usize) -> Step {
     Step { on: u8::try_from(place).unwrap_or_default(), op: Op::Ping }
 }
 

@@ -111,6 +111,11 @@ impl Player {
         self.handles.len()
     }
 
+    /// The backend's name.
+    pub(crate) fn name(&self) -> &str {
+        self.harness.0.name()
+    }
+
     fn site(&self) -> Option<Site> {
         self.sites.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
     }

@@ -49,6 +49,7 @@
 //! name and the ids of the contract that it proves. [`table`] turns the lists into `docs/scenarios.md`.
 
 mod calls;
+mod certificate;
 mod check;
 mod context;
 mod coverage;

@@ -72,10 +72,11 @@ impl Payments for MemoryStorage {
             }
             let same_id = add.payment.as_ref().and_then(|id| state.payments.get(id)).cloned();
             let same_provider_key = add.provider_key.as_ref().and_then(|key| by_provider_key(state, key)).cloned();
-            for known in [&same_id, &same_provider_key].into_iter().flatten() {
+            // The provider's word comes first.
+            for known in [&same_provider_key, &same_id].into_iter().flatten() {
                 known.judge_add(&add)?;
             }
-            if let Some(known) = same_id.or(same_provider_key) {
+            if let Some(known) = same_provider_key.or(same_id) {
                 state.settle_unchanged(user, key, arguments, Answer::Record, stamp);
                 return stored(state, &known.id, true);
             }

@@ -38,7 +38,7 @@ impl Oracle {
         let by_id = payment.as_ref().and_then(|id| self.payments.get(id.as_str()));
         let of_provider = |known: &&Payment| provider_key.is_some() && known.provider_key == provider_key;
         let by_provider = self.payments.values().find(of_provider);
-        for known in [by_id, by_provider].into_iter().flatten() {
+        for known in [by_provider, by_id].into_iter().flatten() {
             let other = known.user != user
                 || known.amount != amount
                 || provider_key.is_some() && provider_key != known.provider_key
@@ -47,7 +47,7 @@ impl Oracle {
                 return conflict("payment", &known.id);
             }
         }
-        if let Some(known) = by_id.or(by_provider).map(|known| known.id.to_string()) {
+        if let Some(known) = by_provider.or(by_id).map(|known| known.id.to_string()) {
             self.settle(user, key.as_ref(), false, (call, First::Record(known.clone())), at.id());
             return Ok(self.payment(&known, true));
         }

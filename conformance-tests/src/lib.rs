@@ -69,6 +69,7 @@ mod history;
 mod imports;
 mod jobs;
 mod keys;
+mod linear;
 mod model;
 mod operations;
 mod paging;

@@ -72,6 +72,7 @@ pub fn scenarios() -> Vec<Scenario> {
         crate::errors::SCENARIOS,
         crate::edges::SCENARIOS,
         crate::model::SCENARIOS,
+        crate::linear::SCENARIOS,
     ]
     .concat()
 }

@@ -65,10 +65,7 @@ fn every_mutant() -> ExitCode {
     for problem in &wrong {
         say(&format!("the backend without a defect fails: {problem}"));
     }
-    let outcomes = run::every_mutant();
-    for outcome in &outcomes {
-        say(&outcome.line());
-    }
+    let outcomes = run::every_mutant(&|outcome| say(&outcome.line()));
     let caught = outcomes.iter().filter(|outcome| outcome.is_caught()).count();
     say(&format!("mutants caught: {caught} of {}", outcomes.len()));
     if caught == outcomes.len() && wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -82,7 +79,7 @@ mod tests {
     fn every_mutant_is_caught_by_its_scenario_and_the_right_backend_is_not() {
         assert_eq!(run::wrong_with_the_right_backend(), Vec::<String>::new());
         let missed: Vec<String> =
-            run::every_mutant().iter().filter(|outcome| !outcome.is_caught()).map(run::Outcome::line).collect();
+            run::every_mutant(&|_| ()).iter().filter(|outcome| !outcome.is_caught()).map(run::Outcome::line).collect();
         assert!(missed.is_empty(), "{}", missed.join("\n"));
     }
 

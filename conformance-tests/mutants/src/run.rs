@@ -11,8 +11,8 @@ use crate::table::{Mutant, mutants};
 
 /// The longest that a scenario may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The mutants that are caught because they do not answer, and how long that is waited for.
-const SILENT: (&[&str], Duration) = (&["lost-wake-up"], Duration::from_secs(3));
+/// The mutants that are caught because they come to no end, and how long that is waited for.
+const ENDLESS: (&[&str], Duration) = (&["lost-wake-up", "cursor-by-number"], Duration::from_secs(3));
 /// Which defect is on is known to the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -42,7 +42,7 @@ impl Outcome {
 /// What a scenario says to a mutant: `None` when it passes.
 fn says(number: usize, scenario: Scenario) -> Option<String> {
     let mutant = number.checked_sub(1).and_then(|place| mutants().get(place).copied());
-    let limit = if mutant.is_some_and(|mutant| SILENT.0.contains(&mutant.name)) { SILENT.1 } else { LIMIT };
+    let limit = if mutant.is_some_and(|mutant| ENDLESS.0.contains(&mutant.name)) { ENDLESS.1 } else { LIMIT };
     switch::turn_to(number);
     // A runtime of its own: a mutant may leave tasks behind that never end.
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build() {
@@ -59,14 +59,16 @@ fn named(id: &str) -> Option<Scenario> {
     scenarios().into_iter().find(|scenario| scenario.id == id)
 }
 
-/// Every mutant against its scenario.
-pub(crate) fn every_mutant() -> Vec<Outcome> {
+/// Every mutant against its scenario; each outcome is told at once.
+pub(crate) fn every_mutant(tell: &dyn Fn(&Outcome)) -> Vec<Outcome> {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     (1..)
         .zip(mutants())
         .map(|(number, mutant)| {
             let caught = named(mutant.caught_by).and_then(|scenario| says(number, scenario));
-            Outcome { mutant, caught }
+            let outcome = Outcome { mutant, caught };
+            tell(&outcome);
+            outcome
         })
         .collect()
 }

@@ -92,6 +92,20 @@ pub(super) const ALL: &[Mutant] = &[
         "history::the_same_generation_fifty_times_at_once_is_recorded_once"
     ),
     Mutant {
+        name: "seen-and-gone",
+        defect: "a change is seen, is gone, and is seen again (R4)",
+        caught_by: "linear::calls_of_one_handle_have_one_order",
+        changes: &[Replace(
+            "lib.rs",
+            CHANGE,
+            "let answer = change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?; \
+             let before = std::mem::replace(&mut *place, Arc::new(copy.clone())); \
+             for state in [Some(before), None].into_iter().take(2 * usize::from(switch::note(String::new()) < 200)) { \
+             drop(place); std::thread::sleep(std::time::Duration::from_millis(1)); place = self.place.lock(); \
+             if let Some(before) = state { *place = before; } } answer",
+        )],
+    },
+    Mutant {
         name: "failure-half-done",
         defect: "what a failing call did before it failed stays (R3)",
         caught_by: "referrals::a_bonus_over_the_banks_limit_stores_nothing",

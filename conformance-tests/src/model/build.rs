@@ -66,6 +66,40 @@ pub(crate) enum Call {
     Dump,
 }
 
+impl Call {
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(
+            self,
+            Self::FindUser(_)
+                | Self::ListUsers(_)
+                | Self::GetLanguage(_)
+                | Self::HasGift(_)
+                | Self::GetBalance(_)
+                | Self::FindHold(..)
+                | Self::ListHolds(_)
+                | Self::Ledger(_)
+                | Self::Audit(_)
+                | Self::TakenToday(_)
+                | Self::Remaining(_)
+                | Self::GetLimit(_)
+                | Self::Spent(_)
+                | Self::LimitLeft(_)
+                | Self::GetJob(_)
+                | Self::FindTask(_)
+                | Self::ListJobs(_)
+                | Self::History(_)
+                | Self::GetPayment(_)
+                | Self::ListPayments(_)
+                | Self::GetReferrer(_)
+                | Self::Referrals(_)
+                | Self::ForeignCursor(_)
+                | Self::Ping
+                | Self::Dump
+        )
+    }
+}
+
 /// The ids that the store minted last, which later calls may name.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Minted {

@@ -136,11 +136,13 @@ impl Oracle {
     /// What the call must answer; what it changes is changed.
     pub(crate) fn answer(&mut self, call: &Call, at: &Moment) -> Answer {
         // A call that fails changes nothing at all.
-        let before = self.clone();
+        let before = (!call.is_read()).then(|| self.clone());
         match self.judge(call, at) {
             Ok(answer) => answer,
             Err(kind) => {
-                *self = before;
+                if let Some(before) = before {
+                    *self = before;
+                }
                 refusal(&kind)
             }
         }

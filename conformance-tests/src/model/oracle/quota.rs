@@ -77,7 +77,10 @@ impl Oracle {
         match taken.source {
             QuotaSource::Bank => account.bank += 1,
             // A day that is over has nothing left to give back to.
-            QuotaSource::Day(date) if account.day == Some(i64::from(date.days())) => account.used -= 1,
+            QuotaSource::Day(date) if account.day == Some(i64::from(date.days())) => {
+                // A clock that went back may have forgotten the take.
+                account.used = account.used.saturating_sub(1);
+            }
             QuotaSource::Day(_) => {}
         }
         let receipt = self.quota_receipt(*user, taken.source, at);

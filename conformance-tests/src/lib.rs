@@ -43,6 +43,9 @@
 //! A scenario whose optional need is not supported is reported as ignored, never as passed. The site of a scenario
 //! that failed is kept, and its name printed.
 //!
+//! `docs/writing-a-backend.md` is the longer way, with what a run can be told by the environment; [`run`] lists its
+//! exit codes.
+//!
 //! # Reading the suite
 //!
 //! A scenario is a plain async function in the file of its domain; the list at the top of each file gives its

@@ -4,6 +4,11 @@
 //! and compares every answer and every dump, byte for byte: time and ids are driven. `CONFORMANCE_SEED` and
 //! `CONFORMANCE_OPERATIONS` say which histories and how many operations.
 
+/// The guide for whoever writes a backend; its code is compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-backend.md")]
+mod guide {}
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

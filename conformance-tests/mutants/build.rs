@@ -1,15 +1,9 @@
 //! Copies the example backend, with every defect of the table in it and a switch before each.
 //!
 //! One copy and one compilation for all mutants; the example itself stays as it is.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a build script that fails must say why"
-)]
+#![expect(clippy::disallowed_methods, clippy::expect_used, reason = "a build script that fails must say why")]
 
-#[allow(dead_code, reason = "the program reads the rest")]
+#[expect(dead_code, reason = "the program reads the rest")]
 #[path = "src/table.rs"]
 mod table;
 

@@ -15,11 +15,12 @@ mod harness;
 mod report;
 mod run;
 mod switch;
-#[allow(dead_code, reason = "the build script reads the rest")]
+#[expect(dead_code, reason = "the build script reads the rest")]
 mod table;
 
-#[allow(
-    warnings,
+#[expect(
+    unused,
+    unreachable_pub,
     clippy::all,
     clippy::pedantic,
     clippy::float_arithmetic,

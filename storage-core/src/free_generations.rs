@@ -25,7 +25,8 @@ pub struct QuotaReceipt {
     pub operation: OperationId,
     /// Where the generation came from or went to.
     pub source: QuotaSource,
-    /// What was left of that day's quota plus the bank right after this very operation.
+    /// What was left of that day's quota plus the bank right after this very operation. "That day" is the day of the
+    /// operation, also where it gives back what was taken the day before.
     pub remaining_after: u64,
     /// Whether this call only repeated one that had succeeded.
     pub replayed: bool,

@@ -110,7 +110,8 @@ pub trait Referrals {
     /// Stores who brought a user.
     ///
     /// # Contract
-    /// - The first referrer stays: the same again is a replay.
+    /// - The first referrer stays: the same again is a replay, also with another bonus, which is not granted; another one
+    ///   is a `Conflict`, also where it would close a cycle.
     /// - The bonus is granted to the referrer's bank once, in the same atom.
     /// - Creates both users when missing.
     ///

@@ -222,7 +222,8 @@ pub trait Reserves {
     /// Scenarios: `reserves::*`.
     async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>>;
 
-    /// Gives back open holds whose expiry is at or before now, the longest expired first, at most `limit`.
+    /// Gives back open holds whose expiry is at or before now, the longest expired first, at most `limit`. Those that
+    /// expired together go by user, then by name.
     ///
     /// # Contract
     /// - Each hold is released in an atom of its own, and once, however many sweepers run.

@@ -15,12 +15,17 @@ impl Settings {
     /// Few enough for every test run.
     pub(crate) const SHORT: Self = Self { seed: 1, operations: 300, length: 80 };
 
-    /// From `CONFORMANCE_SEED`, `CONFORMANCE_OPERATIONS` and `CONFORMANCE_LENGTH`; what is not a number is an error.
+    /// From `CONFORMANCE_SEED`, `CONFORMANCE_OPERATIONS` and `CONFORMANCE_LENGTH`; what is not a number, and no
+    /// operation at all, is an error.
     pub(crate) fn from_environment() -> Result<Self, String> {
         let length = number("CONFORMANCE_LENGTH", 80)?.clamp(1, 10_000);
+        let operations = number("CONFORMANCE_OPERATIONS", Self::SHORT.operations)?;
+        if operations == 0 {
+            return Err("CONFORMANCE_OPERATIONS must be 1 or more: none would prove nothing".to_owned());
+        }
         Ok(Self {
             seed: number("CONFORMANCE_SEED", Self::SHORT.seed)?,
-            operations: number("CONFORMANCE_OPERATIONS", Self::SHORT.operations)?,
+            operations,
             length: usize::try_from(length).unwrap_or(Self::SHORT.length),
         })
     }

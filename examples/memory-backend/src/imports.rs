@@ -102,9 +102,9 @@ fn put_job(state: &mut State, job: Job, stamp: Stamp) -> ImportOutcome {
 }
 
 fn put_payment(state: &mut State, payment: Payment, stamp: Stamp) -> ImportOutcome {
-    // What was decided elsewhere was credited elsewhere.
+    // What was decided elsewhere was credited elsewhere; what waits is decided and credited here.
     let decided = payment.status != PaymentStatus::Pending;
-    let origin = if decided { PaymentOrigin::Imported } else { payment.origin };
+    let origin = if decided { PaymentOrigin::Imported } else { PaymentOrigin::Here };
     let payment = Payment { origin, ..payment };
     let same_key = payment.provider_key.as_ref().and_then(|key| payments::by_provider_key(state, key));
     if let Some(present) = state.payments.get(&payment.id).or(same_key) {

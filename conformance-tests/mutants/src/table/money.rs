@@ -364,4 +364,14 @@ pub(super) const ALL: &[Mutant] = &[
             "page(holds, &list.page, list.filter(), Order::Descending, |hold| storage_core::Newest::new(hold.created_at, hold.name.clone()))",
         )],
     },
+    Mutant {
+        name: "sweep-by-name",
+        defect: "holds that expire together are released by name, whoever's they are",
+        caught_by: "edges::holds_that_expire_together_are_released_by_user_and_name",
+        changes: &[Replace(
+            "reserves.rs",
+            "(hold.expires_at, hold.user, hold.name.clone())",
+            "(hold.expires_at, UserId::new(1).unwrap_or(hold.user), hold.name.clone())",
+        )],
+    },
 ];

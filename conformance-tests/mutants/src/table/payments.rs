@@ -265,4 +265,20 @@ pub(super) const ALL: &[Mutant] = &[
             "state.account(user, stamp.now).balance = balance;",
         )],
     },
+    Mutant {
+        name: "imported-payment-keeps-its-origin",
+        defect: "an imported payment that waits keeps the origin of its record",
+        caught_by: "edges::an_imported_payment_that_waits_is_decided_here",
+        changes: &[Replace("imports.rs", "else { «PaymentOrigin::Here» };", "payment.origin")],
+    },
+    Mutant {
+        name: "imported-refund-is-free",
+        defect: "the refund of an imported payment takes nothing back",
+        caught_by: "edges::a_refund_of_an_imported_payment_takes_back_what_came_with_the_balance",
+        changes: &[Before(
+            "payments.rs",
+            "let available = state.balance(payment.user);",
+            "if payment.origin == storage_core::PaymentOrigin::Imported { return Ok(()); }",
+        )],
+    },
 ];

@@ -243,4 +243,25 @@ pub(super) const ALL: &[Mutant] = &[
             "Newest::new(storage_core::Timestamp::MIN, referral.user)",
         )],
     },
+    Mutant {
+        name: "another-bonus-is-a-conflict",
+        defect: "the same referrer with another bonus is a conflict",
+        caught_by: "edges::the_same_referrer_with_another_bonus_is_a_replay",
+        changes: &[Before(
+            "referrals.rs",
+            "let replayed = match present {",
+            "if let Some(present) = &present && bonus.is_some_and(|bonus| bonus.get() != present.bonus) { \
+             return Err(Error::conflict(\"referrer of user\", user, \"with another bonus\")); }",
+        )],
+    },
+    Mutant {
+        name: "circle-before-conflict",
+        defect: "a circle that another referrer would close is told before the conflict with the first",
+        caught_by: "edges::another_referrer_is_a_conflict_also_where_a_circle_would_close",
+        changes: &[Before(
+            "referrals.rs",
+            "let reason = format!(\"user {} brought them first\", present.referrer);",
+            "check_chain(state, user, referrer)?;",
+        )],
+    },
 ];

@@ -1,13 +1,16 @@
-//! Measurements: what a durable change costs beside a bare disk write, how long importing and opening take, and how the
-//! PostgreSQL backend does beside `pgbench` and other clients.
+//! Measurements: what a durable change costs beside a bare disk write, how long importing and opening take, how the JSON
+//! backend does beside other embedded stores, and the PostgreSQL backend beside `pgbench` and other clients.
 //!
 //! Times of a shared machine mean little; ratios of things measured in turns within one run mean something. So
 //! `single` alternates between a bare append with `fdatasync`, one task and many tasks, and prints medians of the
-//! ratios of each round, and so does `pg`.
+//! ratios of each round, and so do `json` and `pg`.
 
 #![expect(clippy::float_arithmetic, reason = "rates and ratios of measured times; no money is computed here")]
 
+mod cpu;
+mod draw;
 mod import;
+mod json;
 mod open;
 mod pg;
 mod result;
@@ -42,6 +45,11 @@ enum Command {
     Open(OpenArgs),
     /// The PostgreSQL backend beside pgbench, sqlx and deadpool-postgres, with the same statements on the same server
     Pg(pg::PgArgs),
+    /// The JSON backend beside a bare gathered append, SQLite, redb and fjall, durable against durable
+    Json(json::JsonArgs),
+    /// A process of `json`'s own
+    #[command(hide = true)]
+    JsonChild(json::child::ChildArgs),
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +112,8 @@ fn main() -> ExitCode {
                     Command::Import(arguments) => import::measure(arguments).await.map(boxed),
                     Command::Open(arguments) => open::measure(arguments).await.map(boxed),
                     Command::Pg(arguments) => pg::measure(arguments).await,
+                    Command::Json(arguments) => json::measure(arguments).await,
+                    Command::JsonChild(arguments) => json::child::run(arguments).await,
                 }
             })
         });

@@ -113,8 +113,17 @@ impl Report for Grid {
 }
 
 fn peak_kib() -> Option<f64> {
+    of_status("VmHWM:")
+}
+
+/// The memory that this process has, where the system tells.
+pub(crate) fn resident_kib() -> Option<f64> {
+    of_status("VmRSS:")
+}
+
+fn of_status(name: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

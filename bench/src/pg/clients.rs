@@ -1,7 +1,5 @@
 //! The contestants that are libraries.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rust_decimal::Decimal;
@@ -10,10 +8,10 @@ use storage_core::{AddBalance, Amount, Balances as _, Clock as _, SystemClock, U
 use storage_pg::{PgOptions, PgStorage};
 use time::OffsetDateTime;
 use tokio_postgres::NoTls;
-use uuid::Uuid;
 
 use super::scripts::Statements;
 use super::{AMOUNT, Contestant};
+use crate::draw::Draw;
 
 /// A pool of connections that does the job.
 #[derive(Debug)]
@@ -155,28 +153,4 @@ impl Client {
 /// The time since 1970.
 fn now() -> Duration {
     Duration::from_micros(u64::try_from(SystemClock.now().micros()).unwrap_or(0))
-}
-
-/// Numbers that look drawn at random: splitmix64.
-#[derive(Debug)]
-pub(super) struct Draw(u64);
-
-impl Draw {
-    /// Begins somewhere else each time.
-    pub(super) fn new() -> Self {
-        Self(RandomState::new().hash_one(0))
-    }
-    pub(super) fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-    fn uuid(&mut self) -> Uuid {
-        Uuid::from_u64_pair(self.number(), self.number())
-    }
-    /// 1 to that many.
-    pub(super) fn user(&mut self, users: u32) -> i64 {
-        i64::try_from(self.number() % u64::from(users.max(1))).unwrap_or(0) + 1
-    }
 }

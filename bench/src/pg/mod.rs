@@ -4,7 +4,6 @@
 //! begins with another one. What counts are the medians of the rounds' ratios to `pgbench`.
 
 mod clients;
-mod cpu;
 mod ground;
 mod pgbench;
 mod scripts;
@@ -16,10 +15,11 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use self::clients::{Client, Draw};
-use self::cpu::Cpu;
+use self::clients::Client;
 use self::ground::Ground;
 use self::scripts::Statements;
+use crate::cpu::Cpu;
+use crate::draw::Draw;
 use crate::result::{Column, Grid, Report, median};
 
 /// What is credited each time.

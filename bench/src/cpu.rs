@@ -7,7 +7,7 @@ const MICROS_OF_A_TICK: f64 = 10_000.0;
 
 /// Processor time used up so far, in ticks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cpu {
+pub(crate) struct Cpu {
     /// This process and the children that it waited for.
     client: u64,
     /// The server's main process, its children, and those that it waited for.
@@ -15,13 +15,13 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
-    pub(super) fn now(server: Option<u32>) -> Self {
+    pub(crate) fn now(server: Option<u32>) -> Self {
         let client = Stat::read("self").map_or(0, |stat| stat.own + stat.waited_for);
         Self { client, server: server.and_then(of_server) }
     }
 
     /// Microseconds since then: the client's and the server's.
-    pub(super) fn since(self, before: Self) -> (f64, Option<f64>) {
+    pub(crate) fn since(self, before: Self) -> (f64, Option<f64>) {
         let micros = |now: u64, before: u64| {
             f64::from(u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX)) * MICROS_OF_A_TICK
         };

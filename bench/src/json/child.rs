@@ -1,0 +1,124 @@
+//! A process of its own: what several processes do to each other, and what one store costs in memory, shows only there.
+//!
+//! It opens a store, says so with a line, waits for a line, works, and says with another line what it did.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use storage_json::Access;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::contestant::Contestant;
+use super::op::Work;
+use super::slice::Crew;
+use super::store::Json;
+use crate::result::{Figures, Report, resident_kib};
+
+#[derive(Debug, Args)]
+pub(crate) struct ChildArgs {
+    /// The store
+    dir: PathBuf,
+    /// Users of the store
+    #[arg(long)]
+    users: u32,
+    /// Tasks that credit; none only opens
+    #[arg(long, default_value_t = 0)]
+    tasks: u32,
+    /// How long they do
+    #[arg(long, default_value_t = 0)]
+    millis: u64,
+}
+
+/// What a process has to say about opening.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened {
+    pub(super) seconds: f64,
+    /// Memory after opening beyond that before it, in KiB.
+    pub(super) kib: f64,
+}
+
+/// Does what a child does; the table is empty, the parent reads the lines.
+pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String> {
+    let ChildArgs { dir, users, tasks, millis } = arguments;
+    let mut out = tokio::io::stdout();
+    let (before, begun) = (resident_kib().unwrap_or(0.0), Instant::now());
+    let store = Json::open(&dir, Access::Shared).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let kib = resident_kib().unwrap_or(0.0) - before;
+    say(&mut out, &format!("{seconds} {kib}\n")).await?;
+    let mut go = String::new();
+    BufReader::new(tokio::io::stdin()).read_line(&mut go).await.map_err(|error| format!("the parent: {error}"))?;
+    let contestant = Arc::new(Contestant::of_store(store, users));
+    let rate = if tasks > 0 {
+        let crew = Crew { work: Work::Credit, tasks, users };
+        crew.slice(&contestant, Duration::from_millis(millis)).await?.rate
+    } else {
+        0.0
+    };
+    contestant.close().await?;
+    say(&mut out, &format!("{rate}\n")).await?;
+    Ok(Box::new(Figures::new("a child of storage-bench")))
+}
+
+async fn say(out: &mut tokio::io::Stdout, line: &str) -> Result<(), String> {
+    let said = async {
+        out.write_all(line.as_bytes()).await?;
+        out.flush().await
+    };
+    said.await.map_err(|error| format!("the parent: {error}"))
+}
+
+/// A child that has opened the store.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    pub(super) opened: Opened,
+}
+
+impl Process {
+    pub(super) async fn open(dir: &Path, users: u32, tasks: u32, slice: Duration) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("a child process: {error}");
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut child = Command::new(program)
+            .arg("json-child")
+            .arg(dir)
+            .args(["--users", &users.to_string(), "--tasks", &tasks.to_string()])
+            .args(["--millis", &slice.as_millis().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("a child process without pipes".to_owned());
+        };
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next_line().await.map_err(failed)?.ok_or("a child process could not open the store")?;
+        let (seconds, kib) = line.split_once(' ').ok_or("a child process said something else")?;
+        let opened = Opened { seconds: number(seconds)?, kib: number(kib)? };
+        Ok(Self { child, stdin, lines, opened })
+    }
+
+    /// Lets it begin.
+    pub(super) async fn go(&mut self) -> Result<(), String> {
+        self.stdin.write_all(b"go\n").await.map_err(|error| format!("a child process: {error}"))
+    }
+
+    /// Waits until it is done; answers its credits a second.
+    pub(super) async fn finish(mut self) -> Result<f64, String> {
+        let failed = |error: std::io::Error| format!("a child process: {error}");
+        let line = self.lines.next_line().await.map_err(failed)?.ok_or("a child process failed")?;
+        let status = self.child.wait().await.map_err(failed)?;
+        if status.success() { number(&line) } else { Err(format!("a child process: {status}")) }
+    }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|error| format!("a child process said {text:?}: {error}"))
+}

@@ -89,10 +89,10 @@ impl Source {
         Self { work, users, draw: Draw::new(), jobs: Vec::new() }
     }
 
-    /// The next operation; an error when no payment waits any more, because whatever else was done would not be the mix.
-    pub(super) fn next(&mut self, pending: &Pending) -> Result<Op, String> {
+    /// The next operation; none when no payment waits any more, because whatever else was done would not be the mix.
+    pub(super) fn next(&mut self, pending: &Pending) -> Option<Op> {
         let user = self.draw.user(self.users);
-        Ok(match self.work {
+        Some(match self.work {
             Work::Balance => Op::Balance { user },
             Work::Credit => Op::Credit { user },
             Work::Debit => self.debit(user),
@@ -106,7 +106,7 @@ impl Source {
                 },
                 85..95 => self.add_job(user),
                 _ => {
-                    let number = pending.next().ok_or("all payments were approved; a slice was too long")?;
+                    let number = pending.next()?;
                     let (payment, user) = payment(number, self.users);
                     Op::Approve { user, payment }
                 }

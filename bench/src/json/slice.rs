@@ -88,9 +88,8 @@ pub(super) struct Done {
 async fn calls(contestant: &Contestant, mut source: Source, go_on: impl Fn() -> bool) -> Result<Done, String> {
     let mut latencies = Vec::with_capacity(16 * 1024);
     let mut at = Instant::now();
-    // Once at least, however short the slice.
-    loop {
-        let op = source.next(&contestant.pending)?;
+    // Once at least, however short the slice; a slice that used all payments up is over early.
+    while let Some(op) = source.next(&contestant.pending) {
         let added = if let Op::AddJob { job, .. } = &op { Some(job.clone()) } else { None };
         contestant.run(op).await?;
         if let Some(job) = added {
@@ -110,7 +109,8 @@ async fn reads(contestant: &Contestant, users: u32, go_on: impl Fn() -> bool) ->
     let (mut source, mut count) = (Source::new(Work::Balance, users), 0);
     loop {
         for _ in 0..READS {
-            contestant.run(source.next(&contestant.pending)?).await?;
+            let Some(op) = source.next(&contestant.pending) else { break };
+            contestant.run(op).await?;
         }
         count += u64::from(READS);
         if !go_on() {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, OnceLock, PoisonErr
 use storage_core::{Applied, Environment, Error, ErrorKind, OperationKey, Result, Stamp};
 use tokio::sync::oneshot;
 
+use crate::background::Background;
 use crate::files::Dir;
 use crate::journal::{Head, Journal, Mark};
 use crate::ledger::Ledger;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// How the first close ended; whoever closes again waits for it and answers the same.
     pub(crate) closing: tokio::sync::Mutex<Option<Result<()>>>,
+    pub(crate) checkpoint: Background,
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Files that were found as the manifest has them, by their time and length then.
     pub(crate) seen: Mutex<HashMap<FileId, Seen>>,
@@ -186,6 +188,8 @@ pub(crate) enum Work {
 #[derive(Default)]
 pub(crate) struct Queue {
     work: Mutex<Vec<Work>>,
+    /// The writer thread is gone: what is queued now is dropped, so that nobody waits for it.
+    ended: AtomicBool,
     arrived: Condvar,
 }
 
@@ -197,8 +201,20 @@ impl fmt::Debug for Queue {
 
 impl Queue {
     pub(crate) fn push(&self, work: Work) {
-        unpoisoned(self.work.lock()).push(work);
-        self.arrived.notify_one();
+        let mut queued = unpoisoned(self.work.lock());
+        if !self.ended.load(Ordering::Acquire) {
+            queued.push(work);
+            self.arrived.notify_one();
+        }
+    }
+    /// Drops what waits and whatever comes.
+    pub(crate) fn end(&self) {
+        let dropped = {
+            let mut queued = unpoisoned(self.work.lock());
+            self.ended.store(true, Ordering::Release);
+            std::mem::take(&mut *queued)
+        };
+        drop(dropped);
     }
     /// Waits for work and takes all of it.
     pub(crate) fn take(&self) -> Vec<Work> {

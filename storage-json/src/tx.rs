@@ -301,7 +301,13 @@ impl<'a> Tx<'a> {
         if !line.rows.is_empty() {
             account.last = Some(offset);
         }
-        self.marks.push(LineMark { user, space, key: key.to_string(), offset, rows: line.rows.len() as u64 });
+        self.marks.push(LineMark {
+            user,
+            space,
+            key: key.to_string(),
+            offset,
+            last_row: line.rows.last().map(|row| row.seq),
+        });
         self.own.keys.insert((user, space, key), line);
         self.put_account(account);
         Ok(())

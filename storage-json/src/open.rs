@@ -123,7 +123,9 @@ fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Resul
         index_ledger(ledger, &manifest, &mut state, &mut |_, _| {})?;
     }
     let (complete, start) = read_complete(dir, &manifest, None)?;
-    complete.into_iter().for_each(|tail| apply_records(&mut state, tail.records));
+    for tail in complete {
+        apply_records(&mut state, tail.records);
+    }
     let journal = Journal::open(dir, start.generation)?.ok_or_else(|| lost_journal(start.generation))?;
     let promised = head.read()?.filter(|mark| mark.position.generation == start.generation);
     let upto = promised.map_or(0, |mark| mark.position.offset);

@@ -34,15 +34,15 @@ fn write(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// The rows of the table of files that hold an example; a row without a name goes on with the one above.
-fn examples() -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+fn examples() -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/legacy.md"))?;
     let (mut seeds, mut name) = (Vec::new(), String::new());
     for (n, row) in text.lines().filter(|line| line.starts_with("| ")).enumerate() {
         if let Some(first) = row.split('|').nth(1).map(str::trim).filter(|first| !first.is_empty()) {
-            name = first.split(',').next().unwrap_or(first).trim().to_owned();
+            first.split(',').next().unwrap_or(first).trim().clone_into(&mut name);
         }
         let example = row.split_once("`{").and_then(|(_, rest)| rest.split_once("}`"));
-        if let Some((example, _)) = example.filter(|_| name.ends_with(".json") && !name.contains('/')) {
+        if let Some((example, _)) = example.filter(|_| name.contains(".json") && !name.contains('/')) {
             seeds.push((format!("example-{n}"), packed(&[(name.clone(), format!("{{{example}}}").into_bytes())])));
         }
     }

@@ -141,7 +141,7 @@ pub(crate) fn seeds(bases: &Bases) -> Vec<(String, Vec<u8>)> {
     for (number, name) in FILES.into_iter().chain([LEDGER]).enumerate() {
         let number = u8::try_from(number).unwrap_or(0);
         let mut seed = |what: &str, flags: u8, rest: &[u8]| {
-            seeds.push((format!("{name}-{what}"), [&[number | flags], rest].concat()))
+            seeds.push((format!("{name}-{what}"), [&[number | flags], rest].concat()));
         };
         let file = bases.closed.get(name).map_or(&[][..], Vec::as_slice);
         let later = bases.crashed.get(name).map_or(&[][..], Vec::as_slice);

@@ -44,7 +44,7 @@ fn gather(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<(), Finding> {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type().map_err(shown)?.is_dir() {
             gather(&entry.path(), &format!("{name}/"), tree)?;
-        } else if !name.ends_with(".lock") {
+        } else if entry.path().extension().is_none_or(|extension| extension != "lock") {
             tree.insert(name, fs::read(entry.path()).map_err(shown)?);
         }
     }

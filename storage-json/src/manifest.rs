@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use storage_core::{Error, HistoryRetention, Place, Policy, Result, TimeZone, Timestamp};
 
 use crate::files::Dir;
+use crate::state::FileId;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the directory format that this crate writes and reads.
@@ -112,6 +113,11 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
         if manifest.sealed()? != manifest {
             return Err(Error::corrupt(Place::new(MANIFEST), "the manifest was changed by somebody else"));
+        }
+        // A checkpoint is finished by these names before anything else is looked at.
+        let mut names = manifest.files.keys().chain(manifest.next.iter().flat_map(|next| next.files.keys()));
+        if let Some(name) = names.find(|name| !FileId::ALL.iter().any(|file| file.name() == name.as_str())) {
+            return Err(Error::corrupt(Place::new(MANIFEST).key(name.clone()), "the store has no such file"));
         }
         Ok(Some(manifest))
     }

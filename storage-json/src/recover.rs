@@ -86,7 +86,7 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     }
     let mark = mark.filter(|mark| mark.position.generation == manifest.generation);
     let journal = Journal::open(dir, manifest.generation)?;
-    if journal.is_none() && manifest.generation > 0 {
+    if journal.is_none() && !is_new {
         return Err(lost_journal(&manifest));
     }
     let start = journal_start(&manifest);

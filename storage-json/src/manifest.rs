@@ -12,6 +12,9 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the directory format that this crate writes and reads.
 pub(crate) const FORMAT: u32 = 1;
 
+/// The largest generation, sequence number or length that is believed: what is counted on from there still fits.
+pub(crate) const MAX_COUNTED: u64 = 1 << 62;
+
 /// What the manifest says of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +116,11 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
         if manifest.sealed()? != manifest {
             return Err(Error::corrupt(Place::new(MANIFEST), "the manifest was changed by somebody else"));
+        }
+        let next = manifest.next.as_ref().map_or([0; 2], |next| [next.seq, next.ledger_bytes]);
+        let numbers = [[manifest.generation, manifest.seq], [manifest.ledger_bytes, 0], next];
+        if numbers.as_flattened().iter().any(|number| *number > MAX_COUNTED) {
+            return Err(Error::corrupt(Place::new(MANIFEST), "a number is larger than any store can count to"));
         }
         // A checkpoint is finished by these names before anything else is looked at.
         let mut names = manifest.files.keys().chain(manifest.next.iter().flat_map(|next| next.files.keys()));

@@ -221,6 +221,8 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
         .filter(|account| account.record.balance != says.balance(account.record.user))
         .map(|account| account.record.user)
         .collect();
+    // Written when all of them are known to keep the rules: an edit that is refused changes no byte.
+    let (mut lines, start) = (Vec::new(), state.position.ledger);
     for user in differing {
         let stamp: Stamp = options.environment.stamp();
         let batch = Overlay::default();
@@ -237,8 +239,8 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
         let answer = Answer::Money(tx.receipt(edited));
         tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])?;
         let decided = tx.finish();
-        append(&Dir::new(options.dir.clone()), ledger, &decided.lines, state.position.ledger)?;
         state.position.ledger += decided.lines.len() as u64;
+        lines.extend_from_slice(&decided.lines);
         for change in decided.changes {
             state.apply(change);
         }
@@ -246,7 +248,7 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
             state.mark_line(mark);
         }
     }
-    Ok(())
+    append(&Dir::new(options.dir.clone()), ledger, &lines, start)
 }
 
 /// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.

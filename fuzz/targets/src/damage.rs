@@ -22,3 +22,10 @@ pub(crate) fn one(at: usize, gone: usize, come: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&come[..come.len().min(15)]);
     bytes
 }
+
+/// A number put in place of the one that begins at an offset.
+pub(crate) fn number(file: &[u8], at: usize, value: &str) -> Vec<u8> {
+    let gone = file[at.min(file.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (first, rest) = value.as_bytes().split_at(value.len().min(15));
+    [one(at, gone, b""), one(at, 0, rest), one(at, 0, first)].concat()
+}

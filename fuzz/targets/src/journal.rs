@@ -17,6 +17,9 @@ const LEDGER_CUT: u8 = 8;
 const PADDED: u8 = 16;
 const IN_HEAD: u8 = 32;
 
+/// Numbers at the ends of what fits.
+pub(crate) const NUMBERS: [&str; 4] = ["0", "9", "9223372036854775807", "18446744073709551615"];
+
 pub(crate) async fn run(bases: &Bases, dir: &Path, input: &[u8]) -> Outcome {
     let Some((flags, rest)) = input.split_first() else { return Ok(()) };
     let has = |flag| flags & flag != 0;
@@ -97,6 +100,14 @@ pub(crate) fn seeds(bases: &Bases) -> Vec<(String, Vec<u8>)> {
             seed(&format!("line-{n}-{name}"), flags | PADDED, &damage::one(end - 40, 1, b"0"));
             seed(&format!("newline-{n}-{name}"), flags, &damage::one(end - 1, 1, b""));
             seed(&format!("seq-{n}-{name}"), flags, &damage::one(end.saturating_sub(1) + 8, 1, b"9999999999"));
+        }
+    }
+    let text = String::from_utf8_lossy(journal);
+    for field in ["seq", "first", "gen", "at"] {
+        let Some(at) = text.rfind(&format!("\"{field}\":")).map(|at| at + field.len() + 3) else { continue };
+        for value in NUMBERS {
+            let rest = damage::number(journal, at, value);
+            seed(&format!("{field}-{value}"), DAMAGED | SEALED | NO_HEAD, &rest);
         }
     }
     for flags in [IN_HEAD, IN_HEAD | SEALED] {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::base::{Bases, HEAD, MANIFEST};
 use crate::check::{self, Came, Forged};
+use crate::journal::NUMBERS;
 use crate::{Outcome, damage, seal, tree};
 
 const DAMAGED: u8 = 4;
@@ -56,15 +57,27 @@ pub(crate) fn seeds(bases: &Bases) -> Vec<(String, Vec<u8>)> {
         seed("cut", 0, &manifest[..manifest.len() / 2]);
         seed("empty", 0, &[]);
         let text = String::from_utf8_lossy(manifest);
-        for field in
-            ["format", "time_zone", "history", "generation", "seq", "ledger_bytes", "checkpoint_at", "files", "bytes"]
-        {
-            let Some(at) = text.find(&format!("\"{field}\"")) else { continue };
-            let value = at + field.len() + 3;
-            for (what, come) in [("nine", &b"9"[..]), ("large", b"99999999999999"), ("text", b"\"x\",")] {
-                seed(&format!("{field}-{what}"), DAMAGED | SEALED, &damage::one(value, 1, come));
-                seed(&format!("{field}-{what}-raw"), DAMAGED, &damage::one(value, 1, come));
+        for field in ["format", "generation", "seq", "ledger_bytes", "bytes", "newest"] {
+            // In a checkpoint's middle a field stands once for what was and once for what will be.
+            for (which, at) in
+                [text.find(&format!("\"{field}\"")), text.rfind(&format!("\"{field}\""))].iter().enumerate()
+            {
+                let Some(value) = at.map(|at| at + field.len() + 4) else { continue };
+                for number in NUMBERS {
+                    let rest = damage::number(manifest, value, number);
+                    seed(&format!("{field}-{which}-{number}"), DAMAGED | SEALED, &rest);
+                    seed(&format!("{field}-{which}-{number}-no-head"), DAMAGED | SEALED | NO_HEAD, &rest);
+                }
             }
+        }
+        for field in ["time_zone", "history", "files", "next", "moved_to", "crc32"] {
+            let Some(at) = text.find(&format!("\"{field}\"")) else { continue };
+            seed(&format!("{field}-text"), DAMAGED | SEALED, &damage::one(at + field.len() + 4, 1, b"\"x\","));
+            seed(
+                &format!("{field}-twice"),
+                DAMAGED | SEALED,
+                &damage::one(at, 0, format!("\"{field}\":1,").as_bytes()),
+            );
         }
     }
     seeds

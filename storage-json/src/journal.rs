@@ -206,6 +206,10 @@ impl Journal {
         let damaged = || self.corrupt(position.offset, "the line is not what a journal holds");
         let RecordText { set, at, lines: texts } =
             serde_json::from_slice(text).map_err(|error| damaged().caused_by(error))?;
+        // Elsewhere the lines would be written over others, or leave a hole before them.
+        if at != position.ledger {
+            return Err(self.corrupt(position.offset, "the line does not go on where the ledger ends"));
+        }
         let (mut lines, mut marks) = (Vec::new(), Vec::new());
         for raw in texts {
             let offset = at + lines.len() as u64;

@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 use storage_core::{Error, HistoryRetention, Place, Policy, Result, TimeZone, Timestamp};
 
 use crate::files::Dir;
-use crate::index::IndexFile;
-use crate::state::Position;
+use crate::index::{IndexFile, is_segment};
+use crate::state::{FileId, Position};
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the directory format that this crate writes and reads.
 pub(crate) const FORMAT: u32 = 1;
+
+/// The largest generation, sequence number or length that is believed: what is counted on from there still fits.
+pub(crate) const MAX_COUNTED: u64 = 1 << 62;
 
 /// What the manifest says of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,8 +155,39 @@ impl Manifest {
         if manifest.sealed()? != manifest {
             return Err(Error::corrupt(Place::new(MANIFEST), "the manifest was changed by somebody else"));
         }
+        manifest.check()?;
         // In memory a manifest is without its checksum, so that two of the same content are equal.
         Ok(Some(Self { crc32: String::new(), ..manifest }))
+    }
+
+    /// Refuses what no checkpoint leaves: a checkpoint is finished by these names and numbers before anything else is
+    /// looked at.
+    fn check(&self) -> Result<()> {
+        let corrupt = |problem| Err(Error::corrupt(Place::new(MANIFEST), problem));
+        let next = self.next.as_ref();
+        let starts = [Some(self.start()), self.writing, next.map(|next| next.start)];
+        let numbers = starts.iter().flatten().flat_map(|start| [start.generation, start.seq, start.ledger_bytes]);
+        if numbers.into_iter().any(|number| number > MAX_COUNTED) {
+            return corrupt("a number is larger than any store can count to");
+        }
+        if self.writing.is_some_and(|start| start.generation <= self.generation)
+            || next.is_some_and(|next| {
+                self.writing != Some(next.start) && next.start.generation != self.current().generation + 1
+            })
+        {
+            return corrupt("a journal does not follow the one before it");
+        }
+        let mut names = self.files.keys().chain(next.iter().flat_map(|next| next.files.keys()));
+        if let Some(name) = names.find(|name| !FileId::ALL.iter().any(|file| file.name() == name.as_str())) {
+            return Err(Error::corrupt(Place::new(MANIFEST).key(name.clone()), "the store has no such file"));
+        }
+        let mut segments = self.index().iter().chain(next.iter().flat_map(|next| &next.ledger.index));
+        match segments.find(|segment| !is_segment(&segment.name)) {
+            Some(segment) => {
+                Err(Error::corrupt(Place::new(MANIFEST).key(segment.name.clone()), "the index has no such file"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The manifest that a checkpoint ends with; `None` when none was begun.

@@ -91,7 +91,7 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     let (complete, start) = read_complete(dir, &manifest, mark)?;
     let mark = mark.filter(|mark| mark.position.generation == current);
     let journal = Journal::open(dir, current)?;
-    if journal.is_none() && current > 0 {
+    if journal.is_none() && !is_new {
         return Err(lost_journal(current));
     }
     let promised = mark.map_or(0, |mark| mark.position.offset);
@@ -266,6 +266,8 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
         .filter(|account| account.record.balance != says.balance(account.record.user))
         .map(|account| account.record.user)
         .collect();
+    // Written when all of them are known to keep the rules: an edit that is refused changes no byte.
+    let (mut lines, start) = (Vec::new(), state.position.ledger);
     for user in differing {
         let stamp: Stamp = options.environment.stamp();
         let batch = Overlay::default();
@@ -282,8 +284,8 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
         let answer = Answer::Money(tx.receipt(edited));
         tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])?;
         let decided = tx.finish();
-        append(&Dir::new(options.dir.clone()), ledger, &decided.lines, state.position.ledger)?;
         state.position.ledger += decided.lines.len() as u64;
+        lines.extend_from_slice(&decided.lines);
         for change in decided.changes {
             state.apply(change);
         }
@@ -291,7 +293,7 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
             state.mark_line(mark);
         }
     }
-    Ok(())
+    append(&Dir::new(options.dir.clone()), ledger, &lines, start)
 }
 
 /// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.

@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use super::contestant::Contestant;
 use super::op::Work;
 use super::slice::Crew;
-use super::store::Json;
+use super::store::{self, Filling, Json};
 use crate::result::{Figures, Report, resident_kib};
 
 #[derive(Debug, Args)]
@@ -25,12 +25,18 @@ pub(crate) struct ChildArgs {
     /// Users of the store
     #[arg(long)]
     users: u32,
-    /// Tasks that credit; none only opens
+    /// Tasks that work; none only opens
     #[arg(long, default_value_t = 0)]
     tasks: u32,
+    /// What they do
+    #[arg(long, value_enum, default_value_t = Work::Credit)]
+    work: Work,
     /// How long they do
     #[arg(long, default_value_t = 0)]
     millis: u64,
+    /// Fill a store that is not there yet; for a profiler, which looks at one contestant alone
+    #[arg(long)]
+    fill: bool,
 }
 
 /// What a process has to say about opening.
@@ -43,7 +49,10 @@ pub(super) struct Opened {
 
 /// Does what a child does; the table is empty, the parent reads the lines.
 pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String> {
-    let ChildArgs { dir, users, tasks, millis } = arguments;
+    let ChildArgs { dir, users, tasks, work, millis, fill } = arguments;
+    if fill && !dir.exists() {
+        store::fill(&dir, Filling { users, ..Filling::default() }).await?;
+    }
     let mut out = tokio::io::stdout();
     let (before, begun) = (resident_kib().unwrap_or(0.0), Instant::now());
     let store = Json::open(&dir, Access::Shared).await?;
@@ -54,7 +63,7 @@ pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String>
     BufReader::new(tokio::io::stdin()).read_line(&mut go).await.map_err(|error| format!("the parent: {error}"))?;
     let contestant = Arc::new(Contestant::of_store(store, users));
     let rate = if tasks > 0 {
-        let crew = Crew { work: Work::Credit, tasks, users };
+        let crew = Crew { work, tasks, users };
         crew.slice(&contestant, Duration::from_millis(millis)).await?.rate
     } else {
         0.0

@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::contestant::Contestant;
 use super::op::Work;
-use super::slice::Crew;
+use super::slice::{Crew, Slice};
 use super::store::{self, Filling, Json};
 use crate::result::{Figures, Report, resident_kib};
 
@@ -47,7 +47,7 @@ pub(super) struct Opened {
     pub(super) kib: f64,
 }
 
-/// Does what a child does; the table is empty, the parent reads the lines.
+/// Does what a child does. The parent reads the two lines; the table behind them is for whoever starts it by hand.
 pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String> {
     let ChildArgs { dir, users, tasks, work, millis, fill } = arguments;
     if fill && !dir.exists() {
@@ -62,15 +62,18 @@ pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String>
     let mut go = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut go).await.map_err(|error| format!("the parent: {error}"))?;
     let contestant = Arc::new(Contestant::of_store(store, users));
-    let rate = if tasks > 0 {
+    let slice = if tasks > 0 {
         let crew = Crew { work, tasks, users };
-        crew.slice(&contestant, Duration::from_millis(millis)).await?.rate
+        crew.slice(&contestant, Duration::from_millis(millis)).await?
     } else {
-        0.0
+        Slice::default()
     };
     contestant.close().await?;
-    say(&mut out, &format!("{rate}\n")).await?;
-    Ok(Box::new(Figures::new("a child of storage-bench")))
+    say(&mut out, &format!("{}\n", slice.rate)).await?;
+    let mut figures = Figures::new("a child of storage-bench");
+    figures.add("calls", slice.rate, "/s");
+    figures.add("cpu", slice.cpu, "us/call");
+    Ok(Box::new(figures))
 }
 
 async fn say(out: &mut tokio::io::Stdout, line: &str) -> Result<(), String> {

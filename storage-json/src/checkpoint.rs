@@ -4,15 +4,21 @@
 //! checksums; the renames; the new journal; a manifest that names the new state alone. From the first manifest on there
 //! is no way back: whoever finds it finishes the renames. So the files are always of one moment, and need nothing of a
 //! journal whose last batch may not have reached the disk.
+//!
+//! Here is what a checkpoint of a store that stands still does: at opening, at closing, after a restore. One of a store
+//! that goes on writing is made of the same parts in [`crate::background`].
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use storage_core::{Error, ErrorKind, Place, Result};
+use storage_core::{Error, ErrorKind, Place, Result, Timestamp};
 
+use crate::before::Records;
 use crate::engine::{Applier, Shared, unpoisoned};
-use crate::files::{Dir, io_error, staged};
+use crate::files::{Dir, Staged, io_error, staged};
+use crate::index::{self, Frozen, Segment};
 use crate::journal::Journal;
-use crate::manifest::{FileSum, MANIFEST, Manifest, Next};
+use crate::ledger::Ledger;
+use crate::manifest::{FileSum, LedgerSum, MANIFEST, Manifest, Next, Start};
 use crate::shapes;
 use crate::state::{FileId, FileSet, State};
 
@@ -21,46 +27,49 @@ pub(crate) const FINAL: &str = "manifest.final.json";
 /// Where a second copy of each file stands, for the case that the first one is edited while changes wait in the journal.
 pub(crate) const COPIES: &str = ".checkpoint";
 
-/// Makes a checkpoint when the journal has grown enough. A checkpoint that cannot be made is reported and tried again
-/// later: the journal holds everything.
-pub(crate) fn when_due(shared: &Shared, applier: &mut Applier) {
-    let grown = shared.state().position.offset;
-    let stored: u64 = applier.manifest.files.values().map(|sum| sum.bytes).sum();
-    let due = shared.options.checkpoint_bytes.max(stored / 2);
-    if grown < due.max(applier.retry_at) {
-        return;
-    }
-    if let Err(error) = checkpoint(shared, applier, &FileSet::default()) {
-        // A disk without room must not cost every batch a try.
-        applier.retry_at = grown + due / 4;
-        shared.warn(format!("a checkpoint could not be made: {}", error.report()));
-    }
-}
-
 /// What a checkpoint starts from.
-pub(crate) struct Before<'a> {
+pub(crate) struct Base<'a> {
     pub(crate) dir: &'a Dir,
+    pub(crate) ledger: &'a Ledger,
     pub(crate) manifest: &'a Manifest,
-    pub(crate) now: storage_core::Timestamp,
+    pub(crate) now: Timestamp,
 }
 
-/// Writes the changed files and begins a new journal. The caller holds the writer lock and the applier, and has caught up.
-pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier, also: &FileSet) -> Result<()> {
+/// What a checkpoint left.
+pub(crate) struct Written {
+    pub(crate) journal: Journal,
+    pub(crate) manifest: Manifest,
+    pub(crate) segments: Vec<Arc<Segment>>,
+}
+
+/// Writes the changed files and begins a new journal. The caller holds the writer lock and the applier, has caught up,
+/// and lets nobody else stage files.
+pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier) -> Result<()> {
     if let Some(refusal) = shared.read_only() {
         return Err(refusal);
     }
-    let mut also = also.clone();
-    for file in set_aside_edits(shared, &applier.manifest)? {
-        also.add(file);
+    let also = set_aside_edits(shared, &applier.manifest)?;
+    let frozen = {
+        let mut state = unpoisoned(shared.state.write());
+        if state.position.offset == 0
+            && applier.manifest.writing.is_none()
+            && state.dirty.before(None).is_empty()
+            && also.is_empty()
+        {
+            return Ok(());
+        }
+        // A checkpoint of the background that came this far comes to nothing now.
+        state.before = None;
+        state.keys.freeze()
+    };
+    let written = write_live(shared, &applier.manifest, &shared.state(), &frozen, &also);
+    match written {
+        Ok(written) => crate::writer::enter_generation(shared, applier, written),
+        Err(error) => {
+            unpoisoned(shared.state.write()).keys.thaw();
+            Err(error)
+        }
     }
-    let state = shared.state();
-    if state.position.offset == 0 && state.dirty.is_empty() && also.is_empty() {
-        return Ok(());
-    }
-    let written = write_live(shared, &applier.manifest, &state, &also);
-    drop(state);
-    let (journal, manifest) = written?;
-    crate::writer::enter_generation(shared, applier, journal, manifest)
 }
 
 /// Writes a checkpoint of a store that is in use. A full disk leaves everything as it was, or a checkpoint that the next
@@ -69,20 +78,24 @@ pub(crate) fn write_live(
     shared: &Shared,
     manifest: &Manifest,
     state: &State,
+    frozen: &Frozen,
     also: &FileSet,
-) -> Result<(Journal, Manifest)> {
-    if let Err(error) = shared.ledger.file.sync_data() {
-        let error = io_error(error, "cannot sync", &shared.dir.join(crate::ledger::LEDGER));
-        shared.die_at(&error, state.position);
-        return Err(error);
-    }
-    let before = Before { dir: &shared.dir, manifest, now: shared.options.environment.clock.now() };
-    write(&before, state, also).map_err(|(error, stage)| {
+) -> Result<Written> {
+    sync_ledger(shared).inspect_err(|error| shared.die_at(error, state.position))?;
+    let now = shared.options.environment.clock.now();
+    let base = Base { dir: &shared.dir, ledger: &shared.ledger, manifest, now };
+    write(&base, state, frozen, also).map_err(|(error, stage)| {
         if stage == Stage::Named && *error.kind() != ErrorKind::StorageFull {
             shared.die_at(&error, state.position);
         }
         error
     })
+}
+
+/// A checkpoint drops journals that hold the ledger's lines too.
+pub(crate) fn sync_ledger(shared: &Shared) -> Result<()> {
+    let synced = shared.ledger.file.sync_data();
+    synced.map_err(|error| io_error(error, "cannot sync", &shared.dir.join(crate::ledger::LEDGER)))
 }
 
 /// How far a checkpoint came.
@@ -97,41 +110,47 @@ pub(crate) enum Stage {
 /// The part of a checkpoint that is the same for a running store and for one that is being opened. Its files are synced
 /// even where single changes are not: a checkpoint drops the journal.
 pub(crate) fn write(
-    before: &Before<'_>,
+    base: &Base<'_>,
     state: &State,
+    frozen: &Frozen,
     also: &FileSet,
-) -> Result<(Journal, Manifest), (storage_core::Error, Stage)> {
-    let Before { dir, manifest, now } = *before;
-    let pending = prepare(dir, manifest, now, state, also).map_err(|error| (error, Stage::Prepared))?;
-    let named = dir.publish(MANIFEST).and_then(|()| dir.sync());
-    named.and_then(|()| finish(dir, &pending)).map_err(|error| (error, Stage::Named))
+) -> Result<Written, (Error, Stage)> {
+    let mut files = state.dirty.before(None);
+    files.join(also);
+    let generation = base.manifest.current().generation + 1;
+    let start = Start { generation, ..Start::of(state.position) };
+    let prepared = Journal::create(base.dir, generation, 0).and_then(|_| prepare(base, start, &files, state, frozen));
+    let (pending, segments) = prepared.map_err(|error| (error, Stage::Prepared))?;
+    let named = base.dir.publish(MANIFEST).and_then(|()| base.dir.sync());
+    let finished = named.and_then(|()| finish(base.dir, &pending)).map_err(|error| (error, Stage::Named))?;
+    let (journal, manifest) = finished;
+    drop_old(base.dir, base.manifest, &manifest);
+    Ok(Written { journal, manifest, segments })
 }
 
 /// Writes everything that needs room, under names that nobody reads yet.
-fn prepare(
-    dir: &Dir,
-    manifest: &Manifest,
-    now: storage_core::Timestamp,
-    state: &State,
-    also: &FileSet,
-) -> Result<Manifest> {
+pub(crate) fn prepare(
+    base: &Base<'_>,
+    start: Start,
+    files: &FileSet,
+    records: &impl Records,
+    frozen: &Frozen,
+) -> Result<(Manifest, Vec<Arc<Segment>>)> {
+    let Base { dir, ledger, manifest, now } = *base;
     let copies = Dir::new(dir.join(COPIES));
     copies.create_private()?;
-    let mut files = BTreeMap::new();
-    for file in FileId::ALL {
-        let name = file.name();
-        if manifest.files.contains_key(name) && !state.dirty.has(file) && !also.has(file) {
-            continue;
-        }
-        let bytes = shapes::write(file, state)?;
-        dir.stage(name, &bytes)?;
-        if file.is_original() {
-            copies.stage(name, &bytes)?;
-        }
-        files.insert(name.to_owned(), FileSum::of(&bytes));
+    let mut files = files.clone();
+    for file in FileId::ALL.into_iter().filter(|file| !manifest.files.contains_key(file.name())) {
+        files.add(file);
     }
-    Journal::create(dir, manifest.generation + 1)?;
-    let next = Next { seq: state.position.seq, ledger_bytes: state.position.ledger, at: now, files };
+    let sums = shapes::write(&files, records, |file| {
+        let dirs = std::iter::once(dir).chain(file.is_original().then_some(&copies));
+        Staged::begin(file.name(), dirs)
+    })?;
+    let segments = frozen.write(dir, start.generation, manifest.index())?;
+    let crc32 = sum_ledger(ledger, manifest, start.ledger_bytes)?;
+    let ledger = LedgerSum { crc32, index: index::files(&segments) };
+    let next = Next { start, at: now, files: sums, ledger };
     let pending = Manifest { next: Some(next), ..manifest.clone() };
     if let Some(finished) = pending.finished() {
         dir.stage(FINAL, &finished.to_bytes()?)?;
@@ -140,18 +159,34 @@ fn prepare(
     // The staged names are durable before the manifest speaks of them.
     copies.sync()?;
     dir.sync()?;
-    Ok(pending)
+    Ok((pending, segments))
+}
+
+/// The checksum of the ledger's first bytes: that of the last checkpoint, continued.
+fn sum_ledger(ledger: &Ledger, manifest: &Manifest, upto: u64) -> Result<String> {
+    let known = manifest.ledger.as_ref().and_then(|ledger| u32::from_str_radix(&ledger.crc32, 16).ok());
+    let (from, known) = known.map_or((0, 0), |crc| (manifest.ledger_bytes, crc));
+    Ok(format!("{:08x}", ledger.checksum(from, upto, known)?))
+}
+
+/// Removes what a finished checkpoint left behind it. When this fails, the next opening does it.
+pub(crate) fn drop_old(dir: &Dir, old: &Manifest, new: &Manifest) {
+    for generation in old.generation..new.generation {
+        let _ = dir.remove(&crate::journal::name(generation));
+    }
+    for file in old.index().iter().filter(|file| !new.index().contains(file)) {
+        let _ = dir.remove(&file.name);
+    }
 }
 
 /// Finishes a checkpoint whose manifest is in place, its own or that of a process that died: the renames, the new
 /// journal, the manifest of the new state alone. May be interrupted and repeated at every point.
 pub(crate) fn finish(dir: &Dir, pending: &Manifest) -> Result<(Journal, Manifest)> {
-    let (Some(next), Some(finished)) = (&pending.next, pending.finished()) else {
-        return Err(Error::internal("a checkpoint is finished that was not begun"));
-    };
     let copies = Dir::new(dir.join(COPIES));
     let sum_of = |dir: &Dir, name: &str| Ok(dir.read(name)?.map(|bytes| FileSum::of(&bytes)));
-    for (name, sum) in &next.files {
+    // Whoever put the manifest there may have died before its name was durable.
+    dir.sync()?;
+    finish_by(dir, pending, |name, sum| {
         let present = sum_of(dir, name)?;
         if present.as_ref() != Some(sum) {
             if sum_of(dir, &staged(name))?.as_ref() == Some(sum) {
@@ -161,17 +196,59 @@ pub(crate) fn finish(dir: &Dir, pending: &Manifest) -> Result<(Journal, Manifest
                 }
                 dir.publish(name)?;
             } else if present.is_none() {
-                return Err(Error::corrupt(Place::new(name.clone()), "a file that the manifest lists is missing"));
+                return Err(Error::corrupt(Place::new(name.to_owned()), "a file that the manifest lists is missing"));
             }
         }
         if is_copied(name) && sum_of(&copies, &staged(name))?.as_ref() == Some(sum) {
             copies.publish(name)?;
         }
+        Ok(())
+    })
+}
+
+/// [`finish`] for whoever staged the files a moment ago and need not read them again.
+pub(crate) fn finish_own(shared: &Shared, pending: &Manifest) -> Result<(Journal, Manifest)> {
+    let dir = &shared.dir;
+    let copies = Dir::new(dir.join(COPIES));
+    finish_by(dir, pending, |name, sum| {
+        let Some(file) = FileId::ALL.into_iter().find(|file| file.name() == name) else {
+            return Err(Error::internal("a checkpoint names a file that is none of ours"));
+        };
+        let was_edited = match pending.files.get(name) {
+            Some(old) => file.is_original() && !unchanged(shared, file, old)?,
+            None => dir.stat(name)?.is_some(),
+        };
+        if was_edited && let Some(aside) = set_aside(dir, name)? {
+            warn_of_edit(shared, name, &aside);
+        }
+        dir.publish(name)?;
+        if is_copied(name) {
+            copies.publish(name)?;
+        }
+        if let Some(seen) = dir.stat(name)? {
+            unpoisoned(shared.seen.lock()).insert(file, (seen, sum.clone()));
+        }
+        Ok(())
+    })
+}
+
+fn finish_by(
+    dir: &Dir,
+    pending: &Manifest,
+    mut put: impl FnMut(&str, &FileSum) -> Result<()>,
+) -> Result<(Journal, Manifest)> {
+    let (Some(next), Some(finished)) = (&pending.next, pending.finished()) else {
+        return Err(Error::internal("a checkpoint is finished that was not begun"));
+    };
+    for (name, sum) in &next.files {
+        put(name, sum)?;
     }
-    copies.sync()?;
+    Dir::new(dir.join(COPIES)).sync()?;
     let journal = match Journal::open(dir, finished.generation)? {
         Some(journal) => journal,
-        None => Journal::create(dir, finished.generation)?,
+        // Changes may have gone on in it.
+        None if pending.writing == Some(next.start) => return Err(crate::open::lost_journal(finished.generation)),
+        None => Journal::create(dir, finished.generation, 0)?,
     };
     dir.sync()?;
     let bytes = finished.to_bytes()?;
@@ -188,22 +265,24 @@ fn is_copied(name: &str) -> bool {
 }
 
 /// Moves files that were edited while the store was open out of the way, so that the rename does not destroy them.
-fn set_aside_edits(shared: &Shared, manifest: &Manifest) -> Result<Vec<FileId>> {
-    let mut edited = Vec::new();
+/// Answers which ones: they are to be written again.
+pub(crate) fn set_aside_edits(shared: &Shared, manifest: &Manifest) -> Result<FileSet> {
+    let mut edited = FileSet::default();
     for file in FileId::ALL.into_iter().filter(|file| file.is_original()) {
         let Some(sum) = manifest.files.get(file.name()) else { continue };
         if unchanged(shared, file, sum)? {
             continue;
         }
-        edited.push(file);
+        edited.add(file);
         if let Some(aside) = set_aside(&shared.dir, file.name())? {
-            shared.warn(format!(
-                "{} was changed by hand while the store was open; the edit was set aside as {aside}",
-                file.name()
-            ));
+            warn_of_edit(shared, file.name(), &aside);
         }
     }
     Ok(edited)
+}
+
+fn warn_of_edit(shared: &Shared, name: &str, aside: &str) {
+    shared.warn(format!("{name} was changed by hand while the store was open; the edit was set aside as {aside}"));
 }
 
 fn unchanged(shared: &Shared, file: FileId, sum: &FileSum) -> Result<bool> {

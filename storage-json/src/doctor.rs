@@ -207,7 +207,7 @@ impl Examined {
 
     fn journal(&self, manifest: &Manifest, in_use: bool) -> Diagnosis {
         const SUBJECT: &str = "journal";
-        let journal = match Journal::open(&self.dir, manifest.generation) {
+        let journal = match Journal::open(&self.dir, manifest.current().generation) {
             Ok(Some(journal)) => journal,
             Ok(None) if in_use => return Diagnosis::good(SUBJECT, "a checkpoint goes by"),
             Ok(None) => {
@@ -216,7 +216,7 @@ impl Examined {
             }
             Err(error) => return Diagnosis::bad(SUBJECT, error.report().to_string(), "look at the disk"),
         };
-        match journal.read(crate::open::journal_start(manifest), None, 0) {
+        match journal.read(manifest.current().position(), None, 0) {
             Ok(tail) => {
                 let (changes, bytes) = (tail.records.len(), tail.end.offset);
                 let what = format!("{changes} changes in {} since the last checkpoint", size(bytes));
@@ -255,7 +255,7 @@ impl Examined {
                 "set this machine's clock right",
             );
         }
-        let is_large = self.dir.stat(&crate::journal::name(manifest.generation)).ok().flatten();
+        let is_large = self.dir.stat(&crate::journal::name(manifest.current().generation)).ok().flatten();
         if age > OLD_CHECKPOINT && is_large.is_some_and(|(_, bytes)| bytes > LEAST_FREE) {
             return Diagnosis::notice(SUBJECT, format!("{what}, and the journal grows"), "look at the bot's warnings");
         }

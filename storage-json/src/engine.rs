@@ -7,6 +7,7 @@ use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLoc
 use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
 use tokio::sync::oneshot;
 
+use crate::background::Background;
 use crate::files::Dir;
 use crate::journal::{Head, Journal, Mark};
 use crate::ledger::Ledger;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// How the first close ended; whoever closes again waits for it and answers the same.
     pub(crate) closing: tokio::sync::Mutex<Option<Result<()>>>,
+    pub(crate) checkpoint: Background,
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Files that were found as the manifest has them, by their time and length then.
     pub(crate) seen: Mutex<HashMap<FileId, Seen>>,

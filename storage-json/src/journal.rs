@@ -126,13 +126,18 @@ pub(crate) fn write_record(buffer: &mut Vec<u8>, position: Position, first: u64,
 
 impl Journal {
     /// Creates an empty journal and syncs it; its name is durable after the directory's sync.
-    pub(crate) fn create(dir: &Dir, generation: u64) -> Result<Self> {
+    /// It has room for `room` bytes at least.
+    pub(crate) fn create(dir: &Dir, generation: u64, room: u64) -> Result<Self> {
         let name = name(generation);
         // What may stand there was begun by a checkpoint that never finished.
         dir.remove(&name)?;
         let mut journal = Self { file: Arc::new(dir.open(&name)?), path: dir.join(&name), generation, allocated: 0 };
-        journal.allocate(FIRST_SPACE).map_err(|error| io_error(error, "cannot extend", &journal.path))?;
-        journal.sync()?;
+        // A piece at a time: a sync of all of it would keep the disk from others for long.
+        while journal.allocated < room.max(FIRST_SPACE) {
+            let upto = room.max(FIRST_SPACE).min(journal.allocated + MOST_SPACE);
+            journal.allocate(upto).map_err(|error| io_error(error, "cannot extend", &journal.path))?;
+            journal.sync()?;
+        }
         Ok(journal)
     }
 
@@ -223,8 +228,9 @@ impl Journal {
             lines.extend_from_slice(raw.get().as_bytes());
             lines.push(b'\n');
             let glance: Glance<'_> = serde_json::from_str(raw.get()).map_err(|error| damaged().caused_by(error))?;
-            let (key, rows) = (glance.key.into_owned(), glance.rows.len() as u64);
-            marks.push(LineMark { user: glance.user, space: glance.space, key, offset, rows });
+            let last_row = glance.rows.last().map(|row| row.seq);
+            let key = glance.key.into_owned();
+            marks.push(LineMark { user: glance.user, space: glance.space, key, offset, last_row });
         }
         let ledger = at + lines.len() as u64;
         let end = Position { offset: position.offset + text.len() as u64, seq: position.seq + 1, ledger, ..position };

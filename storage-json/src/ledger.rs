@@ -1,16 +1,13 @@
 //! The ledger and its receipts: `ledger.jsonl`, append-only, one line for each operation that used a key up.
 //!
 //! A line holds the receipt and the ledger rows of one operation, and where the user's previous line with rows stands,
-//! so that a statement is read backwards without an index. Memory holds 16 bytes for each line (24 to 39 with the
-//! table's slack): a hash of user, space and key, and the line's offset. A hit is always confirmed by the line itself.
+//! so that a statement is read backwards without an index. Memory holds 16 bytes for each line of the last checkpoint
+//! (24 to 39 for a newer one): a hash of user, space and key, and the line's offset.
 //!
 //! Lines are written before the journal record that makes them valid, and synced at the checkpoint that drops that
 //! record. Offsets are absolute and stand in the record, so that writing a line again changes nothing.
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -100,68 +97,6 @@ impl Line {
     }
 }
 
-/// A hasher for what is a hash already.
-#[derive(Default)]
-pub(crate) struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-/// Where each used key's line stands.
-#[derive(Debug, Default)]
-pub(crate) struct KeyIndex {
-    offsets: HashMap<u64, u64, BuildHasherDefault<AsIs>>,
-}
-
-fn hash(user: UserId, space: KeySpace, key: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (user.get(), space as u8, key).hash(&mut hasher);
-    hasher.finish()
-}
-
-impl KeyIndex {
-    /// Notes a line. The same line again changes nothing; a stranger with the same hash moves to the next slot.
-    pub(crate) fn insert(&mut self, user: UserId, space: KeySpace, key: &str, offset: u64) {
-        let mut slot = hash(user, space, key);
-        while let Some(present) = self.offsets.get(&slot) {
-            if *present == offset {
-                return;
-            }
-            slot = slot.wrapping_add(1);
-        }
-        self.offsets.insert(slot, offset);
-    }
-    /// Finds a key's line, reading the file only on a hit.
-    pub(crate) fn find(
-        &self,
-        ledger: &Ledger,
-        user: UserId,
-        space: KeySpace,
-        key: &OperationKey,
-    ) -> Result<Option<Line>> {
-        let mut slot = hash(user, space, key.as_str());
-        while let Some(offset) = self.offsets.get(&slot) {
-            let line = ledger.line_at(*offset)?;
-            if line.is(user, space, key) {
-                return Ok(Some(line));
-            }
-            slot = slot.wrapping_add(1);
-        }
-        Ok(None)
-    }
-}
-
 /// The open ledger file.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
@@ -204,6 +139,24 @@ impl Ledger {
 
     pub(crate) fn length(&self) -> Result<u64> {
         self.file.metadata().map(|meta| meta.len()).map_err(|error| io_error(error, "cannot look at", &self.path))
+    }
+
+    /// Continues a checksum over the bytes between two offsets.
+    pub(crate) fn checksum(&self, from: u64, upto: u64, before: u32) -> Result<u32> {
+        let mut sum = crc32fast::Hasher::new_with_initial(before);
+        let mut buffer = vec![0; 256 * 1024];
+        let mut at = from;
+        while at < upto {
+            let wanted = usize::try_from(upto - at).unwrap_or(usize::MAX).min(buffer.len());
+            let count = read_at(&self.file, &mut buffer[..wanted], at)
+                .map_err(|error| io_error(error, "cannot read", &self.path))?;
+            if count == 0 {
+                return Err(self.damaged(at, "the ledger ends before the length that the manifest names"));
+            }
+            sum.update(&buffer[..count]);
+            at += count as u64;
+        }
+        Ok(sum.finalize())
     }
 
     /// Reads the line at an offset.

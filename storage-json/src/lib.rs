@@ -18,7 +18,9 @@
 //! `docs/json-directory.md` tells the rest. [`legacy`] reads directories that the earlier system left.
 
 mod admin_limits;
+mod background;
 mod balances;
+mod before;
 mod checkpoint;
 mod doctor;
 mod engine;
@@ -26,6 +28,7 @@ mod files;
 mod free_generations;
 mod history;
 mod import;
+mod index;
 mod jobs;
 mod journal;
 mod json_text;

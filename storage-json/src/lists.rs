@@ -47,6 +47,20 @@ impl<Id: Ord, V> UserMap<Id, V> {
             Edge::Top => None,
         })
     }
+    /// The entries behind a place, in ascending order.
+    pub(crate) fn after(
+        &self,
+        after: Bound<(UserId, Timestamp, Id)>,
+    ) -> impl Iterator<Item = ((UserId, Timestamp, Id), &V)>
+    where
+        Id: Clone,
+    {
+        let after = after.map(|(user, at, id)| (user, at, Edge::Id(id)));
+        self.entries.range((after, Bound::Unbounded)).filter_map(|((user, at, id), value)| match id {
+            Edge::Id(id) => Some(((*user, *at, id.clone()), value)),
+            Edge::Top => None,
+        })
+    }
     /// All entries, by ascending user.
     pub(crate) fn all(&self) -> impl Iterator<Item = (UserId, &V)> {
         self.entries.iter().map(|((user, ..), value)| (*user, value))

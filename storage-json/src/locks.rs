@@ -1,4 +1,4 @@
-//! The two lock files, which are never renamed.
+//! The lock files, which are never renamed.
 //!
 //! `presence.lock` is held, shared, for as long as a process has the store open; whoever gets it alone may recover and
 //! honour hand edits. `writer.lock` is held, exclusively, for one batch of changes, and while opening and closing, so
@@ -20,6 +20,8 @@ use crate::options::Locking;
 
 pub(crate) const PRESENCE: &str = "presence.lock";
 pub(crate) const WRITER: &str = "writer.lock";
+/// Held exclusively by the process that writes a checkpoint while writing goes on.
+pub(crate) const CHECKPOINT: &str = "checkpoint.lock";
 
 /// One of the lock files, opened by this handle.
 #[derive(Debug)]

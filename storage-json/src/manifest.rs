@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use storage_core::{Error, HistoryRetention, Place, Policy, Result, TimeZone, Timestamp};
 
 use crate::files::Dir;
+use crate::index::IndexFile;
+use crate::state::Position;
 
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The version of the directory format that this crate writes and reads.
@@ -30,12 +32,40 @@ impl FileSum {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Next {
-    /// The sequence number of the first journal line that the files do not contain.
-    pub(crate) seq: u64,
-    /// The length of the ledger that belongs to them.
-    pub(crate) ledger_bytes: u64,
+    /// Where the changes begin that the files do not contain.
+    pub(crate) start: Start,
     pub(crate) at: Timestamp,
     pub(crate) files: BTreeMap<String, FileSum>,
+    pub(crate) ledger: LedgerSum,
+}
+
+/// Where a journal begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Start {
+    pub(crate) generation: u64,
+    /// The sequence number of its first line.
+    pub(crate) seq: u64,
+    /// The length of the ledger at that moment.
+    pub(crate) ledger_bytes: u64,
+}
+
+impl Start {
+    pub(crate) fn of(position: Position) -> Self {
+        Self { generation: position.generation, seq: position.seq, ledger_bytes: position.ledger }
+    }
+    pub(crate) fn position(self) -> Position {
+        Position { generation: self.generation, offset: 0, seq: self.seq, ledger: self.ledger_bytes }
+    }
+}
+
+/// What is known of the ledger up to a checkpoint, so that opening needs to look at its bytes only, not into its lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LedgerSum {
+    pub(crate) crc32: String,
+    /// Where each key's line stands. Derived, so that a missing file costs time and nothing else.
+    pub(crate) index: Vec<IndexFile>,
 }
 
 /// Which files make up the store.
@@ -53,6 +83,13 @@ pub(crate) struct Manifest {
     pub(crate) ledger_bytes: u64,
     pub(crate) checkpoint_at: Timestamp,
     pub(crate) files: BTreeMap<String, FileSum>,
+    /// None in a directory of an earlier version, and before the first checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger: Option<LedgerSum>,
+    /// While a checkpoint is being written: the journal where changes go on meanwhile. Those between the first journal
+    /// and this one are complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) writing: Option<Start>,
     /// While a checkpoint renames its files: what the store becomes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<Next>,
@@ -81,6 +118,8 @@ impl Manifest {
             ledger_bytes: 0,
             checkpoint_at: now,
             files: BTreeMap::new(),
+            ledger: None,
+            writing: None,
             next: None,
             moved_to: None,
             crc32: String::new(),
@@ -113,16 +152,41 @@ impl Manifest {
         if manifest.sealed()? != manifest {
             return Err(Error::corrupt(Place::new(MANIFEST), "the manifest was changed by somebody else"));
         }
-        Ok(Some(manifest))
+        // In memory a manifest is without its checksum, so that two of the same content are equal.
+        Ok(Some(Self { crc32: String::new(), ..manifest }))
     }
 
     /// The manifest that a checkpoint ends with; `None` when none was begun.
     pub(crate) fn finished(&self) -> Option<Self> {
-        let Next { seq, ledger_bytes, at, files: renewed } = self.next.clone()?;
+        let Next { start, at, files: renewed, ledger } = self.next.clone()?;
+        let Start { generation, seq, ledger_bytes } = start;
         let mut files = self.files.clone();
         files.extend(renewed);
-        let generation = self.generation + 1;
-        Some(Self { generation, seq, ledger_bytes, checkpoint_at: at, files, next: None, ..self.clone() })
+        let ledger = Some(ledger);
+        Some(Self {
+            generation,
+            seq,
+            ledger_bytes,
+            checkpoint_at: at,
+            files,
+            ledger,
+            writing: None,
+            next: None,
+            ..self.clone()
+        })
+    }
+
+    /// Where the journal begins whose changes the files do not contain.
+    pub(crate) fn start(&self) -> Start {
+        Start { generation: self.generation, seq: self.seq, ledger_bytes: self.ledger_bytes }
+    }
+    /// Where the journal begins that is being written.
+    pub(crate) fn current(&self) -> Start {
+        self.writing.unwrap_or_else(|| self.start())
+    }
+    /// The files of the ledger's index.
+    pub(crate) fn index(&self) -> &[IndexFile] {
+        self.ledger.as_ref().map_or(&[], |ledger| ledger.index.as_slice())
     }
 
     /// The manifest's text, with its checksum.

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use storage_core::{Error, ErrorKind, Place, Result, UserId};
 
+use crate::background::Background;
 use crate::checkpoint::COPIES;
 use crate::engine::{Applier, Queue, Shared, unpoisoned};
 use crate::files::Dir;
-use crate::journal::{self, Head, Journal};
+use crate::index::{KeyIndex, Segment};
+use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{Glance, GlanceRow, LEDGER, Ledger};
 use crate::locks::{Holder, LockFile, PRESENCE, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
@@ -59,6 +61,7 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
         dead: OnceLock::new(),
         closed: AtomicBool::new(false),
         closing: tokio::sync::Mutex::new(None),
+        checkpoint: Background::default(),
         warnings: Mutex::new(warnings),
         seen: Mutex::new(HashMap::new()),
         presence: Mutex::new(None),
@@ -113,19 +116,50 @@ fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Resul
     manifest.check_policy(&options.environment.policy)?;
     let loaded = read_files(dir, &manifest, Edits::Ignored)?;
     let mut state = shapes::load(&loaded, options.environment.clock.now())?;
-    index_ledger(ledger, &manifest, &mut state, &mut |_, _| {})?;
-    let journal = Journal::open(dir, manifest.generation)?.ok_or_else(|| lost_journal(&manifest))?;
-    let promised = head.read()?.filter(|mark| mark.position.generation == manifest.generation);
+    // Whoever opened the store first looked at every byte of the ledger.
+    if let Some(keys) = read_index(dir, &manifest)? {
+        state.keys = keys;
+    } else {
+        index_ledger(ledger, &manifest, &mut state, &mut |_, _| {})?;
+    }
+    let (complete, start) = read_complete(dir, &manifest, None)?;
+    complete.into_iter().for_each(|tail| apply_records(&mut state, tail.records));
+    let journal = Journal::open(dir, start.generation)?.ok_or_else(|| lost_journal(start.generation))?;
+    let promised = head.read()?.filter(|mark| mark.position.generation == start.generation);
     let upto = promised.map_or(0, |mark| mark.position.offset);
-    let tail = journal.read(journal_start(&manifest), Some(upto), upto)?;
+    let tail = journal.read(start, Some(upto), upto)?;
     apply_records(&mut state, tail.records);
     state.position = tail.end;
     Ok((state, journal, manifest))
 }
 
-/// Where the manifest's journal begins.
-pub(crate) fn journal_start(manifest: &Manifest) -> Position {
-    Position { generation: manifest.generation, offset: 0, seq: manifest.seq, ledger: manifest.ledger_bytes }
+/// Reads the journals that a checkpoint which was never finished left complete. Answers them, and where the one begins
+/// that is being written.
+pub(crate) fn read_complete(dir: &Dir, manifest: &Manifest, mark: Option<Mark>) -> Result<(Vec<Tail>, Position)> {
+    let (mut tails, mut position) = (Vec::new(), manifest.start().position());
+    let current = manifest.current();
+    while position.generation < current.generation {
+        let journal = Journal::open(dir, position.generation)?.ok_or_else(|| lost_journal(position.generation))?;
+        let promised = mark.filter(|mark| mark.position.generation == position.generation);
+        let tail = journal.read(position, None, promised.map_or(0, |mark| mark.position.offset))?;
+        position = Position { generation: position.generation + 1, offset: 0, ..tail.end };
+        tails.push(tail);
+    }
+    if position != current.position() {
+        let last = journal::name(current.generation.saturating_sub(1));
+        return Err(Error::corrupt(
+            Place::new(last),
+            "a change is damaged or missing here, before those of a later journal",
+        ));
+    }
+    Ok((tails, position))
+}
+
+/// Reads the ledger's index; `None` when there is none, or it is damaged and the ledger must be read instead.
+pub(crate) fn read_index(dir: &Dir, manifest: &Manifest) -> Result<Option<KeyIndex>> {
+    let Some(ledger) = &manifest.ledger else { return Ok(None) };
+    let segments = ledger.index.iter().map(|file| Segment::read(dir, file)).collect::<Result<Option<Vec<_>>>>()?;
+    Ok(segments.map(KeyIndex::of))
 }
 
 /// Reads everything again, for a handle that is too far behind. The caller holds the writer lock and the applier.
@@ -136,8 +170,8 @@ pub(crate) fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn lost_journal(manifest: &Manifest) -> Error {
-    Error::corrupt(Place::new(journal::name(manifest.generation)), "the journal that the manifest names is missing")
+pub(crate) fn lost_journal(generation: u64) -> Error {
+    Error::corrupt(Place::new(journal::name(generation)), "the journal that the manifest names is missing")
 }
 
 /// What to do with files that are not as the manifest has them.
@@ -199,6 +233,10 @@ pub(crate) fn index_ledger(
     if ledger.length()? < end {
         return Err(damaged(ledger.length()?, "the ledger ends before the length that the manifest names"));
     }
+    for account in state.accounts.values_mut() {
+        (account.rows, account.last) = (0, None);
+    }
+    state.keys = KeyIndex::default();
     ledger.scan(end, |offset, text| {
         let glance: Glance<'_> = ledger.parse(text, offset)?;
         state.keys.insert(glance.user, glance.space, &glance.key, offset);

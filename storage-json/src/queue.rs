@@ -226,6 +226,8 @@ struct Inbox {
     work: Vec<Work>,
     /// The writer waits, and must be told of what comes.
     asleep: bool,
+    /// The writer thread is gone: what is queued now is dropped, so that nobody waits for it.
+    ended: bool,
 }
 
 /// What waits for the writer thread, and whom it answered without waking.
@@ -268,12 +270,27 @@ impl Queue {
     pub(crate) fn push(&self, work: Work) {
         let asleep = {
             let mut inbox = unpoisoned(self.inbox.lock());
+            if inbox.ended {
+                // Its caller is told when it is dropped, which is not done under the lock.
+                drop(inbox);
+                drop(work);
+                return;
+            }
             inbox.work.push(work);
             std::mem::take(&mut inbox.asleep)
         };
         if asleep {
             self.arrived.notify_one();
         }
+    }
+    /// Drops what waits and whatever comes.
+    pub(crate) fn end(&self) {
+        let dropped = {
+            let mut inbox = unpoisoned(self.inbox.lock());
+            inbox.ended = true;
+            std::mem::take(&mut inbox.work)
+        };
+        drop(dropped);
     }
 
     /// Waits for work and takes all of it into an empty vector.

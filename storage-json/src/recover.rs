@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use storage_core::{
-    Answer, Error, Fingerprint, Memo, Money, OperationKind, Payment, PaymentStatus, Place, Result, Stamp, UserId,
+    Answer, Error, Fingerprint, Memo, Money, OperationKind, Payment, PaymentStatus, Place, Result, Stamp, Timestamp,
+    UserId,
 };
 
-use crate::checkpoint::{self, Before, FINAL};
+use crate::checkpoint::{self, Base, FINAL, Written};
 use crate::files::{Dir, io_error, staged, write_all_at};
 use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{GlanceRow, LEDGER, Ledger};
 use crate::manifest::{MANIFEST, Manifest};
-use crate::open::{Edits, index_ledger, journal_start, lost_journal, read_files};
+use crate::open::{Edits, index_ledger, lost_journal, read_complete, read_files, read_index};
 use crate::options::{JsonOptions, PolicyMismatch};
 use crate::shapes::{self, Loaded};
 use crate::state::{FileId, FileSet, Position, State};
@@ -23,8 +24,10 @@ use crate::writer::apply_records;
 /// What was found on disk, before anything is judged.
 struct Left {
     manifest: Manifest,
+    /// Journals that an unfinished checkpoint left, all of whose changes are there.
+    complete: Vec<Tail>,
     journal: Option<Journal>,
-    tail: Option<Tail>,
+    tail: Tail,
     /// The last process did not close the store.
     unclean: bool,
 }
@@ -81,19 +84,23 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     let mark = head.read()?.filter(|_| !is_new);
     let dead = mark.is_some_and(|mark| mark.dead);
     let mark = mark.filter(|mark| mark.durable);
-    if mark.is_some_and(|mark| mark.position.generation > manifest.generation) {
+    let current = manifest.current().generation;
+    if mark.is_some_and(|mark| mark.position.generation > current) {
         return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is older than a checkpoint that was promised"));
     }
-    let mark = mark.filter(|mark| mark.position.generation == manifest.generation);
-    let journal = Journal::open(dir, manifest.generation)?;
-    if journal.is_none() && manifest.generation > 0 {
-        return Err(lost_journal(&manifest));
+    let (complete, start) = read_complete(dir, &manifest, mark)?;
+    let mark = mark.filter(|mark| mark.position.generation == current);
+    let journal = Journal::open(dir, current)?;
+    if journal.is_none() && current > 0 {
+        return Err(lost_journal(current));
     }
-    let start = journal_start(&manifest);
     let promised = mark.map_or(0, |mark| mark.position.offset);
-    let tail = journal.as_ref().map(|journal| journal.read(start, None, promised)).transpose()?;
-    let unclean = is_new || dead || tail.as_ref().is_some_and(|tail| tail.garbage > 0 || !tail.records.is_empty());
-    Ok(Left { manifest, journal, tail, unclean })
+    let tail = match &journal {
+        Some(journal) => journal.read(start, None, promised)?,
+        None => Tail { records: Vec::new(), end: start, garbage: 0 },
+    };
+    let unclean = is_new || dead || manifest.writing.is_some() || tail.garbage > 0 || !tail.records.is_empty();
+    Ok(Left { manifest, complete, journal, tail, unclean })
 }
 
 /// Opens a store that nobody else has open.
@@ -104,20 +111,28 @@ pub(crate) fn recover(
     ledger: &Ledger,
     warnings: &mut Vec<String>,
 ) -> Result<(State, Journal, Manifest)> {
-    let Left { mut manifest, journal, tail, unclean } = look(dir, options, head)?;
+    let Left { mut manifest, complete, journal, tail, unclean } = look(dir, options, head)?;
     let now = options.environment.clock.now();
     let edits = if unclean { Edits::Ignored } else { Edits::Honoured };
     let loaded = read_files(dir, &manifest, edits)?;
-    let mut state = shapes::load(&loaded, now)?;
     let mut says = LedgerSays::default();
-    index_ledger(ledger, &manifest, &mut state, &mut |user, row| says.note(user, row))?;
+    let mut state = if edits == Edits::Honoured && !loaded.edited.is_empty() {
+        // Hand edits are compared with what the ledger says of each user.
+        let mut state = shapes::load(&loaded, now)?;
+        index_ledger(ledger, &manifest, &mut state, &mut |user, row| says.note(user, row))?;
+        state
+    } else {
+        load(dir, &loaded, ledger, &manifest, now)?
+    };
     // Everything was read and is whole; from here on the disk is written to.
-    let tail = tail.unwrap_or_else(|| Tail { records: Vec::new(), end: journal_start(&manifest), garbage: 0 });
-    for record in &tail.records {
-        append(dir, ledger, &record.lines, record.ledger)?;
+    let end = tail.end;
+    for tail in complete.into_iter().chain([tail]) {
+        for record in &tail.records {
+            append(dir, ledger, &record.lines, record.ledger)?;
+        }
+        apply_records(&mut state, tail.records);
     }
-    apply_records(&mut state, tail.records);
-    state.position = tail.end;
+    state.position = end;
     if edits == Edits::Honoured && !loaded.edited.is_empty() {
         settle_payments(&mut state, &says)?;
         post_external_edits(&mut state, ledger, options, &says)?;
@@ -136,18 +151,48 @@ pub(crate) fn recover(
     let (journal, manifest) = if unclean || adopted || !loaded.edited.is_empty() {
         let also = files_to_renew(dir, &loaded, edits, warnings)?;
         ledger.file.sync_all().map_err(|error| io_error(error, "cannot sync", &dir.join(LEDGER)))?;
-        let before = Before { dir, manifest: &manifest, now };
-        checkpoint::write(&before, &state, &also).map_err(|(error, _)| error)?
+        let base = Base { dir, ledger, manifest: &manifest, now };
+        let frozen = state.keys.freeze();
+        let written = checkpoint::write(&base, &state, &frozen, &also).map_err(|(error, _)| error)?;
+        let Written { journal, manifest, segments } = written;
+        state.keys.settle(segments);
+        (journal, manifest)
     } else {
         // The last process may have died between a rename and the sync of its directory.
         dir.sync()?;
-        (journal.ok_or_else(|| lost_journal(&manifest))?, manifest)
+        (journal.ok_or_else(|| lost_journal(manifest.generation))?, manifest)
     };
     state.position = Position { generation: manifest.generation, offset: 0, ..state.position };
     state.dirty.clear();
     head.reset(Mark { position: state.position, dead: false, durable: true })?;
-    sweep(dir, manifest.generation)?;
+    sweep(dir, &manifest)?;
     Ok((state, journal, manifest))
+}
+
+/// Builds the state from the files and the ledger's index, while another thread looks at every byte of the ledger. Its
+/// lines are read only where there is no index, or something is wrong: then for the place of the damage.
+fn load(dir: &Dir, loaded: &Loaded, ledger: &Ledger, manifest: &Manifest, now: Timestamp) -> Result<State> {
+    let upto = manifest.ledger_bytes;
+    let (mut state, keys, sum) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let Some(keys) = read_index(dir, manifest)? else { return Ok((None, String::new())) };
+            Ok((Some(keys), format!("{:08x}", ledger.checksum(0, upto, 0)?)))
+        });
+        let state = shapes::load(loaded, now);
+        let looked = other.join().unwrap_or_else(|_| Err(Error::internal("the look at the ledger was interrupted")));
+        let (state, (keys, sum)) = (state?, looked?);
+        Result::Ok((state, keys, sum))
+    })?;
+    match keys {
+        Some(keys) if manifest.ledger.as_ref().is_some_and(|ledger| ledger.crc32 == sum) => state.keys = keys,
+        keys => {
+            index_ledger(ledger, manifest, &mut state, &mut |_, _| {})?;
+            if keys.is_some() {
+                return Err(Error::corrupt(Place::new(LEDGER), "this is not the ledger that the manifest names"));
+            }
+        }
+    }
+    Ok(state)
 }
 
 fn append(dir: &Dir, ledger: &Ledger, lines: &[u8], offset: u64) -> Result<()> {
@@ -250,13 +295,15 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
 }
 
 /// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.
-fn sweep(dir: &Dir, generation: u64) -> Result<()> {
+fn sweep(dir: &Dir, manifest: &Manifest) -> Result<()> {
+    let listed = |name: &str| manifest.index().iter().any(|file| file.name == name);
     for name in dir.names()? {
         let ours = FileId::ALL.iter().any(|file| staged(file.name()) == name)
             || name == staged(MANIFEST)
             || name == staged(FINAL);
-        let old_journal = journal::generation_of(&name).is_some_and(|old| old != generation);
-        if ours || old_journal {
+        let old_journal = journal::generation_of(&name).is_some_and(|old| old != manifest.generation);
+        let old_index = crate::index::is_segment(&name) && !listed(&name);
+        if ours || old_journal || old_index {
             dir.remove(&name)?;
         }
     }

@@ -98,8 +98,8 @@ pub(crate) fn restore(shared: &Shared, applier: &mut Applier, records: Vec<DumpR
         let offset = bytes.len() as u64;
         line.prev = state.account(line.user).and_then(|account| account.last).filter(|_| !line.rows.is_empty());
         line.write(&mut bytes)?;
-        let (key, rows) = (line.key.to_string(), line.rows.len() as u64);
-        state.mark_line(&LineMark { user: line.user, space: line.space, key, offset, rows });
+        let (key, last_row) = (line.key.to_string(), line.rows.last().map(|row| row.seq));
+        state.mark_line(&LineMark { user: line.user, space: line.space, key, offset, last_row });
     }
     write_all_at(&shared.ledger.file, &bytes, 0)
         .map_err(|(error, _)| io_error(error, "cannot write", &shared.dir.join(LEDGER)))?;
@@ -109,10 +109,12 @@ pub(crate) fn restore(shared: &Shared, applier: &mut Applier, records: Vec<DumpR
     state.position.ledger = bytes.len() as u64;
     // Until the checkpoint is in place the manifest says that the ledger is empty, so a crash leaves an empty store; and
     // nobody reads a record before it is durable.
-    let (journal, manifest) = crate::checkpoint::write_live(shared, &applier.manifest, &state, &FileSet::all())
+    let frozen = state.keys.freeze();
+    let _staging = unpoisoned(shared.checkpoint.staging.lock());
+    let written = crate::checkpoint::write_live(shared, &applier.manifest, &state, &frozen, &FileSet::all())
         .map_err(|error| error.unknown(None))?;
     *unpoisoned(shared.state.write()) = state;
-    crate::writer::enter_generation(shared, applier, journal, manifest).map_err(|error| error.unknown(None))
+    crate::writer::enter_generation(shared, applier, written).map_err(|error| error.unknown(None))
 }
 
 /// Builds maps and ledger lines; the lines come by user, those with rows in the order of their rows.

@@ -10,7 +10,8 @@ use storage_core::{
     ProviderKey, TaskId, Timestamp, UserId,
 };
 
-use crate::ledger::KeyIndex;
+use crate::before::Before;
+use crate::index::KeyIndex;
 use crate::lists::{UserIndex, UserMap};
 
 /// A user: the record, and where the user's ledger ends.
@@ -50,7 +51,8 @@ pub(crate) struct LineMark {
     pub(crate) space: KeySpace,
     pub(crate) key: String,
     pub(crate) offset: u64,
-    pub(crate) rows: u64,
+    /// The number of the line's last row; none for a line without rows.
+    pub(crate) last_row: Option<u64>,
 }
 
 /// How far the state has come: journal generation, offset in that journal, next sequence number, ledger length.
@@ -114,6 +116,10 @@ impl FileId {
             Self::Holds => "balance_reserves.json",
         }
     }
+    /// Whether the file tells of users, one entry for each.
+    pub(crate) fn is_of_accounts(self) -> bool {
+        !matches!(self, Self::Holds | Self::Payments | Self::Jobs | Self::History)
+    }
     /// Whether the file has the original's shape, and a hand edit of it is honoured.
     pub(crate) fn is_original(self) -> bool {
         !matches!(self, Self::Users | Self::Holds)
@@ -136,6 +142,25 @@ impl FileSet {
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+    }
+}
+
+/// The files that changed, by the journal in which they did.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty(BTreeMap<u64, FileSet>);
+
+impl Dirty {
+    /// What changed before a journal began, or at all.
+    pub(crate) fn before(&self, generation: Option<u64>) -> FileSet {
+        let sets = self.0.iter().filter(|(changed, _)| generation.is_none_or(|generation| **changed < generation));
+        FileSet(sets.flat_map(|(_, set)| set.0.iter().copied()).collect())
+    }
+    /// Forgets what the files contain by now.
+    pub(crate) fn forget_before(&mut self, generation: u64) {
+        self.0.retain(|changed, _| *changed >= generation);
     }
     pub(crate) fn clear(&mut self) {
         self.0.clear();
@@ -162,10 +187,16 @@ pub(crate) struct State {
     pub(crate) history: UserMap<GenerationId, Arc<Generation>>,
     pub(crate) keys: KeyIndex,
     pub(crate) position: Position,
-    pub(crate) dirty: FileSet,
+    pub(crate) dirty: Dirty,
+    /// While a checkpoint is being written: what it may still have to write and has changed since.
+    pub(crate) before: Option<Before>,
 }
 
 impl State {
+    fn touch(&mut self, file: FileId) {
+        self.dirty.0.entry(self.position.generation).or_default().add(file);
+    }
+
     pub(crate) fn account(&self, user: UserId) -> Option<&Account> {
         self.accounts.get(&user)
     }
@@ -186,8 +217,11 @@ impl State {
 
     pub(crate) fn put_account(&mut self, record: AccountRecord) {
         let user = record.user;
+        if let Some(before) = &mut self.before {
+            before.accounts.entry(user).or_insert_with(|| self.accounts.get(&user).cloned());
+        }
         let old = self.accounts.get(&user).map(|account| &account.record);
-        let dirty = &mut self.dirty;
+        let dirty = self.dirty.0.entry(self.position.generation).or_default();
         let mut touch = |file, differs: bool| {
             if differs {
                 dirty.add(file);
@@ -220,7 +254,12 @@ impl State {
     }
 
     pub(crate) fn put_hold(&mut self, hold: Arc<Hold>) {
-        self.dirty.add(FileId::Holds);
+        self.touch(FileId::Holds);
+        if let Some(before) = &mut self.before {
+            let key = (hold.user, hold.name.clone());
+            let old = self.holds.get(&key).cloned();
+            before.holds.entry(key).or_insert(old);
+        }
         if let Some(at) = hold.expires_at {
             let expiry = (at, hold.user, hold.name.clone());
             if hold.status == HoldStatus::Open {
@@ -235,7 +274,11 @@ impl State {
     }
 
     pub(crate) fn put_job(&mut self, job: Arc<Job>) {
-        self.dirty.add(FileId::Jobs);
+        self.touch(FileId::Jobs);
+        if let Some(before) = &mut self.before {
+            let old = self.jobs.get(&job.id).cloned();
+            before.jobs.entry((job.created_at, job.id.clone())).or_insert(old);
+        }
         if let Some(old) = self.jobs.get(&job.id)
             && old.external_task_id != job.external_task_id
             && let Some(task) = &old.external_task_id
@@ -251,7 +294,11 @@ impl State {
     }
 
     pub(crate) fn put_payment(&mut self, payment: Arc<Payment>) {
-        self.dirty.add(FileId::Payments);
+        self.touch(FileId::Payments);
+        if let Some(before) = &mut self.before {
+            let old = self.payments.get(&payment.id).cloned();
+            before.payments.entry((payment.created_at, payment.id.clone())).or_insert(old);
+        }
         if let Some(provider) = &payment.provider_key {
             self.payments_by_provider.insert(provider.clone(), payment.id.clone());
         }
@@ -261,17 +308,25 @@ impl State {
     }
 
     pub(crate) fn put_generation(&mut self, user: UserId, generation: Arc<Generation>) {
-        self.dirty.add(FileId::History);
-        if self.history.insert(user, generation.at, generation.id.clone(), generation).is_none()
+        self.touch(FileId::History);
+        let (at, id) = (generation.at, generation.id.clone());
+        let old = self.history.insert(user, at, id.clone(), generation);
+        if old.is_none()
             && let Some(account) = self.accounts.get_mut(&user)
         {
             account.history += 1;
         }
+        if let Some(before) = &mut self.before {
+            before.history.entry((user, at, id)).or_insert(old);
+        }
     }
 
     fn trim(&mut self, user: UserId, at: Timestamp, id: GenerationId) {
-        if self.history.remove(user, at, id).is_some() {
-            self.dirty.add(FileId::History);
+        if let Some(old) = self.history.remove(user, at, id.clone()) {
+            self.touch(FileId::History);
+            if let Some(before) = &mut self.before {
+                before.history.entry((user, at, id)).or_insert(Some(old));
+            }
             if let Some(account) = self.accounts.get_mut(&user) {
                 account.history -= 1;
             }
@@ -281,11 +336,13 @@ impl State {
     /// Notes a ledger line that is on disk.
     pub(crate) fn mark_line(&mut self, mark: &LineMark) {
         self.keys.insert(mark.user, mark.space, &mark.key, mark.offset);
-        if mark.rows > 0
-            && let Some(account) = self.accounts.get_mut(&mark.user)
-        {
-            account.rows += mark.rows;
-            account.last = Some(mark.offset);
+        let Some(rows) = mark.last_row else { return };
+        if let Some(before) = &mut self.before {
+            before.accounts.entry(mark.user).or_insert_with(|| self.accounts.get(&mark.user).cloned());
+        }
+        if let Some(account) = self.accounts.get_mut(&mark.user) {
+            (account.rows, account.last) = (rows, Some(mark.offset));
+            self.touch(FileId::Users);
         }
     }
 }

@@ -13,7 +13,6 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as
 use crate::engine::{JsonStorage, Shared, unpoisoned};
 use crate::locks::{LockFile, Try};
 use crate::options::Access;
-use crate::state::FileSet;
 use crate::writer::{catch_up, locked};
 use crate::{import, snapshot};
 
@@ -112,8 +111,11 @@ pub(crate) async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T
 fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
     locked(shared, lock, |shared| {
         // Caught up while the presence is still held; the last checkpoint is made by whoever then gets it alone.
+        shared.checkpoint.cancelled.store(true, Ordering::Release);
         let mut applier = shared.applier();
         let caught_up = catch_up(shared, &mut applier);
+        // A checkpoint that goes on stops at its next step; after this it touches no file any more.
+        let _staging = unpoisoned(shared.checkpoint.staging.lock());
         let Some(mut held) = unpoisoned(shared.presence.lock()).take() else { return Ok(()) };
         let outcome = (|| {
             if shared.read_only().is_some() {
@@ -122,7 +124,7 @@ fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
             }
             caught_up?;
             if shared.options.access == Access::Exclusive || held.try_exclusive()? == Try::Got {
-                crate::checkpoint::checkpoint(shared, &mut applier, &FileSet::default())?;
+                crate::checkpoint::checkpoint(shared, &mut applier)?;
             }
             Ok(())
         })();

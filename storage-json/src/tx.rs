@@ -352,7 +352,8 @@ impl<'a> Tx<'a> {
         if !line.rows.is_empty() {
             account.last = Some(offset);
         }
-        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, rows: line.rows.len() as u64 });
+        let last_row = line.rows.last().map(|row| row.seq);
+        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, last_row });
         let used = UsedKey { arguments, operation: line.operation, answer: line.answer };
         self.own.keys.push(((user, space, key), used));
         self.put_account(account);

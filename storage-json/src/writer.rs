@@ -6,9 +6,11 @@
 //! checkpoint keeps the state shared while it writes: reads go on, and only this thread would want it exclusive.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use storage_core::{Error, ErrorKind, Place, Result};
 
+use crate::checkpoint::Written;
 use crate::engine::{Applier, Shared, unpoisoned};
 use crate::files::{io_error, write_all_at};
 use crate::journal::{Journal, Mark, Record, write_record};
@@ -36,6 +38,8 @@ pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
                 Work::Stop => {
                     run_batch(shared, &mut lock, &mut batch);
                     shared.queue.wake_rest();
+                    shared.checkpoint.cancelled.store(true, Ordering::Release);
+                    shared.queue.end();
                     return;
                 }
             }
@@ -59,7 +63,7 @@ fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, batch: &mut Vec<Queued>)
         catch_up(shared, &mut applier)?;
         let stored = commit(shared, &mut applier, batch);
         if stored.is_ok() {
-            crate::checkpoint::when_due(shared, &mut applier);
+            crate::background::when_due(shared, &mut applier);
         }
         stored
     });
@@ -221,10 +225,13 @@ fn follow_journal(shared: &Shared, applier: &mut Applier) -> Result<bool> {
     apply_from(shared, &applier.journal, None)?;
     let Some(manifest) = Manifest::read(&shared.dir)? else { return Ok(false) };
     // A gap in the numbers is a restore: what it brought stands in no journal.
-    if manifest.generation != mark.position.generation || manifest.seq != shared.state().position.seq {
+    let (start, position) = (manifest.current(), shared.state().position);
+    if start.generation != mark.position.generation
+        || (start.seq, start.ledger_bytes) != (position.seq, position.ledger)
+    {
         return Ok(false);
     }
-    let Some(journal) = Journal::open(&shared.dir, manifest.generation)? else { return Ok(false) };
+    let Some(journal) = Journal::open(&shared.dir, start.generation)? else { return Ok(false) };
     begin_generation(shared, applier, journal, manifest);
     apply_from(shared, &applier.journal, Some(mark.position.offset))?;
     Ok(true)
@@ -233,8 +240,8 @@ fn follow_journal(shared: &Shared, applier: &mut Applier) -> Result<bool> {
 /// Moves on to the journal that a checkpoint began.
 pub(crate) fn begin_generation(shared: &Shared, applier: &mut Applier, journal: Journal, manifest: Manifest) {
     let mut state = unpoisoned(shared.state.write());
-    state.position = Position { generation: manifest.generation, offset: 0, ..state.position };
-    state.dirty.clear();
+    state.position = Position { generation: manifest.current().generation, offset: 0, ..state.position };
+    state.dirty.forget_before(manifest.generation);
     *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0 };
 }
 
@@ -243,18 +250,15 @@ pub(crate) fn begin_generation(shared: &Shared, applier: &mut Applier, journal: 
 pub(crate) fn enter_generation(
     shared: &Shared,
     applier: &mut Applier,
-    journal: Journal,
-    manifest: Manifest,
+    Written { journal, manifest, segments }: Written,
 ) -> Result<()> {
-    let old = applier.manifest.generation;
     begin_generation(shared, applier, journal, manifest);
+    unpoisoned(shared.state.write()).keys.settle(segments);
     let position = shared.state().position;
     if let Err(error) = shared.head.write(Mark { durable: true, ..shared.mark(position) }) {
         shared.die_at(&error, position);
         return Err(error);
     }
-    // Nothing is in it that the files do not hold. When this fails, the next opening removes it.
-    let _ = shared.dir.remove(&crate::journal::name(old));
     Ok(())
 }
 
@@ -278,17 +282,21 @@ fn look_at_manifest(shared: &Shared, applier: &mut Applier) -> Result<()> {
             })?
             .1;
         stamp = shared.dir.stamp(MANIFEST)?;
+    } else if manifest.writing.is_some() {
+        // Its writer may have died before the name was durable, and with it the name of the journal.
+        shared.dir.sync()?;
     }
-    let announced = shared.head.read()?.is_some_and(|mark| mark.position.generation >= manifest.generation);
+    let start = manifest.current();
+    let announced = shared.head.read()?.is_some_and(|mark| mark.position.generation >= start.generation);
     if !announced {
-        let position = crate::open::journal_start(&manifest);
-        shared.head.write(Mark { durable: true, ..shared.mark(position) })?;
+        shared.head.write(Mark { durable: true, ..shared.mark(start.position()) })?;
     }
-    if manifest.generation != applier.manifest.generation
-        && !(follow_journal(shared, applier)? && applier.manifest.generation == manifest.generation)
+    if start.generation != applier.manifest.current().generation
+        && !(follow_journal(shared, applier)? && applier.manifest.current().generation == start.generation)
     {
         crate::open::reload(shared, applier)?;
     }
+    unpoisoned(shared.state.write()).dirty.forget_before(manifest.generation);
     applier.manifest = manifest;
     applier.manifest_stamp = Some(stamp);
     Ok(())

@@ -1,6 +1,7 @@
 //! Reading the files back, strictly: whatever is not as it should be is refused with its place, and nothing is guessed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use storage_core::{
@@ -11,7 +12,7 @@ use storage_core::{
 use super::record::At;
 use super::{LISTS, NO_DATE};
 use crate::json_text::{Dialect, Node, NodeValue, Source};
-use crate::state::{FileId, State};
+use crate::state::{Account, FileId, State};
 
 /// The bytes of the files, and which of them were edited by hand.
 #[derive(Debug, Default)]
@@ -42,25 +43,27 @@ pub(crate) fn load(loaded: &Loaded, now: Timestamp) -> Result<State> {
 }
 
 struct Reading {
-    accounts: BTreeMap<UserId, AccountRecord>,
+    accounts: BTreeMap<UserId, Account>,
     state: State,
     now: Timestamp,
 }
 
 impl Reading {
     fn account(&mut self, at: At<'_, '_>, offset: usize, user: UserId, strangers: bool) -> Result<&mut AccountRecord> {
-        if !strangers && !self.accounts.contains_key(&user) {
-            return Err(at.fail(offset, format!("user {user} is missing from users.json")));
+        match self.accounts.entry(user) {
+            Entry::Occupied(entry) => Ok(&mut entry.into_mut().record),
+            Entry::Vacant(entry) if strangers => {
+                Ok(&mut entry.insert(Account::new(AccountRecord::new(user, self.now))).record)
+            }
+            Entry::Vacant(_) => Err(at.fail(offset, format!("user {user} is missing from users.json"))),
         }
-        let now = self.now;
-        Ok(self.accounts.entry(user).or_insert_with(|| AccountRecord::new(user, now)))
     }
 
     fn entry(&mut self, file: FileId, at: At<'_, '_>, offset: usize, node: &Node<'_>, strangers: bool) -> Result<()> {
         match file {
             FileId::Users => {
-                let record = user(at, offset, node)?;
-                self.accounts.insert(record.user, record);
+                let account = user(at, offset, node)?;
+                self.accounts.insert(account.record.user, account);
             }
             FileId::Balances => {
                 let balance = at.money(node)?;
@@ -146,7 +149,7 @@ impl Reading {
         // The entries come in file order, so a circle is complete when its last edge is read.
         let mut above = Some(referrer);
         for _ in 0..storage_core::MAX_REFERRAL_CHAIN {
-            above = above.and_then(|user| self.accounts.get(&user)).and_then(|account| account.referrer);
+            above = above.and_then(|user| self.accounts.get(&user)).and_then(|account| account.record.referrer);
             if above == Some(user) {
                 return Err(at.fail(node.offset, "this referrer closes a circle"));
             }
@@ -170,21 +173,22 @@ impl Reading {
     }
 
     fn finish(self) -> State {
-        let Self { accounts, mut state, .. } = self;
-        let mut kept: BTreeMap<UserId, u32> = BTreeMap::new();
+        let Self { mut accounts, mut state, .. } = self;
         for (user, _) in state.history.all() {
-            *kept.entry(user).or_default() += 1;
-        }
-        for (user, mut record) in accounts {
-            // A referrer removed by hand leaves no date behind.
-            if record.referrer.is_none() {
-                (record.referred_at, record.referral_bonus) = (None, 0);
-            }
-            state.put_account(record);
-            if let Some(account) = state.accounts.get_mut(&user) {
-                account.history = kept.get(&user).copied().unwrap_or(0);
+            if let Some(account) = accounts.get_mut(&user) {
+                account.history += 1;
             }
         }
+        for Account { record, .. } in accounts.values_mut() {
+            match record.referrer.zip(record.referred_at) {
+                Some((referrer, since)) => {
+                    state.referred.insert((referrer, since, record.user));
+                }
+                // A referrer removed by hand leaves no date behind.
+                None => (record.referred_at, record.referral_bonus) = (None, 0),
+            }
+        }
+        state.accounts = accounts;
         state.dirty.clear();
         state
     }
@@ -195,15 +199,20 @@ fn spent(at: &At<'_, '_>, node: &Node<'_>) -> Result<Total> {
     check_spent(spent).map_err(|error| at.fail(node.offset, error.to_string())).map(|()| spent)
 }
 
-fn user(at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<AccountRecord> {
-    let fields = at.fields(node, &["created_at", "updated_at", "held", "spent", "referred_at", "referral_bonus"])?;
+fn user(at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<Account> {
+    let known =
+        ["created_at", "updated_at", "held", "spent", "referred_at", "referral_bonus", "ledger_rows", "ledger_last"];
+    let fields = at.fields(node, &known)?;
     let mut record = AccountRecord::new(at.user(offset)?, fields.needed("created_at", At::time)?);
     record.updated_at = fields.needed("updated_at", At::time)?;
     record.held = fields.optional("held", At::money)?.unwrap_or_default();
     record.spent = fields.optional("spent", spent)?.unwrap_or_default();
     record.referred_at = fields.optional("referred_at", At::time)?;
     record.referral_bonus = fields.optional("referral_bonus", At::counted)?.unwrap_or(0);
-    Ok(record)
+    let mut account = Account::new(record);
+    account.rows = fields.optional("ledger_rows", At::counted)?.unwrap_or(0);
+    account.last = fields.optional("ledger_last", At::counted)?;
+    Ok(account)
 }
 
 fn payment(at: At<'_, '_>, node: &Node<'_>) -> Result<Payment> {

@@ -1,68 +1,84 @@
 //! Writing the files: one entry a line, money as decimal numbers, times in UTC without a zone, as the original had them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::io::Write as _;
 
-use serde_json::json;
-use storage_core::{AccountRecord, Error, Generation, Job, Payment, PaymentOrigin, Result, Timestamp};
+use storage_core::{Error, Generation, Job, Payment, PaymentOrigin, Result, Timestamp, UserId};
 
 use super::{LISTS, NO_DATE};
-use crate::state::{FileId, State};
+use crate::before::Records;
+use crate::files::Staged;
+use crate::manifest::FileSum;
+use crate::state::{Account, FileId, FileSet};
 
-/// An object being written, one entry a line.
-struct Entries {
-    bytes: Vec<u8>,
+/// An object being written to a staged file, one entry a line.
+struct Entries<'a> {
+    file: Staged<'a>,
     any: bool,
 }
 
-impl Entries {
-    fn new() -> Self {
-        Self { bytes: b"{".to_vec(), any: false }
+impl<'a> Entries<'a> {
+    fn new(mut file: Staged<'a>) -> Self {
+        file.bytes.push(b'{');
+        Self { file, any: false }
     }
     fn key(&mut self, key: &str) -> Result<()> {
-        self.bytes.extend_from_slice(if self.any { b",\n  " } else { b"\n  " });
+        self.file.flush_if_full()?;
+        self.text(if self.any { ",\n  " } else { "\n  " });
         self.any = true;
         self.json(&key)?;
         self.text(": ");
         Ok(())
     }
-    fn text(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
-    }
-    fn json(&mut self, value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
-        serde_json::to_writer(&mut self.bytes, value)
-            .map_err(|error| Error::internal("a record could not be serialised").caused_by(error))
-    }
-    fn entry(&mut self, key: &str, value: &str) -> Result<()> {
-        self.key(key)?;
-        self.text(value);
+    /// A user as a key.
+    fn user(&mut self, user: UserId) -> Result<()> {
+        self.file.flush_if_full()?;
+        self.text(if self.any { ",\n  \"" } else { "\n  \"" });
+        self.any = true;
+        self.shown(user);
+        self.text("\": ");
         Ok(())
     }
-    fn finish(mut self) -> Vec<u8> {
-        self.bytes.extend_from_slice(if self.any { b"\n}\n" } else { b"}\n" });
-        self.bytes
+    fn text(&mut self, text: &str) {
+        self.file.bytes.extend_from_slice(text.as_bytes());
+    }
+    fn shown(&mut self, value: impl Display) {
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.file.bytes, "{value}");
+    }
+    fn json(&mut self, value: &(impl serde::Serialize + ?Sized)) -> Result<()> {
+        serde_json::to_writer(&mut self.file.bytes, value)
+            .map_err(|error| Error::internal("a record could not be serialised").caused_by(error))
+    }
+    fn finish(mut self) -> Result<FileSum> {
+        self.text(if self.any { "\n}\n" } else { "}\n" });
+        let (bytes, crc) = self.file.finish()?;
+        Ok(FileSum { bytes, crc32: format!("{crc:08x}") })
     }
 }
 
 /// Fields of one object, on one line.
-struct Fields<'a> {
-    out: &'a mut Entries,
+struct Fields<'a, 'f> {
+    out: &'a mut Entries<'f>,
     any: bool,
 }
 
-impl<'a> Fields<'a> {
-    fn new(out: &'a mut Entries) -> Self {
+impl<'a, 'f> Fields<'a, 'f> {
+    fn new(out: &'a mut Entries<'f>) -> Self {
         out.text("{");
         Self { out, any: false }
     }
     fn name(&mut self, name: &str) {
-        let comma = if self.any { ", " } else { "" };
+        self.out.text(if self.any { ", \"" } else { "\"" });
         self.any = true;
-        self.out.text(&format!("{comma}\"{name}\": "));
+        self.out.text(name);
+        self.out.text("\": ");
     }
     /// A number: its text as it is.
     fn number(mut self, name: &str, value: impl Display) -> Self {
         self.name(name);
-        self.out.text(&value.to_string());
+        self.out.shown(value);
         self
     }
     fn json(mut self, name: &str, value: &(impl serde::Serialize + ?Sized)) -> Result<Self> {
@@ -83,79 +99,108 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The bytes of one file.
-pub(crate) fn write(file: FileId, state: &State) -> Result<Vec<u8>> {
-    let mut out = Entries::new();
-    let accounts = state.accounts.values().map(|account| &account.record);
+/// Writes files under their staged names, through `begin`, which opens one. Answers their checksums.
+pub(crate) fn write<'a>(
+    files: &FileSet,
+    records: &impl Records,
+    mut begin: impl FnMut(FileId) -> Result<Staged<'a>>,
+) -> Result<BTreeMap<String, FileSum>> {
+    let mut sums = BTreeMap::new();
+    let mut keep = |file: FileId, out: Entries<'a>| {
+        sums.insert(file.name().to_owned(), out.finish()?);
+        Ok(())
+    };
+    let of_accounts: Vec<FileId> =
+        FileId::ALL.into_iter().filter(|file| files.has(*file) && file.is_of_accounts()).collect();
+    if !of_accounts.is_empty() {
+        // One walk for all of them.
+        let mut outs =
+            of_accounts.into_iter().map(|file| Ok((file, Entries::new(begin(file)?)))).collect::<Result<Vec<_>>>()?;
+        let mut referred = BTreeSet::new();
+        records.accounts(&mut |account| {
+            outs.iter_mut().try_for_each(|(file, out)| write_account(*file, account, out, &mut referred))
+        })?;
+        for (file, mut out) in outs {
+            if file == FileId::Referrals {
+                write_lists(&referred, &mut out)?;
+            }
+            keep(file, out)?;
+        }
+    }
+    for file in FileId::ALL.into_iter().filter(|file| files.has(*file) && !file.is_of_accounts()) {
+        let mut out = Entries::new(begin(file)?);
+        match file {
+            FileId::History => write_history(records, &mut out)?,
+            FileId::Payments => records.payments(&mut |payment| write_payment(payment, &mut out))?,
+            FileId::Jobs => records.jobs(&mut |job| write_job(job, &mut out))?,
+            _ => records.holds(&mut |hold| {
+                out.key(&format!("{}/{}", hold.user, hold.name))?;
+                out.json(hold)
+            })?,
+        }
+        keep(file, out)?;
+    }
+    Ok(sums)
+}
+
+/// What one of the files says of a user.
+fn write_account(
+    file: FileId,
+    account: &Account,
+    out: &mut Entries<'_>,
+    referred: &mut BTreeSet<(UserId, Timestamp, UserId)>,
+) -> Result<()> {
+    let record = &account.record;
     match file {
         FileId::Balances => {
-            for record in accounts {
-                out.entry(&record.user.to_string(), &record.balance.to_string())?;
-            }
+            out.user(record.user)?;
+            out.shown(record.balance);
         }
         FileId::Languages => {
-            for (record, language) in accounts.filter_map(|record| Some((record, record.language.as_ref()?))) {
-                out.entry(&record.user.to_string(), &json!(language).to_string())?;
+            if let Some(language) = &record.language {
+                out.user(record.user)?;
+                out.json(language)?;
             }
         }
         FileId::Gifts => {
-            for record in accounts.filter(|record| record.gift_claimed) {
-                out.entry(&record.user.to_string(), "true")?;
+            if record.gift_claimed {
+                out.user(record.user)?;
+                out.text("true");
             }
         }
         FileId::Quotas => {
-            for record in accounts.filter(|record| record.quota() != storage_core::Quota::default()) {
-                out.key(&record.user.to_string())?;
+            if record.quota() != storage_core::Quota::default() {
+                out.user(record.user)?;
                 let date = record.quota_date.map_or_else(|| NO_DATE.to_owned(), |date| date.to_string());
-                let fields = Fields::new(&mut out).json("date", &date)?;
+                let fields = Fields::new(out).json("date", &date)?;
                 fields.number("count", record.quota_used).number("bonus", record.bank).close();
             }
         }
         FileId::AdminLimits => {
-            for (record, limit) in accounts.filter_map(|record| Some((record, record.admin_limit?))) {
-                out.key(&record.user.to_string())?;
-                Fields::new(&mut out).number("limit", limit).number("spent", record.spent).close();
+            if let Some(limit) = record.admin_limit {
+                out.user(record.user)?;
+                Fields::new(out).number("limit", limit).number("spent", record.spent).close();
             }
         }
-        FileId::Referrals => referrals(state, &mut out)?,
-        FileId::History => history(state, &mut out)?,
-        FileId::Payments => {
-            for payment in state.payments_by_time.iter().filter_map(|(_, id)| state.payments.get(id)) {
-                write_payment(payment, &mut out)?;
+        FileId::Referrals => {
+            if let Some(referrer) = record.referrer {
+                out.user(record.user)?;
+                out.shown(referrer);
+                referred.extend(record.referred_at.map(|since| (referrer, since, record.user)));
             }
         }
-        FileId::Jobs => {
-            for job in state.jobs_by_time.iter().filter_map(|(_, id)| state.jobs.get(id)) {
-                write_job(job, &mut out)?;
-            }
-        }
-        FileId::Users => {
-            for record in accounts {
-                write_user(record, &mut out)?;
-            }
-        }
-        FileId::Holds => {
-            for ((user, name), hold) in &state.holds {
-                out.key(&format!("{user}/{name}"))?;
-                out.json(&**hold)?;
-            }
-        }
+        _ => write_user(account, out)?,
     }
-    Ok(out.finish())
+    Ok(())
 }
 
-fn referrals(state: &State, out: &mut Entries) -> Result<()> {
-    for record in state.accounts.values().map(|account| &account.record) {
-        if let Some(referrer) = record.referrer {
-            out.entry(&record.user.to_string(), &referrer.to_string())?;
-        }
-    }
-    if state.referred.is_empty() {
+fn write_lists(referred: &BTreeSet<(UserId, Timestamp, UserId)>, out: &mut Entries<'_>) -> Result<()> {
+    if referred.is_empty() {
         return Ok(());
     }
     out.key(LISTS)?;
     let mut last = None;
-    for (referrer, _, user) in &state.referred {
+    for (referrer, _, user) in referred {
         match last {
             Some(open) if open == *referrer => out.text(&format!(", {user}")),
             open => {
@@ -169,20 +214,21 @@ fn referrals(state: &State, out: &mut Entries) -> Result<()> {
     Ok(())
 }
 
-fn history(state: &State, out: &mut Entries) -> Result<()> {
+fn write_history(records: &impl Records, out: &mut Entries<'_>) -> Result<()> {
     let mut last = None;
-    for (user, generation) in state.history.all() {
+    records.history(&mut |user, generation| {
         if last == Some(user) {
+            out.file.flush_if_full()?;
             out.text(",\n    ");
         } else {
             if last.is_some() {
                 out.text("\n  ]");
             }
-            out.key(&user.to_string())?;
+            out.user(user)?;
             out.text("[\n    ");
         }
         last = Some(user);
-        let Generation { id, model_id, model_name, params, result_urls, price, at } = &**generation;
+        let Generation { id, model_id, model_name, params, result_urls, price, at } = generation;
         Fields::new(out)
             .json("id", id)?
             .json("model_id", model_id)?
@@ -192,14 +238,15 @@ fn history(state: &State, out: &mut Entries) -> Result<()> {
             .number("price", price)
             .time("timestamp", *at)?
             .close();
-    }
+        Ok(())
+    })?;
     if last.is_some() {
         out.text("\n  ]");
     }
     Ok(())
 }
 
-fn write_payment(payment: &Payment, out: &mut Entries) -> Result<()> {
+fn write_payment(payment: &Payment, out: &mut Entries<'_>) -> Result<()> {
     let Payment {
         id,
         user,
@@ -236,7 +283,7 @@ fn write_payment(payment: &Payment, out: &mut Entries) -> Result<()> {
     Ok(())
 }
 
-fn write_job(job: &Job, out: &mut Entries) -> Result<()> {
+fn write_job(job: &Job, out: &mut Entries<'_>) -> Result<()> {
     let Job {
         id,
         user,
@@ -273,8 +320,9 @@ fn write_job(job: &Job, out: &mut Entries) -> Result<()> {
 }
 
 /// What the original's files have no room for.
-fn write_user(record: &AccountRecord, out: &mut Entries) -> Result<()> {
-    out.key(&record.user.to_string())?;
+fn write_user(account: &Account, out: &mut Entries<'_>) -> Result<()> {
+    let record = &account.record;
+    out.user(record.user)?;
     let mut fields = Fields::new(out).time("created_at", record.created_at)?.time("updated_at", record.updated_at)?;
     if !record.held.is_zero() {
         fields = fields.number("held", record.held);
@@ -287,6 +335,10 @@ fn write_user(record: &AccountRecord, out: &mut Entries) -> Result<()> {
     }
     if record.referral_bonus > 0 {
         fields = fields.number("referral_bonus", record.referral_bonus);
+    }
+    // Where the user's ledger ends, so that opening need not read it.
+    if let Some(last) = account.last {
+        fields = fields.number("ledger_rows", account.rows).number("ledger_last", last);
     }
     fields.close();
     Ok(())

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, with its line")]
 
+mod checkpoints;
 mod crashes;
 mod edits;
 mod handles;

@@ -1,0 +1,232 @@
+//! A checkpoint that stops nobody: changes go on in the next journal while the files are written.
+//!
+//! 1. A manifest that names a second journal, where writing goes on from now. From then on the store is the files, the
+//!    first journal and the second one.
+//! 2. The files as they were at that moment are staged, by a thread of its own, from [`crate::before`].
+//! 3. The two manifests and the renames of [`crate::checkpoint`], between two batches. Now the store is the new files and
+//!    the second journal.
+//!
+//! What changes the manifest runs on the writer thread under the writer lock, so that it never meets a batch. Whoever
+//! dies on the way leaves a store of either form; another attempt begins a third journal, and takes the place of both.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use storage_core::{Error, ErrorKind, Result};
+
+use crate::before::{Before, Walk};
+use crate::checkpoint::{self, Base};
+use crate::engine::{Applier, Shared, Work, unpoisoned};
+use crate::index::{Frozen, Segment};
+use crate::journal::Journal;
+use crate::locks::{CHECKPOINT, LockFile, Try};
+use crate::manifest::{MANIFEST, Manifest, Start};
+use crate::options::Access;
+use crate::state::{FileId, FileSet};
+use crate::writer::{catch_up, locked};
+
+/// What a handle knows of its checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    /// A thread is at it.
+    running: AtomicBool,
+    /// The store is being closed: the thread ends where it is.
+    pub(crate) cancelled: AtomicBool,
+    /// Held while files are staged. Never while waiting for the writer thread, which may wait for it.
+    pub(crate) staging: Mutex<()>,
+}
+
+impl Background {
+    fn go_on(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+    }
+}
+
+/// Begins a checkpoint when the journal has grown enough. One that cannot be made is reported and tried again later: the
+/// journals hold everything.
+pub(crate) fn when_due(shared: &Arc<Shared>, applier: &mut Applier) {
+    let grown = shared.state().position.offset;
+    let stored: u64 = applier.manifest.files.values().map(|sum| sum.bytes).sum();
+    let due = shared.options.checkpoint_bytes.max(stored / 2);
+    if grown < due.max(applier.retry_at) || shared.checkpoint.running.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    // A disk without room must not cost every batch a try.
+    applier.retry_at = grown + due / 4;
+    let own = Arc::clone(shared);
+    let spawned = std::thread::Builder::new().name("storage-checkpoint".to_owned()).spawn(move || {
+        let outcome = run(&own, grown);
+        if let Err(error) = outcome
+            && own.checkpoint.go_on().is_ok()
+        {
+            own.warn(format!("a checkpoint could not be made: {}", error.report()));
+        }
+        own.checkpoint.running.store(false, Ordering::Release);
+    });
+    if spawned.is_err() {
+        shared.checkpoint.running.store(false, Ordering::Release);
+    }
+}
+
+/// A checkpoint that was begun.
+struct Begun {
+    /// The manifest that names the second journal.
+    manifest: Manifest,
+    start: Start,
+    files: FileSet,
+    frozen: Arc<Frozen>,
+}
+
+fn run(shared: &Arc<Shared>, room: u64) -> Result<()> {
+    // Files are staged under fixed names: by one process at a time. Whoever dies gives the lock up.
+    let mut lock = None;
+    if shared.options.access == Access::Shared {
+        let lock = lock.insert(LockFile::open(&shared.dir, CHECKPOINT, shared.options.locking)?);
+        if lock.try_exclusive()? == Try::Held {
+            return Ok(());
+        }
+    }
+    let before = shared.applier().manifest.clone();
+    let (journal, also) = {
+        let _staging = unpoisoned(shared.checkpoint.staging.lock());
+        shared.checkpoint.go_on()?;
+        let also = checkpoint::set_aside_edits(shared, &before)?;
+        // With the room that the last one needed: then no batch has to make any. Its name is durable before anything
+        // is written to it.
+        let journal = Journal::create(&shared.dir, before.current().generation + 1, room)?;
+        shared.dir.sync()?;
+        (journal, also)
+    };
+    let Some(begun) = on_writer(shared, move |shared, lock| begin(shared, lock, &before, journal, &also))? else {
+        return Ok(());
+    };
+    let finished = stage(shared, &begun).and_then(|(pending, segments)| {
+        on_writer(shared, move |shared, lock| finish(shared, lock, &begun, &pending, segments))
+    });
+    if !matches!(finished, Ok(true)) {
+        let mut state = unpoisoned(shared.state.write());
+        state.before = None;
+        state.keys.thaw();
+    }
+    finished.map(|_| ())
+}
+
+/// Runs a step between two batches and waits for it.
+fn on_writer<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (reply, answer) = mpsc::sync_channel(1);
+    shared.queue.push(Work::Control(Box::new(move |shared, lock| {
+        let _ = reply.send(step(shared, lock));
+    })));
+    answer.recv().map_err(|_| Error::closed())?
+}
+
+/// Lets writing go on in a new journal, and keeps the state of this moment. `None` when somebody else made a checkpoint
+/// meanwhile, or there is nothing to write.
+fn begin(
+    shared: &Arc<Shared>,
+    lock: &mut LockFile,
+    before: &Manifest,
+    journal: Journal,
+    also: &FileSet,
+) -> Result<Option<Begun>> {
+    shared.checkpoint.go_on()?;
+    locked(shared, lock, |shared| {
+        let mut applier = shared.applier();
+        catch_up(shared, &mut applier)?;
+        if let Some(refusal) = shared.read_only() {
+            return Err(refusal);
+        }
+        let (position, mut files) = {
+            let state = shared.state();
+            (state.position, state.dirty.before(None))
+        };
+        files.join(also);
+        let nothing_new = position.offset == 0 && files.is_empty();
+        if applier.manifest != *before || before.moved_to.is_some() || nothing_new {
+            return Ok(None);
+        }
+        if !shared.durable() {
+            // What follows in the next journal must not outlive what stands in this one.
+            applier.journal.sync().inspect_err(|error| shared.die_at(error, position))?;
+        }
+        let start = Start { generation: journal.generation, ..Start::of(position) };
+        let manifest = Manifest { writing: Some(start), ..before.clone() };
+        shared.dir.stage(MANIFEST, &manifest.to_bytes()?)?;
+        if let Err(error) = shared.dir.publish(MANIFEST) {
+            if *error.kind() != ErrorKind::StorageFull {
+                shared.die_at(&error, position);
+            }
+            return Err(error);
+        }
+        // Visible and perhaps not durable: nobody may write to a journal that a power cut could make nameless.
+        shared.dir.sync().inspect_err(|error| shared.die_at(error, position))?;
+        *applier = Applier { journal, manifest: manifest.clone(), manifest_stamp: None, retry_at: 0 };
+        let mut state = unpoisoned(shared.state.write());
+        state.position = start.position();
+        state.before = Some(Before::default());
+        let frozen = state.keys.freeze();
+        shared.head.write(shared.mark(state.position)).inspect_err(|error| shared.die_at(error, state.position))?;
+        Ok(Some(Begun { manifest, start, files, frozen }))
+    })
+}
+
+/// Writes the files as they were when the checkpoint began.
+fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)> {
+    let _staging = unpoisoned(shared.checkpoint.staging.lock());
+    shared.checkpoint.go_on()?;
+    checkpoint::sync_ledger(shared).inspect_err(|error| shared.die(error))?;
+    let now = shared.options.environment.clock.now();
+    let base = Base { dir: &shared.dir, ledger: &shared.ledger, manifest: &begun.manifest, now };
+    let prepared = checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared), &begun.frozen);
+    if prepared.is_err() {
+        // A full disk has better use for the room.
+        let copies = crate::files::Dir::new(shared.dir.join(checkpoint::COPIES));
+        for file in FileId::ALL {
+            let staged = crate::files::staged(file.name());
+            let _ = shared.dir.remove(&staged).and_then(|()| copies.remove(&staged));
+        }
+    }
+    prepared
+}
+
+/// Puts the staged files in place. `false` when somebody else made a checkpoint meanwhile.
+fn finish(
+    shared: &Arc<Shared>,
+    lock: &mut LockFile,
+    begun: &Begun,
+    pending: &Manifest,
+    segments: Vec<Arc<Segment>>,
+) -> Result<bool> {
+    shared.checkpoint.go_on()?;
+    locked(shared, lock, |shared| {
+        let mut applier = shared.applier();
+        catch_up(shared, &mut applier)?;
+        if let Some(refusal) = shared.read_only() {
+            return Err(refusal);
+        }
+        if applier.manifest != begun.manifest {
+            return Ok(false);
+        }
+        let named = shared.dir.publish(MANIFEST).and_then(|()| shared.dir.sync());
+        let finished = named.and_then(|()| checkpoint::finish_own(shared, pending));
+        let (_, manifest) = finished.inspect_err(|error| {
+            // With a full disk the next batch finishes it; anything else leaves uncertain what the disk has.
+            if *error.kind() != ErrorKind::StorageFull {
+                shared.die(error);
+            }
+        })?;
+        checkpoint::drop_old(&shared.dir, &begun.manifest, &manifest);
+        {
+            let mut state = unpoisoned(shared.state.write());
+            state.before = None;
+            state.keys.settle(segments);
+            state.dirty.forget_before(manifest.generation);
+        }
+        applier.manifest = manifest;
+        applier.manifest_stamp = None;
+        Ok(true)
+    })
+}

@@ -1,5 +1,7 @@
 //! Balances: money that can be spent.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 
 use crate::{Actor, Amount, Fingerprint, Money, Note, OperationKey, Receipt, Reference, Result, UserId};
@@ -17,8 +19,8 @@ pub struct Memo {
 
 impl Memo {
     /// As arguments of a fingerprint; absent differs from empty.
-    pub(crate) fn parts(&self) -> [String; 3] {
-        let part = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), |text| format!("={text}"));
+    pub(crate) fn parts(&self) -> [Cow<'static, str>; 3] {
+        let part = |text: Option<&str>| text.map_or(Cow::Borrowed("-"), |text| Cow::Owned(format!("={text}")));
         [
             part(self.reference.as_ref().map(Reference::as_str)),
             part(self.reason.as_ref().map(Note::as_str)),

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::{Error, OperationKey, Result};
 
@@ -61,10 +62,14 @@ impl OperationId {
     pub fn as_u128(self) -> u128 {
         self.0.as_u128()
     }
+    fn text(self, buffer: &mut [u8; Hyphenated::LENGTH]) -> &str {
+        self.0.hyphenated().encode_lower(buffer)
+    }
     /// The id as the operation's key, for a caller who gave none.
     pub fn to_key(self) -> OperationKey {
         // The text of a UUID keeps every rule of a key.
-        OperationKey::new(self.to_string()).unwrap_or_else(|_| unreachable!("a UUID is a valid key"))
+        OperationKey::new(self.text(&mut [0; Hyphenated::LENGTH]))
+            .unwrap_or_else(|_| unreachable!("a UUID is a valid key"))
     }
 }
 
@@ -89,7 +94,7 @@ impl FromStr for OperationId {
 
 impl Serialize for OperationId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.serialize_str(self.text(&mut [0; Hyphenated::LENGTH]))
     }
 }
 

@@ -35,6 +35,7 @@
 mod admin_limits;
 mod balances;
 mod clock;
+mod digits;
 mod doctor;
 pub mod dump;
 mod error;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::digits::Digits;
 use crate::{Error, Result};
 
 /// Millionths in one unit of money.
@@ -72,6 +73,36 @@ impl Money {
     }
 }
 
+impl Money {
+    fn text(self) -> Text {
+        micros_text(u128::from(self.0.unsigned_abs()))
+    }
+}
+
+impl Amount {
+    fn text(self) -> Text {
+        self.0.text()
+    }
+}
+
+impl SignedMoney {
+    fn text(self) -> Text {
+        let mut text = Money(self.0.saturating_abs()).text();
+        text.push(if self.0 < 0 { b'-' } else { b'+' });
+        text
+    }
+}
+
+impl Total {
+    fn text(self) -> Text {
+        let mut text = micros_text(self.0.unsigned_abs());
+        if self.0 < 0 {
+            text.push(b'-');
+        }
+        text
+    }
+}
+
 fn too_much() -> Error {
     Error::invalid("money", "must be at most 999999999999.999999")
 }
@@ -95,12 +126,38 @@ fn parse_micros(digits: &str) -> Result<i64> {
     Ok(micros)
 }
 
-fn write_micros(f: &mut fmt::Formatter<'_>, micros: u128) -> fmt::Result {
-    let scale = u128::from(SCALE.unsigned_abs());
-    let (whole, fraction) = (micros / scale, micros % scale);
-    let text = format!("{fraction:06}");
-    let kept = text.trim_end_matches('0').len().max(2);
-    f.pad(&format!("{whole}.{}", &text[..kept]))
+/// The most of a text: 33 digits of the widest total, the point, 6 decimals, a sign.
+type Text = Digits<41>;
+
+/// Decimal text, with two decimals at least.
+fn micros_text(micros: u128) -> Text {
+    const UNIT: u64 = SCALE.unsigned_abs();
+    let mut text = Text::new();
+    // A division of 128 bits takes many times as long.
+    let (whole, fraction) = match u64::try_from(micros) {
+        Ok(micros) => (u128::from(micros / UNIT), micros % UNIT),
+        Err(_) => (micros / u128::from(UNIT), u64::try_from(micros % u128::from(UNIT)).unwrap_or_default()),
+    };
+    let (mut fraction, mut decimals) = (fraction, 6);
+    while decimals > 2 && fraction % 10 == 0 {
+        fraction /= 10;
+        decimals -= 1;
+    }
+    text.push_padded(fraction, decimals);
+    text.push(b'.');
+    push_wide(&mut text, whole);
+    text
+}
+
+fn push_wide(text: &mut Text, number: u128) {
+    const HALF: u128 = 10_u128.pow(19);
+    match u64::try_from(number) {
+        Ok(number) => text.push_number(number),
+        Err(_) => {
+            text.push_padded(u64::try_from(number % HALF).unwrap_or_default(), 19);
+            push_wide(text, number / HALF);
+        }
+    }
 }
 
 impl FromStr for Money {
@@ -115,7 +172,7 @@ impl FromStr for Money {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_micros(f, u128::from(self.0.unsigned_abs()))
+        f.pad(self.text().as_str())
     }
 }
 
@@ -195,8 +252,7 @@ impl FromStr for SignedMoney {
 
 impl fmt::Display for SignedMoney {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = Money(self.0.saturating_abs());
-        f.pad(&format!("{}{digits}", if self.0 < 0 { '-' } else { '+' }))
+        f.pad(self.text().as_str())
     }
 }
 
@@ -258,7 +314,7 @@ impl fmt::Display for Total {
         if self.0 < 0 {
             f.write_str("-")?;
         }
-        write_micros(f, self.0.unsigned_abs())
+        f.pad(micros_text(self.0.unsigned_abs()).as_str())
     }
 }
 
@@ -266,7 +322,7 @@ macro_rules! serde_as_text {
     ($($type:ty),+) => {$(
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(self.text().as_str())
             }
         }
         impl<'de> Deserialize<'de> for $type {
@@ -333,6 +389,10 @@ mod tests {
         }
         assert_eq!("-5".parse::<SignedMoney>().unwrap().to_string(), "-5.00");
         assert_eq!(SignedMoney::ZERO.to_string(), "+0.00");
+        let widest = "170141183460469231731687303715884.105727";
+        assert_eq!(Total::from_micros(i128::MAX).to_string(), widest);
+        assert_eq!(serde_json::to_string(&Total::from_micros(-i128::MAX)).unwrap(), format!("\"-{widest}\""));
+        assert_eq!(format!("{:>8}|{:<8}|", money("1.5"), money("0.1")), "    1.50|0.10    |");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Exactly once: how a repeated call is told from a new one.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::digits::Digits;
 use crate::{Error, Money, OperationId, OperationKey, Result, UserId};
 
 /// A digest of an operation's kind and arguments: the first 128 bits of their SHA-256.
@@ -33,6 +34,11 @@ impl Fingerprint {
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
+    fn text(self) -> Digits<32> {
+        let mut text = Digits::new();
+        self.0.iter().rev().for_each(|byte| text.push_hex(*byte));
+        text
+    }
     /// The digest, for backends that store bytes.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -41,11 +47,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(32);
-        for byte in self.0 {
-            write!(text, "{byte:02x}")?;
-        }
-        f.write_str(&text)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -68,7 +70,7 @@ impl FromStr for Fingerprint {
 
 impl Serialize for Fingerprint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.text().as_str())
     }
 }
 

@@ -20,6 +20,10 @@ pub const MAX_URLS: usize = 64;
 pub const MAX_URL_BYTES: usize = 2048;
 
 fn check_id(field: &'static str, text: &str) -> Result<()> {
+    // Nearly every id is of visible ASCII and needs no look at what its characters are.
+    if (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
     let rule = if text.is_empty() || text.len() > MAX_ID_BYTES {
         "must be 1 to 200 bytes of UTF-8"
     } else if text.chars().any(char::is_control) {

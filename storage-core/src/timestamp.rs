@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::digits::Digits;
 use crate::{Error, Result};
 
 /// A moment in UTC, in whole microseconds, in the years 1970 to 9999.
@@ -45,9 +46,29 @@ impl Timestamp {
     }
     /// The moment without a zone, as the original system wrote times: `2026-01-15T10:00:00.500000`.
     pub fn to_naive_iso(self) -> String {
-        let (date, micros_of_day) = (CivilDate::from_days(self.0.div_euclid(DAY)), self.0.rem_euclid(DAY));
-        let (seconds, micros) = (micros_of_day / 1_000_000, micros_of_day % 1_000_000);
-        format!("{date}T{:02}:{:02}:{:02}.{micros:06}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        let mut text = Digits::new();
+        self.push_naive(&mut text);
+        text.as_str().to_owned()
+    }
+    fn push_naive(self, text: &mut Digits<27>) {
+        // Never before 1970.
+        let micros = self.0.unsigned_abs();
+        let seconds = micros / 1_000_000;
+        text.push_padded(micros % 1_000_000, 6);
+        text.push(b'.');
+        text.push_padded(seconds % 60, 2);
+        text.push(b':');
+        text.push_padded(seconds / 60 % 60, 2);
+        text.push(b':');
+        text.push_padded(seconds / 3600 % 24, 2);
+        text.push(b'T');
+        CivilDate::from_days(self.0.div_euclid(DAY)).push(text);
+    }
+    fn text(self) -> Digits<27> {
+        let mut text = Digits::new();
+        text.push(b'Z');
+        self.push_naive(&mut text);
+        text
     }
     /// Reads what [`Timestamp::to_naive_iso`] wrote: no zone, 0 to 6 decimals, UTC.
     pub fn from_naive_iso(text: &str) -> Result<Self> {
@@ -75,7 +96,7 @@ const DAY: i64 = 86_400_000_000;
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}Z", self.to_naive_iso()))
+        f.pad(self.text().as_str())
     }
 }
 
@@ -101,7 +122,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.text().as_str())
     }
 }
 
@@ -142,6 +163,18 @@ impl CivilDate {
         let day = day_of_year - (153 * month + 2) / 5 + 1;
         let month = if month < 10 { month + 3 } else { month - 9 };
         (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    }
+}
+
+impl CivilDate {
+    /// Puts the date before a text. Years have four digits, 0000 to 9999.
+    fn push<const N: usize>(self, text: &mut Digits<N>) {
+        let (year, month, day) = self.ymd();
+        text.push_padded(day.unsigned_abs(), 2);
+        text.push(b'-');
+        text.push_padded(month.unsigned_abs(), 2);
+        text.push(b'-');
+        text.push_padded(year.unsigned_abs(), 4);
     }
 }
 

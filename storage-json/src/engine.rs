@@ -1,11 +1,10 @@
 //! The handle: reads see the published state, writes go through the queue to the writer thread.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use storage_core::{Applied, Environment, Error, ErrorKind, OperationKey, Result, Stamp};
+use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
 use tokio::sync::oneshot;
 
 use crate::background::Background;
@@ -15,8 +14,10 @@ use crate::ledger::Ledger;
 use crate::locks::LockFile;
 use crate::manifest::{FileSum, Manifest};
 use crate::options::{Access, JsonOptions};
+pub(crate) use crate::queue::Queue;
+use crate::queue::Work;
 use crate::state::{FileId, Position, State};
-use crate::tx::{Decided, Tx};
+use crate::tx::Tx;
 
 /// A poisoned lock only says that a thread panicked; what it guards is replaced whole, never left half-done.
 pub(crate) fn unpoisoned<T>(locked: LockResult<T>) -> T {
@@ -110,119 +111,6 @@ impl Shared {
     }
     pub(crate) fn durable(&self) -> bool {
         self.options.durability == crate::options::Durability::Full
-    }
-}
-
-const WAITING: u8 = 0;
-const TAKEN: u8 = 1;
-const CANCELLED: u8 = 2;
-
-/// An operation in the queue.
-pub(crate) trait Op: Send {
-    /// Claims the operation for a batch; `false` when its caller is gone.
-    fn take(&self) -> bool;
-    /// Decides it and keeps the answer. `Some` when there is something to store.
-    fn decide(&mut self, tx: Tx<'_>) -> Option<Decided>;
-    fn stamp(&self) -> Stamp;
-    /// Hands the answer out; `Err` replaces it for an operation that could not be stored.
-    fn finish(self: Box<Self>, stored: Result<(), &Error>);
-}
-
-struct Pending<T, F> {
-    stamp: Stamp,
-    key: OperationKey,
-    phase: Arc<AtomicU8>,
-    decide: Option<F>,
-    answer: Option<Result<T>>,
-    wrote: bool,
-    reply: oneshot::Sender<Result<T>>,
-}
-
-impl<T, F> Op for Pending<T, F>
-where
-    T: Send,
-    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send,
-{
-    fn take(&self) -> bool {
-        !self.reply.is_closed()
-            && self.phase.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-    fn decide(&mut self, mut tx: Tx<'_>) -> Option<Decided> {
-        let decide = self.decide.take()?;
-        let answer = decide(&mut tx);
-        let decided = answer.is_ok().then(|| tx.finish());
-        self.answer = Some(answer);
-        let decided = decided.filter(|decided| !decided.changes.is_empty() || !decided.marks.is_empty());
-        self.wrote = decided.is_some();
-        decided
-    }
-    fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-    fn finish(self: Box<Self>, stored: Result<(), &Error>) {
-        let answer = match (stored, self.answer) {
-            (Ok(()), Some(answer)) => answer,
-            (Ok(()), None) => Err(Error::internal("an operation was never decided")),
-            // Whatever was decided in a batch that failed, refusals included, may rest on a change that is gone.
-            (Err(error), _) if self.wrote && error.applied() == Applied::Unknown => {
-                Err(error.clone().unknown(Some(self.key)))
-            }
-            (Err(error), _) => Err(error.clone().not_applied()),
-        };
-        // The caller may be gone; the change stands all the same.
-        let _ = self.reply.send(answer);
-    }
-}
-
-/// Work that is not an operation of the contract.
-pub(crate) type Control = Box<dyn FnOnce(&Arc<Shared>, &mut LockFile) + Send>;
-
-pub(crate) enum Work {
-    Op(Box<dyn Op>),
-    Control(Control),
-    /// The last handle is gone.
-    Stop,
-}
-
-/// What waits for the writer thread.
-#[derive(Default)]
-pub(crate) struct Queue {
-    work: Mutex<Vec<Work>>,
-    /// The writer thread is gone: what is queued now is dropped, so that nobody waits for it.
-    ended: AtomicBool,
-    arrived: Condvar,
-}
-
-impl fmt::Debug for Queue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
-    }
-}
-
-impl Queue {
-    pub(crate) fn push(&self, work: Work) {
-        let mut queued = unpoisoned(self.work.lock());
-        if !self.ended.load(Ordering::Acquire) {
-            queued.push(work);
-            self.arrived.notify_one();
-        }
-    }
-    /// Drops what waits and whatever comes.
-    pub(crate) fn end(&self) {
-        let dropped = {
-            let mut queued = unpoisoned(self.work.lock());
-            self.ended.store(true, Ordering::Release);
-            std::mem::take(&mut *queued)
-        };
-        drop(dropped);
-    }
-    /// Waits for work and takes all of it.
-    pub(crate) fn take(&self) -> Vec<Work> {
-        let mut work = unpoisoned(self.work.lock());
-        while work.is_empty() {
-            work = unpoisoned(self.arrived.wait(work));
-        }
-        std::mem::take(&mut *work)
     }
 }
 
@@ -352,38 +240,11 @@ impl JsonStorage {
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.shared.check_open()?;
-        let stamp = self.env().stamp();
-        let key = key.unwrap_or_else(|| stamp.operation.to_key());
-        let phase = Arc::new(AtomicU8::new(WAITING));
-        let (reply, answer) = oneshot::channel();
-        let pending = Pending {
-            stamp,
-            key: key.clone(),
-            phase: Arc::clone(&phase),
-            decide: Some(decide),
-            answer: None,
-            wrote: false,
-            reply,
-        };
-        self.shared.queue.push(Work::Op(Box::new(pending)));
         let deadline = self.shared.options.deadline;
-        match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            // The thread is gone: it was told to stop, or a defect ended it in the middle of a batch.
-            Ok(Err(_)) => Err(if phase.load(Ordering::Acquire) == TAKEN {
-                Error::internal("the writer thread ended in the middle of a batch").unknown(Some(key))
-            } else {
-                Error::closed()
-            }),
-            Err(_) => {
-                let busy = Error::new(ErrorKind::Busy { waited: deadline });
-                let taken = phase.compare_exchange(WAITING, CANCELLED, Ordering::AcqRel, Ordering::Acquire).is_err();
-                Err(if taken {
-                    busy.message("the disk did not confirm in time").unknown(Some(key))
-                } else {
-                    busy.message("another process keeps the writer lock; end it or repeat")
-                })
-            }
+        let mut answer = self.shared.queue.call(self.env().stamp(), key, decide);
+        match tokio::time::timeout(deadline, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => answer.give_up(Error::new(ErrorKind::Busy { waited: deadline })),
         }
     }
 

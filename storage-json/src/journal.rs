@@ -18,6 +18,7 @@ use crate::files::{Dir, io_error, read_at, write_all_at};
 use crate::ledger::Glance;
 use crate::line;
 use crate::state::{Change, LineMark, Position};
+use crate::tx::Decided;
 
 /// The space that a new journal starts with; it doubles from there.
 const FIRST_SPACE: u64 = 64 * 1024;
@@ -84,20 +85,35 @@ struct RecordGlance {
 }
 
 /// Appends the text of one operation's line.
-pub(crate) fn write_record(
-    buffer: &mut Vec<u8>,
-    position: Position,
-    first: u64,
-    changes: &[Change],
-    lines: &[u8],
-) -> Result<()> {
+pub(crate) fn write_record(buffer: &mut Vec<u8>, position: Position, first: u64, decided: &Decided) -> Result<()> {
     let start = buffer.len();
     let Position { generation, seq, ledger, .. } = position;
-    buffer.extend_from_slice(format!("{{\"seq\":{seq},\"first\":{first},\"gen\":{generation},\"set\":").as_bytes());
-    serde_json::to_writer(&mut *buffer, changes)
-        .map_err(|error| Error::internal("a change could not be serialised").caused_by(error))?;
-    buffer.extend_from_slice(format!(",\"at\":{ledger},\"lines\":[").as_bytes());
-    for (n, text) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
+    buffer.extend_from_slice(LINE_START);
+    line::number(buffer, seq);
+    buffer.extend_from_slice(b",\"first\":");
+    line::number(buffer, first);
+    buffer.extend_from_slice(b",\"gen\":");
+    line::number(buffer, generation);
+    buffer.extend_from_slice(b",\"set\":");
+    let opening = buffer.len();
+    // Each after a comma, of which the first becomes the bracket.
+    for account in decided.accounts() {
+        buffer.extend_from_slice(b",{\"account\":");
+        line::json(buffer, account)?;
+        buffer.push(b'}');
+    }
+    for change in &decided.changes {
+        buffer.push(b',');
+        line::json(buffer, change)?;
+    }
+    match buffer.get_mut(opening) {
+        Some(comma) => *comma = b'[',
+        None => buffer.push(b'['),
+    }
+    buffer.extend_from_slice(b"],\"at\":");
+    line::number(buffer, ledger);
+    buffer.extend_from_slice(b",\"lines\":[");
+    for (n, text) in decided.lines.split_inclusive(|byte| *byte == b'\n').enumerate() {
         if n > 0 {
             buffer.push(b',');
         }

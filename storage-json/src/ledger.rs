@@ -90,8 +90,7 @@ impl Line {
     /// Appends the line's text, checksum and newline included.
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) -> Result<()> {
         let start = buffer.len();
-        serde_json::to_writer(&mut *buffer, self)
-            .map_err(|error| Error::internal("a ledger line could not be serialised").caused_by(error))?;
+        line::json(buffer, self)?;
         buffer.pop();
         line::seal(buffer, start);
         Ok(())

@@ -43,6 +43,7 @@ mod open;
 mod operations;
 mod options;
 mod payments;
+mod queue;
 mod recover;
 mod referrals;
 mod reserves;

@@ -3,7 +3,8 @@
 //! A line is one JSON object that ends in `,"crc":"xxxxxxxx"}` and a newline. The checksum (CRC-32) covers every byte
 //! before `,"crc"`.
 
-use std::io::Write as _;
+use serde::Serialize;
+use storage_core::{Error, Result};
 
 /// The bytes that follow the checked part: `,"crc":"xxxxxxxx"}` and the newline.
 const SUFFIX: usize = 19;
@@ -11,8 +12,30 @@ const SUFFIX: usize = 19;
 /// Ends a line that was begun at `start` and stands without its closing brace.
 pub(crate) fn seal(buffer: &mut Vec<u8>, start: usize) {
     let crc = crc32fast::hash(&buffer[start..]);
-    // Writing to a Vec cannot fail.
-    let _ = writeln!(buffer, ",\"crc\":\"{crc:08x}\"}}");
+    buffer.extend_from_slice(b",\"crc\":\"");
+    buffer.extend((0..8).rev().map(|digit| b"0123456789abcdef"[(crc >> (4 * digit) & 15) as usize]));
+    buffer.extend_from_slice(b"\"}\n");
+}
+
+/// Appends a value as JSON.
+pub(crate) fn json(buffer: &mut Vec<u8>, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(buffer, value)
+        .map_err(|error| Error::internal("a line could not be serialised").caused_by(error))
+}
+
+/// Appends a number.
+pub(crate) fn number(buffer: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    buffer.extend_from_slice(&digits[start..]);
 }
 
 /// Whether a line, its newline included, is whole.
@@ -46,5 +69,18 @@ mod tests {
             assert!(!is_whole(&damaged) || damaged.eq_ignore_ascii_case(&line), "bit {at}");
         }
         assert!(!is_whole(b""));
+    }
+
+    #[test]
+    fn numbers_and_checksums_have_their_digits() {
+        for given in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            let mut text = Vec::new();
+            number(&mut text, given);
+            assert_eq!(text, given.to_string().into_bytes());
+        }
+        // "123456789" is the check value of CRC-32: cbf43926.
+        let mut text = b"123456789".to_vec();
+        seal(&mut text, 0);
+        assert_eq!(text, b"123456789,\"crc\":\"cbf43926\"}\n");
     }
 }

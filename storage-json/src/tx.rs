@@ -14,10 +14,28 @@ use storage_core::{
 use crate::ledger::{Ledger, Line, Row};
 use crate::state::{Account, Change, LineMark, State};
 
-/// Changes that are not published yet: for lookups as maps, for the journal as a list.
+/// More than the bytes of most ledger lines.
+const USUAL_LINE: usize = 512;
+
+/// Changes that are not published yet, for lookups.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     accounts: HashMap<UserId, Account>,
+    keys: HashMap<(UserId, KeySpace, OperationKey), UsedKey>,
+    rare: Rare,
+}
+
+/// The changes of one operation. It touches one or two accounts and keys: a list finds them sooner than a map.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    accounts: Vec<Account>,
+    keys: Vec<((UserId, KeySpace, OperationKey), UsedKey)>,
+    rare: Rare,
+}
+
+/// What most operations do not touch.
+#[derive(Debug, Default)]
+struct Rare {
     holds: HashMap<(UserId, HoldName), Arc<Hold>>,
     jobs: HashMap<JobId, Arc<Job>>,
     tasks: HashMap<TaskId, JobId>,
@@ -25,21 +43,25 @@ pub(crate) struct Overlay {
     providers: HashMap<ProviderKey, PaymentId>,
     generations: Vec<(UserId, Timestamp, GenerationId)>,
     trims: BTreeSet<(UserId, Timestamp, GenerationId)>,
-    keys: HashMap<(UserId, KeySpace, OperationKey), Line>,
 }
 
 impl Overlay {
     /// Takes over what a successful operation changed.
-    pub(crate) fn absorb(&mut self, own: Overlay) {
-        self.accounts.extend(own.accounts);
-        self.holds.extend(own.holds);
-        self.jobs.extend(own.jobs);
-        self.tasks.extend(own.tasks);
-        self.payments.extend(own.payments);
-        self.providers.extend(own.providers);
-        self.generations.extend(own.generations);
-        self.trims.extend(own.trims);
+    pub(crate) fn absorb(&mut self, own: Own) {
+        self.accounts.extend(own.accounts.into_iter().map(|account| (account.record.user, account)));
         self.keys.extend(own.keys);
+        let (all, Rare { holds, jobs, tasks, payments, providers, generations, trims }) = (&mut self.rare, own.rare);
+        all.holds.extend(holds);
+        all.jobs.extend(jobs);
+        all.tasks.extend(tasks);
+        all.payments.extend(payments);
+        all.providers.extend(providers);
+        all.generations.extend(generations);
+        all.trims.extend(trims);
+    }
+    /// The accounts, each as the last operation left it.
+    pub(crate) fn into_accounts(self) -> impl Iterator<Item = AccountRecord> {
+        self.accounts.into_values().map(|account| account.record)
     }
 }
 
@@ -48,11 +70,11 @@ impl Overlay {
 pub(crate) struct Tx<'a> {
     state: &'a State,
     batch: &'a Overlay,
-    own: Overlay,
+    own: Own,
     ledger: &'a Ledger,
     pub(crate) env: &'a Environment,
     pub(crate) stamp: Stamp,
-    /// For the journal, in order.
+    /// For the journal, in order, less the accounts.
     changes: Vec<Change>,
     /// The texts of the new ledger lines, one behind the other, and what to remember of each.
     pub(crate) lines: Vec<u8>,
@@ -64,10 +86,22 @@ pub(crate) struct Tx<'a> {
 /// What a decided operation leaves: for the journal and for publication.
 #[derive(Debug)]
 pub(crate) struct Decided {
-    pub(crate) overlay: Overlay,
+    pub(crate) own: Own,
+    /// Less the accounts.
     pub(crate) changes: Vec<Change>,
     pub(crate) lines: Vec<u8>,
     pub(crate) marks: Vec<LineMark>,
+}
+
+impl Decided {
+    /// Whether there is nothing to store.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.marks.is_empty() && self.own.accounts.is_empty()
+    }
+    /// The accounts it changed, as it leaves them.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &AccountRecord> {
+        self.own.accounts.iter().map(|account| &account.record)
+    }
 }
 
 /// A change of a user's money, before it has its place in the ledger.
@@ -92,12 +126,15 @@ impl<'a> Tx<'a> {
         Self { state, batch, own, ledger, env, stamp, changes, lines, marks, ledger_end }
     }
 
+    pub(crate) fn decided(self) -> Decided {
+        Decided { own: self.own, changes: self.changes, lines: self.lines, marks: self.marks }
+    }
+    /// [`Tx::decided`], for who applies the changes at once: the accounts are among them.
     pub(crate) fn finish(self) -> Decided {
-        let mut changes = self.changes;
-        // An account may be put several times in one operation; its last value says it all.
-        let accounts = self.own.accounts.values();
-        changes.splice(0..0, accounts.map(|account| Change::Account(Box::new(account.record.clone()))));
-        Decided { overlay: self.own, changes, lines: self.lines, marks: self.marks }
+        let mut decided = self.decided();
+        let accounts = std::mem::take(&mut decided.own.accounts);
+        decided.changes.splice(0..0, accounts.into_iter().map(|account| Change::Account(Box::new(account.record))));
+        decided
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -105,14 +142,19 @@ impl<'a> Tx<'a> {
     }
 
     pub(crate) fn account(&self, user: UserId) -> Option<&Account> {
-        self.own.accounts.get(&user).or_else(|| self.batch.accounts.get(&user)).or_else(|| self.state.account(user))
+        let own = self.own.accounts.iter().find(|account| account.record.user == user);
+        own.or_else(|| self.batch.accounts.get(&user)).or_else(|| self.state.account(user))
     }
     /// The account, a new one when there is none. Nothing is created before [`Tx::put_account`].
     pub(crate) fn account_or_new(&self, user: UserId) -> Account {
         self.account(user).cloned().unwrap_or_else(|| Account::new(AccountRecord::new(user, self.now())))
     }
     pub(crate) fn put_account(&mut self, account: Account) {
-        self.own.accounts.insert(account.record.user, account);
+        // An account may be put several times in one operation; its last value says it all.
+        match self.own.accounts.iter_mut().find(|present| present.record.user == account.record.user) {
+            Some(present) => *present = account,
+            None => self.own.accounts.push(account),
+        }
     }
     /// Creates the user when missing.
     pub(crate) fn ensure_account(&mut self, user: UserId) {
@@ -124,21 +166,27 @@ impl<'a> Tx<'a> {
 
     pub(crate) fn hold(&self, user: UserId, name: &HoldName) -> Option<Arc<Hold>> {
         let key = (user, name.clone());
-        self.own.holds.get(&key).or_else(|| self.batch.holds.get(&key)).or_else(|| self.state.holds.get(&key)).cloned()
+        self.own
+            .rare
+            .holds
+            .get(&key)
+            .or_else(|| self.batch.rare.holds.get(&key))
+            .or_else(|| self.state.holds.get(&key))
+            .cloned()
     }
     pub(crate) fn put_hold(&mut self, hold: Hold) -> Arc<Hold> {
         let hold = Arc::new(hold);
         self.changes.push(Change::Hold(Box::new((*hold).clone())));
-        self.own.holds.insert((hold.user, hold.name.clone()), Arc::clone(&hold));
+        self.own.rare.holds.insert((hold.user, hold.name.clone()), Arc::clone(&hold));
         hold
     }
 
     pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
-        self.own.jobs.get(id).or_else(|| self.batch.jobs.get(id)).or_else(|| self.state.jobs.get(id)).cloned()
+        self.own.rare.jobs.get(id).or_else(|| self.batch.rare.jobs.get(id)).or_else(|| self.state.jobs.get(id)).cloned()
     }
     /// The job that has this external task id now.
     pub(crate) fn job_by_task(&self, task: &TaskId) -> Option<Arc<Job>> {
-        let tasks = [self.own.tasks.get(task), self.batch.tasks.get(task), self.state.jobs_by_task.get(task)];
+        let tasks = [self.own.rare.tasks.get(task), self.batch.rare.tasks.get(task), self.state.jobs_by_task.get(task)];
         // An entry further down may be out of date: the job it names has another external id by now.
         tasks
             .into_iter()
@@ -149,20 +197,20 @@ impl<'a> Tx<'a> {
         let job = Arc::new(job);
         self.changes.push(Change::Job(Box::new(JobRecord::from((*job).clone()))));
         if let Some(task) = &job.external_task_id {
-            self.own.tasks.insert(task.clone(), job.id.clone());
+            self.own.rare.tasks.insert(task.clone(), job.id.clone());
         }
-        self.own.jobs.insert(job.id.clone(), Arc::clone(&job));
+        self.own.rare.jobs.insert(job.id.clone(), Arc::clone(&job));
         job
     }
 
     pub(crate) fn payment(&self, id: &PaymentId) -> Option<Arc<Payment>> {
-        let payments = [self.own.payments.get(id), self.batch.payments.get(id), self.state.payments.get(id)];
+        let payments = [self.own.rare.payments.get(id), self.batch.rare.payments.get(id), self.state.payments.get(id)];
         payments.into_iter().flatten().next().cloned()
     }
     pub(crate) fn payment_by_provider(&self, provider: &ProviderKey) -> Option<Arc<Payment>> {
         let ids = [
-            self.own.providers.get(provider),
-            self.batch.providers.get(provider),
+            self.own.rare.providers.get(provider),
+            self.batch.rare.providers.get(provider),
             self.state.payments_by_provider.get(provider),
         ];
         ids.into_iter().flatten().next().and_then(|id| self.payment(id))
@@ -171,22 +219,22 @@ impl<'a> Tx<'a> {
         let payment = Arc::new(payment);
         self.changes.push(Change::Payment(Box::new(PaymentRecord::from((*payment).clone()))));
         if let Some(provider) = &payment.provider_key {
-            self.own.providers.insert(provider.clone(), payment.id.clone());
+            self.own.rare.providers.insert(provider.clone(), payment.id.clone());
         }
-        self.own.payments.insert(payment.id.clone(), Arc::clone(&payment));
+        self.own.rare.payments.insert(payment.id.clone(), Arc::clone(&payment));
         payment
     }
 
     /// Adds a history entry and trims the oldest ones beyond `keep`. The account must be put before.
     pub(crate) fn put_generation(&mut self, user: UserId, generation: &Generation, keep: usize) {
         self.changes.push(Change::Generation(Box::new(GenerationRecord::new(user, generation))));
-        self.own.generations.push((user, generation.at, generation.id.clone()));
+        self.own.rare.generations.push((user, generation.at, generation.id.clone()));
         let mut account = self.account_or_new(user);
         account.history += 1;
         let surplus = usize::try_from(account.history).unwrap_or(usize::MAX).saturating_sub(keep);
         if surplus > 0 {
             for (at, id) in self.oldest_generations(user, surplus) {
-                self.own.trims.insert((user, at, id.clone()));
+                self.own.rare.trims.insert((user, at, id.clone()));
                 self.changes.push(Change::Trim { user, at, id });
                 account.history -= 1;
             }
@@ -195,16 +243,17 @@ impl<'a> Tx<'a> {
     }
     fn oldest_generations(&self, user: UserId, count: usize) -> Vec<(Timestamp, GenerationId)> {
         let published = self.state.history.newest_of(user, None).map(|(at, id, _)| (user, at, id.clone()));
-        let pending = self.batch.generations.iter().chain(&self.own.generations).filter(|key| key.0 == user).cloned();
+        let pending =
+            self.batch.rare.generations.iter().chain(&self.own.rare.generations).filter(|key| key.0 == user).cloned();
         let mut present: BTreeSet<_> = published.chain(pending).collect();
-        present.retain(|key| !self.batch.trims.contains(key) && !self.own.trims.contains(key));
+        present.retain(|key| !self.batch.rare.trims.contains(key) && !self.own.rare.trims.contains(key));
         present.into_iter().take(count).map(|(_, at, id)| (at, id)).collect()
     }
 
     /// Whom a referrer brought, in no particular order.
     pub(crate) fn brought_by(&self, referrer: UserId) -> Vec<UserId> {
         let published = crate::referrals::brought_by(self.state, referrer).map(|(_, user)| user);
-        let pending = self.batch.accounts.values().chain(self.own.accounts.values());
+        let pending = self.batch.accounts.values().chain(&self.own.accounts);
         let pending =
             pending.filter(|account| account.record.referrer == Some(referrer)).map(|account| account.record.user);
         let users: BTreeSet<UserId> = published.chain(pending).collect();
@@ -214,8 +263,9 @@ impl<'a> Tx<'a> {
     /// What a key was used for.
     pub(crate) fn used_key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>> {
         let slot = (user, space, key.clone());
-        if let Some(line) = self.own.keys.get(&slot).or_else(|| self.batch.keys.get(&slot)) {
-            return Ok(Some(line.used()));
+        let own = self.own.keys.iter().find(|(used, _)| *used == slot).map(|(_, used)| used);
+        if let Some(used) = own.or_else(|| self.batch.keys.get(&slot)) {
+            return Ok(Some(used.clone()));
         }
         Ok(self.state.keys.find(self.ledger, user, space, key)?.map(|line| line.used()))
     }
@@ -297,18 +347,15 @@ impl<'a> Tx<'a> {
             prev: account.last.filter(|_| !rows.is_empty()),
             rows,
         };
+        self.lines.reserve(USUAL_LINE);
         line.write(&mut self.lines)?;
         if !line.rows.is_empty() {
             account.last = Some(offset);
         }
-        self.marks.push(LineMark {
-            user,
-            space,
-            key: key.to_string(),
-            offset,
-            last_row: line.rows.last().map(|row| row.seq),
-        });
-        self.own.keys.insert((user, space, key), line);
+        let last_row = line.rows.last().map(|row| row.seq);
+        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, last_row });
+        let used = UsedKey { arguments, operation: line.operation, answer: line.answer };
+        self.own.keys.push(((user, space, key), used));
         self.put_account(account);
         Ok(())
     }

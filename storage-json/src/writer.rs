@@ -11,57 +11,63 @@ use std::sync::atomic::Ordering;
 use storage_core::{Error, ErrorKind, Place, Result};
 
 use crate::checkpoint::Written;
-use crate::engine::{Applier, Op, Shared, Work, unpoisoned};
+use crate::engine::{Applier, Shared, unpoisoned};
 use crate::files::{io_error, write_all_at};
 use crate::journal::{Journal, Mark, Record, write_record};
 use crate::locks::LockFile;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::options::Access;
+use crate::queue::{Queued, Work};
 use crate::state::{Change, LineMark, Position, State};
 use crate::tx::{Overlay, Tx};
 
 /// Runs until the last handle is gone.
 pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
+    let (mut work, mut batch) = (Vec::new(), Vec::new());
     loop {
-        let mut batch = Vec::new();
-        for work in shared.queue.take() {
+        shared.queue.take(&mut work);
+        for work in work.drain(..) {
             match work {
                 Work::Op(op) => batch.push(op),
                 Work::Control(step) => {
-                    run_batch(shared, &mut lock, std::mem::take(&mut batch));
+                    run_batch(shared, &mut lock, &mut batch);
+                    // It may take long, and it may be what somebody waits for who is answered already.
+                    shared.queue.wake_rest();
                     step(shared, &mut lock);
                 }
                 Work::Stop => {
-                    run_batch(shared, &mut lock, batch);
+                    run_batch(shared, &mut lock, &mut batch);
+                    shared.queue.wake_rest();
                     shared.checkpoint.cancelled.store(true, Ordering::Release);
                     shared.queue.end();
                     return;
                 }
             }
         }
-        run_batch(shared, &mut lock, batch);
+        run_batch(shared, &mut lock, &mut batch);
     }
 }
 
-fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, mut batch: Vec<Box<dyn Op>>) {
+/// Runs what stands in the batch, and empties it.
+fn run_batch(shared: &Arc<Shared>, lock: &mut LockFile, batch: &mut Vec<Queued>) {
     if batch.is_empty() {
         return;
     }
+    // From here on this thread may block.
+    shared.queue.wake_rest();
     let outcome = locked(shared, lock, |shared| {
         // Only now, with the lock in hand: a caller whose patience ended while another process kept it was told that
         // nothing was applied.
         batch.retain(|op| op.take());
         let mut applier = shared.applier();
         catch_up(shared, &mut applier)?;
-        let stored = commit(shared, &mut applier, &mut batch);
+        let stored = commit(shared, &mut applier, batch);
         if stored.is_ok() {
             crate::background::when_due(shared, &mut applier);
         }
         stored
     });
-    for op in batch {
-        op.finish(outcome.as_ref().copied());
-    }
+    shared.queue.answer(batch.drain(..), outcome.as_ref().copied());
 }
 
 /// Runs a step under the writer lock.
@@ -86,22 +92,23 @@ struct Batch {
     overlay: Overlay,
     journal: Vec<u8>,
     ledger: Vec<u8>,
+    /// Less the accounts, which come first.
     changes: Vec<Change>,
     marks: Vec<LineMark>,
 }
 
 /// Decides the operations, makes them durable and publishes them.
-fn commit(shared: &Shared, applier: &mut Applier, ops: &mut [Box<dyn Op>]) -> Result<()> {
+fn commit(shared: &Shared, applier: &mut Applier, ops: &[Queued]) -> Result<()> {
     let mut batch = Batch::default();
     let (start, end) = {
         let state = shared.state();
         let start = state.position;
         let mut end = start;
-        for op in ops.iter_mut() {
+        for op in ops {
             let tx =
                 Tx::new(&state, &batch.overlay, &shared.ledger, &shared.options.environment, op.stamp(), end.ledger);
             let Some(decided) = op.decide(tx) else { continue };
-            write_record(&mut batch.journal, end, start.seq, &decided.changes, &decided.lines)?;
+            write_record(&mut batch.journal, end, start.seq, &decided)?;
             end = Position {
                 seq: end.seq + 1,
                 offset: start.offset + batch.journal.len() as u64,
@@ -111,7 +118,7 @@ fn commit(shared: &Shared, applier: &mut Applier, ops: &mut [Box<dyn Op>]) -> Re
             batch.ledger.extend_from_slice(&decided.lines);
             batch.changes.extend(decided.changes);
             batch.marks.extend(decided.marks);
-            batch.overlay.absorb(decided.overlay);
+            batch.overlay.absorb(decided.own);
         }
         (start, end)
     };
@@ -166,6 +173,9 @@ fn publish(shared: &Shared, start: Position, end: Position, batch: Batch) -> Res
         return Err(error.unknown(None));
     }
     debug_assert_eq!(state.position, start, "only this thread moves the state during a batch");
+    for account in batch.overlay.into_accounts() {
+        state.put_account(account);
+    }
     for change in batch.changes {
         state.apply(change);
     }

@@ -14,8 +14,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::contestant::Contestant;
 use super::op::Work;
-use super::slice::Crew;
-use super::store::Json;
+use super::slice::{Crew, Slice};
+use super::store::{self, Filling, Json};
 use crate::result::{Figures, Report, resident_kib};
 
 #[derive(Debug, Args)]
@@ -25,12 +25,18 @@ pub(crate) struct ChildArgs {
     /// Users of the store
     #[arg(long)]
     users: u32,
-    /// Tasks that credit; none only opens
+    /// Tasks that work; none only opens
     #[arg(long, default_value_t = 0)]
     tasks: u32,
+    /// What they do
+    #[arg(long, value_enum, default_value_t = Work::Credit)]
+    work: Work,
     /// How long they do
     #[arg(long, default_value_t = 0)]
     millis: u64,
+    /// Fill a store that is not there yet; for a profiler, which looks at one contestant alone
+    #[arg(long)]
+    fill: bool,
 }
 
 /// What a process has to say about opening.
@@ -41,9 +47,12 @@ pub(super) struct Opened {
     pub(super) kib: f64,
 }
 
-/// Does what a child does; the table is empty, the parent reads the lines.
+/// Does what a child does. The parent reads the two lines; the table behind them is for whoever starts it by hand.
 pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String> {
-    let ChildArgs { dir, users, tasks, millis } = arguments;
+    let ChildArgs { dir, users, tasks, work, millis, fill } = arguments;
+    if fill && !dir.exists() {
+        store::fill(&dir, Filling { users, ..Filling::default() }).await?;
+    }
     let mut out = tokio::io::stdout();
     let (before, begun) = (resident_kib().unwrap_or(0.0), Instant::now());
     let store = Json::open(&dir, Access::Shared).await?;
@@ -53,15 +62,18 @@ pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String>
     let mut go = String::new();
     BufReader::new(tokio::io::stdin()).read_line(&mut go).await.map_err(|error| format!("the parent: {error}"))?;
     let contestant = Arc::new(Contestant::of_store(store, users));
-    let rate = if tasks > 0 {
-        let crew = Crew { work: Work::Credit, tasks, users };
-        crew.slice(&contestant, Duration::from_millis(millis)).await?.rate
+    let slice = if tasks > 0 {
+        let crew = Crew { work, tasks, users };
+        crew.slice(&contestant, Duration::from_millis(millis)).await?
     } else {
-        0.0
+        Slice::default()
     };
     contestant.close().await?;
-    say(&mut out, &format!("{rate}\n")).await?;
-    Ok(Box::new(Figures::new("a child of storage-bench")))
+    say(&mut out, &format!("{}\n", slice.rate)).await?;
+    let mut figures = Figures::new("a child of storage-bench");
+    figures.add("calls", slice.rate, "/s");
+    figures.add("cpu", slice.cpu, "us/call");
+    Ok(Box::new(figures))
 }
 
 async fn say(out: &mut tokio::io::Stdout, line: &str) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage_core::{
     AddBalance, AddGenerationJob, Amount, ImportOutcome, ImportRecord, Job, JobStatus, MarkPaymentStatus, Money,
@@ -44,6 +45,8 @@ impl Json {
     async fn for_filling(dir: &Path) -> Result<Self, String> {
         let mut options = JsonOptions::new(dir);
         (options.access, options.durability) = (Access::Exclusive, Durability::ProcessOnly);
+        // A checkpoint of a large store on a busy disk may take longer than a caller should wait.
+        options.deadline = Duration::from_mins(10);
         Self::with(options).await.map_err(of_store)
     }
 

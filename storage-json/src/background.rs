@@ -16,12 +16,13 @@ use storage_core::{Error, ErrorKind, Result};
 
 use crate::before::{Before, Walk};
 use crate::checkpoint::{self, Base};
-use crate::engine::{Applier, Shared, Work, unpoisoned};
+use crate::engine::{Applier, Shared, unpoisoned};
 use crate::index::{Frozen, Segment};
 use crate::journal::Journal;
 use crate::locks::{CHECKPOINT, LockFile, Try};
 use crate::manifest::{MANIFEST, Manifest, Start};
 use crate::options::Access;
+use crate::queue::Work;
 use crate::state::{FileId, FileSet};
 use crate::writer::{catch_up, locked};
 

@@ -87,16 +87,20 @@ fn run(shared: &Arc<Shared>, room: u64) -> Result<()> {
             return Ok(());
         }
     }
-    let before = shared.applier().manifest.clone();
-    let (journal, also) = {
+    let (before, journal, also) = {
         let _staging = unpoisoned(shared.checkpoint.staging.lock());
         shared.checkpoint.go_on()?;
+        // As it stands now that no other process can begin a checkpoint: one may have come and gone while this one waited,
+        // and the next journal after the last one known here may be in use.
+        let Some(before) = Manifest::read(&shared.dir)?.filter(|manifest| manifest.next.is_none()) else {
+            return Ok(());
+        };
         let also = checkpoint::set_aside_edits(shared, &before)?;
         // With the room that the last one needed: then no batch has to make any. Its name is durable before anything
         // is written to it.
         let journal = Journal::create(&shared.dir, before.current().generation + 1, room)?;
         shared.dir.sync()?;
-        (journal, also)
+        (before, journal, also)
     };
     let Some(begun) = on_writer(shared, move |shared, lock| begin(shared, lock, &before, journal, &also))? else {
         return Ok(());
@@ -189,6 +193,7 @@ fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)
             let staged = crate::files::staged(file.name());
             let _ = shared.dir.remove(&staged).and_then(|()| copies.remove(&staged));
         }
+        let _ = shared.dir.remove(&crate::index::name(begun.start.generation));
     }
     prepared
 }
@@ -230,4 +235,39 @@ fn finish(
         applier.manifest_stamp = None;
         Ok(true)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{JsonOptions, JsonStorage};
+    use storage_core::{AddBalance, Balances as _, Money, Store as _, UserId};
+
+    async fn checkpoint_of(storage: &JsonStorage) {
+        let shared = Arc::clone(&storage.shared);
+        tokio::task::spawn_blocking(move || run(&shared, 0)).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_that_slept_through_a_checkpoint_spares_the_journal_in_use() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = JsonOptions::new(temp.path().join("data"));
+        let (sleeper, other) =
+            (JsonStorage::open(options.clone()).await.unwrap(), JsonStorage::open(options.clone()).await.unwrap());
+        let user = UserId::new(1).unwrap();
+        for n in 1..=3 {
+            other.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+            checkpoint_of(&other).await;
+            other.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+            // It knows of none of this yet.
+            checkpoint_of(&sleeper).await;
+            let expected = Money::from_units(2 * n).unwrap();
+            assert_eq!(other.get_balance(user).await.unwrap(), expected);
+            assert_eq!(JsonStorage::open(options.clone()).await.unwrap().get_balance(user).await.unwrap(), expected);
+        }
+        sleeper.close().await.unwrap();
+        other.close().await.unwrap();
+        let again = JsonStorage::open(options).await.unwrap();
+        assert_eq!(again.get_balance(user).await.unwrap(), Money::from_units(6).unwrap());
+    }
 }

@@ -257,7 +257,8 @@ pub(crate) fn files(segments: &[Arc<Segment>]) -> Vec<IndexFile> {
     segments.iter().filter_map(|segment| segment.file.clone()).collect()
 }
 
-fn name(generation: u64) -> String {
+/// The file name of the segment that a checkpoint writes, by the journal that it begins.
+pub(crate) fn name(generation: u64) -> String {
     format!("ledger-{generation:08}.index")
 }
 

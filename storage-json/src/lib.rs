@@ -9,10 +9,11 @@
 //! | `user_balances.json` ... `generation_jobs.json` | the nine files of the original |
 //! | `users.json`, `balance_reserves.json` | what the nine have no room for |
 //! | `ledger.jsonl` | the ledger and the receipts, append-only |
+//! | `ledger-N.index` | where each key's line stands in the ledger; derived |
 //! | `journal-N.jsonl` | changes since the last checkpoint |
 //! | `journal.head` | how far the journal is durable, for the other processes |
 //! | `manifest.json` | format, policy, checksum of each file |
-//! | `presence.lock`, `writer.lock` | who has the store open, who writes |
+//! | `presence.lock`, `writer.lock`, `checkpoint.lock` | who has the store open, who writes, who makes a checkpoint |
 //! | `.checkpoint/` | a second copy of the nine, for when one is edited while changes wait in the journal |
 //!
 //! `docs/json-directory.md` tells the rest. [`legacy`] reads directories that the earlier system left.

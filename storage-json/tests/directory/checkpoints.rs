@@ -41,14 +41,14 @@ async fn until(done: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_lost_or_doubled_while_checkpoints_go_by() {
     let (_temp, dir) = closed_store().await;
-    let small = JsonOptions { checkpoint_bytes: 3_000, ..options(&dir) };
+    let small = JsonOptions { checkpoint_bytes: 1_000, ..options(&dir) };
     let (one, other) = (JsonStorage::open(small.clone()).await.unwrap(), JsonStorage::open(small).await.unwrap());
     let (one, other) = (Arc::new(one), Arc::new(other));
     let tasks: Vec<_> = (1..=8_i64)
         .map(|task| {
             let storage = Arc::clone(if task % 3 == 0 { &other } else { &one });
             tokio::spawn(async move {
-                for n in 0..60 {
+                for n in 0..150 {
                     assert!(!keyed(&storage, 1 + n % 5, &format!("{task}/{n}")).await);
                     let language = if n % 2 == 0 { "en" } else { "de" };
                     let set = SetUserLanguage { user: user(task), language: language.parse().unwrap(), key: None };
@@ -72,7 +72,7 @@ async fn nothing_is_lost_or_doubled_while_checkpoints_go_by() {
     let again = open(&dir).await.unwrap();
     assert_eq!(dump_of(&again).await, dump);
     for task in 1..=8_i64 {
-        assert!(keyed(&again, 1 + 59 % 5, &format!("{task}/59")).await, "the key of task {task} was forgotten");
+        assert!(keyed(&again, 1 + 149 % 5, &format!("{task}/149")).await, "the key of task {task} was forgotten");
     }
 }
 

@@ -312,6 +312,8 @@ fn apply_from(shared: &Shared, journal: &Journal, upto: Option<u64>) -> Result<(
 
 pub(crate) fn apply_records(state: &mut State, records: impl IntoIterator<Item = Record>) {
     for record in records {
+        // What a record changes is told by its own journal: the files of a checkpoint contain all up to one journal's begin.
+        state.position.generation = record.end.generation;
         for change in record.changes {
             state.apply(change);
         }

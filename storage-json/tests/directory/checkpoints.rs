@@ -135,6 +135,22 @@ async fn changes_of_a_checkpoint_that_came_to_nothing_are_kept_and_the_next_one_
 }
 
 #[tokio::test]
+async fn what_a_handle_read_from_the_journal_when_it_opened_is_in_its_checkpoint() {
+    let (_temp, dir) = closed_store().await;
+    let one = open(&dir).await.unwrap();
+    one.set_admin_limit(SetAdminLimit::new(user(1), money("12"))).await.unwrap();
+    let limit = one.get_admin_limit(user(1)).await.unwrap();
+    let other = JsonStorage::open(JsonOptions { checkpoint_bytes: 1, ..options(&dir) }).await.unwrap();
+    let before = journals(&dir);
+    credit(&other, 2, "1").await;
+    until(|| journals(&dir).len() == 1 && journals(&dir) != before).await;
+    one.close().await.unwrap();
+    other.close().await.unwrap();
+    let again = open(&dir).await.unwrap();
+    assert_eq!(again.get_admin_limit(user(1)).await.unwrap(), limit);
+}
+
+#[tokio::test]
 async fn a_missing_or_damaged_index_costs_time_alone() {
     let (temp, dir) = closed_store().await;
     let storage = open(&dir).await.unwrap();

@@ -23,7 +23,12 @@ impl<'s, 'a> At<'s, 'a> {
     }
     /// The record's key as a user.
     pub(super) fn user(&self, offset: usize) -> Result<UserId> {
-        self.key.parse().map_err(|error: Error| self.rule(offset, &error))
+        let user: UserId = self.key.parse().map_err(|error: Error| self.rule(offset, &error))?;
+        // Written in two ways, a user could stand twice, and one of the two entries would be lost.
+        if user.to_string() != self.key {
+            return Err(self.fail(offset, format!("the user must be written as {user}")));
+        }
+        Ok(user)
     }
     pub(super) fn text<'n>(&self, node: &'n Node<'a>) -> Result<&'n str> {
         match &node.value {

@@ -31,7 +31,10 @@ pub(crate) fn put(tree: &Tree, dir: &Path) -> Result<(), Finding> {
     Ok(())
 }
 
-/// The files of a directory, but not the locks, whose contents are only for people.
+/// The locks of a store.
+const LOCKS: [&str; 3] = ["presence.lock", "writer.lock", "checkpoint.lock"];
+
+/// The files of a directory, but not a store's locks, whose contents are only for people.
 pub(crate) fn take(dir: &Path) -> Result<Tree, Finding> {
     let mut tree = Tree::new();
     gather(dir, "", &mut tree)?;
@@ -44,7 +47,7 @@ fn gather(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<(), Finding> {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type().map_err(shown)?.is_dir() {
             gather(&entry.path(), &format!("{name}/"), tree)?;
-        } else if entry.path().extension().is_none_or(|extension| extension != "lock") {
+        } else if !LOCKS.contains(&name.as_str()) {
             tree.insert(name, fs::read(entry.path()).map_err(shown)?);
         }
     }

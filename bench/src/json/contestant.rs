@@ -17,6 +17,8 @@ use super::store::{Filling, Json, fill};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Json,
+    /// Without syncs: the most that hiding them behind other work could come to.
+    Unsynced,
     Floor(By, Disk),
     Append,
     Rewrite,
@@ -29,6 +31,7 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Json => "storage-json",
+            Self::Unsynced => "the same, unsynced",
             Self::Floor(..) => "floor",
             Self::Append => "append, fdatasync",
             Self::Rewrite => "file rewritten",
@@ -70,10 +73,13 @@ impl Contestant {
             .map(tempfile::TempDir::keep)
             .map_err(|error| format!("{}: {error}", dir.display()))?;
         let inner = match kind {
-            Kind::Json => {
+            Kind::Json | Kind::Unsynced => {
                 let path = path.join("store");
                 fill(&path, Filling { users, ..Filling::default() }).await?;
-                Inner::Json(Json::open(&path, Access::Shared).await?)
+                Inner::Json(match kind {
+                    Kind::Unsynced => Json::unsynced(&path).await?,
+                    _ => Json::open(&path, Access::Shared).await?,
+                })
             }
             Kind::Floor(by, disk) => Inner::Floor(Floor::open(&path.join("log"), by, disk, users)?),
             Kind::Append => Inner::Append(Append::open(&path.join("log"))?),

@@ -41,6 +41,13 @@ impl Json {
         Self::with(options).await.map_err(of_store)
     }
 
+    /// Opens shared, but a power cut may take what was answered.
+    pub(super) async fn unsynced(dir: &Path) -> Result<Self, String> {
+        let mut options = JsonOptions::new(dir);
+        options.durability = Durability::ProcessOnly;
+        Self::with(options).await.map_err(of_store)
+    }
+
     /// Opens for filling: nothing has to survive a power cut before the close.
     async fn for_filling(dir: &Path) -> Result<Self, String> {
         let mut options = JsonOptions::new(dir);

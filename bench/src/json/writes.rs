@@ -21,6 +21,9 @@ const PEERS: [Kind; 6] = [
     Kind::Fjall,
 ];
 
+/// Tasks whose changes wait for each other.
+const MANY: u32 = 64;
+
 /// How many times a peer's rate ours should be.
 fn target(work: Work, tasks: u32, kind: Kind) -> Option<f64> {
     let (floor, sqlite, redb, fjall) = match (work, tasks) {
@@ -60,6 +63,8 @@ pub(super) async fn measure(dir: &Path, jobs: &[Job], users: u32, turns: Turns) 
             Err(error) => return Err(error),
         }
     }
+    let many_tasks = jobs.iter().any(|Job(_, _, many)| many.contains(&MANY));
+    let unsynced = if many_tasks { Some(Arc::new(Contestant::open(Kind::Unsynced, dir, users).await?)) } else { None };
     for Job(work, name, many) in jobs {
         for tasks in *many {
             let crew = Crew { work: *work, tasks: *tasks, users };
@@ -67,6 +72,7 @@ pub(super) async fn measure(dir: &Path, jobs: &[Job], users: u32, turns: Turns) 
             grids.push(grid);
             let mut all = vec![Arc::clone(&peers[0]), floor];
             all.extend(peers[1..].iter().cloned());
+            all.extend(unsynced.iter().filter(|_| *tasks == MANY).cloned());
             if *work != Work::Mix && *tasks == 1 {
                 all.push(Arc::new(Contestant::open(Kind::Append, dir, users).await?));
             }
@@ -81,6 +87,9 @@ pub(super) async fn measure(dir: &Path, jobs: &[Job], users: u32, turns: Turns) 
         }
     }
     peers[0].close().await?;
+    if let Some(unsynced) = unsynced {
+        unsynced.close().await?;
+    }
     Ok(grids)
 }
 

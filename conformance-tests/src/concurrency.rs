@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use storage_core::{
-    AddBalance, AddReferralBonus, AuditScope, CommitReserve, IncrementFreeGenerations, JobStatus, ListJobs, Money,
-    OperationKey, ReleaseReserve, ReserveBalance, SetGiftClaimed, Storage, SubtractBalance, UpdateJobStatus, UserId,
+    AddBalance, AddReferralBonus, Amount, AuditScope, CommitReserve, IncrementFreeGenerations, JobStatus, ListJobs,
+    Money, OperationKey, Receipt, ReleaseReserve, ReserveBalance, SetGiftClaimed, Storage, SubtractBalance,
+    UpdateJobStatus, UserId,
 };
 
 use crate::calls::{Arguments, Keyed, prepare};
 use crate::check::{Check, ensure, ensure_eq};
 use crate::context::Context;
-use crate::expect::{closed, refused};
+use crate::expect::{Expected, closed, refused};
 use crate::scenario::list_scenarios;
 use crate::steps::{
     approve, balance, clean, count, credit, dropped_after, dump_text, generation, hold, job, ledger, order, pay, rows,
@@ -24,6 +25,7 @@ list_scenarios! {
     ten_calls_at_once_do_not_hang ["W12", "R9"];
     money_moves_and_is_never_made ["R4", "R3", "W11"];
     twenty_five_debits_over_two_handles_never_overdraw ["R4", "W11", "W14"] needs [SecondHandle];
+    neighbours_have_their_own_answers ["R4", "R6", "add_balance", "subtract_balance"];
     approvals_over_two_handles_credit_once ["R4", "W3", "W14"] needs [SecondHandle];
     claims_and_takes_over_two_handles_keep_their_limits ["R4", "W32", "W33"] needs [SecondHandle];
     releases_over_two_handles_refund_once ["R4", "release_reserve"] needs [SecondHandle];
@@ -131,6 +133,72 @@ async fn twenty_five_debits_over_two_handles_never_overdraw(context: Context) ->
         clean(&**storage).await?;
     }
     Ok(())
+}
+
+/// Plain calls, repetitions, and calls that are refused for three reasons, all at once on a few users: a backend that does
+/// several of them together must tell each caller what its own call came to.
+async fn neighbours_have_their_own_answers(context: Context) -> Check {
+    const KINDS: usize = 8;
+    let storage = context.open().await?;
+    let [alice, bob, carol] = [context.alice, context.bob, context.carol];
+    let poor = context.user(77)?;
+    credit(&*storage, bob, "5").await?;
+    credit(&*storage, carol, "999999999999.999999").await?;
+    let used: OperationKey = "used".parse()?;
+    let first = storage.add_balance(AddBalance::new(alice, "1".parse()?).with_key(used.clone())).await?;
+    let [one, two, three, seven]: [Amount; 4] = ["1".parse()?, "2".parse()?, "3".parse()?, "7".parse()?];
+    let twice: OperationKey = "twice".parse()?;
+    let newcomers = (0..20).map(|number| context.numbered(100, number)).collect::<Check<Vec<_>>>()?;
+    let answers = together(20 * KINDS, |number| {
+        let (storage, used, twice, newcomer) =
+            (storage.clone(), used.clone(), twice.clone(), newcomers[number / KINDS]);
+        async move {
+            match number % KINDS {
+                0 => storage.add_balance(AddBalance::new(alice, two)).await,
+                1 => storage.add_balance(AddBalance::new(alice, three).with_key(twice)).await,
+                2 => storage.add_balance(AddBalance::new(alice, seven).with_key(used)).await,
+                3 => storage.add_balance(AddBalance::new(alice, one).with_key(used)).await,
+                4 => storage.subtract_balance(SubtractBalance::new(bob, one)).await,
+                5 => storage.add_balance(AddBalance::new(carol, one)).await,
+                6 => storage.subtract_balance(SubtractBalance::new(poor, two)).await,
+                _ => storage.add_balance(AddBalance::new(newcomer, seven)).await,
+            }
+        }
+    })
+    .await?;
+    let mut kinds = vec![Vec::new(); KINDS];
+    answers.into_iter().enumerate().for_each(|(number, answer)| kinds[number % KINDS].push(answer));
+    // Twenty credits of 2, and one of 3 however often it is repeated, beside the 1 of before.
+    ensure_eq!(count(&kinds[0], |answer| answer.as_ref().is_ok_and(|receipt| !receipt.replayed)), 20);
+    ensure_eq!(count(&kinds[1], |answer| answer.as_ref().is_ok_and(|receipt| !receipt.replayed)), 1);
+    let of_twice = kinds[1].iter().flatten().map(|receipt| (receipt.operation, receipt.balance_after));
+    ensure_eq!(of_twice.clone().count(), 20);
+    ensure_eq!(of_twice.collect::<std::collections::BTreeSet<_>>().len(), 1);
+    for refusal in kinds[2].drain(..) {
+        refused(refusal, &crate::expect::key_conflict("used"))?;
+    }
+    for repeated in kinds[3].drain(..) {
+        ensure_eq!(repeated?, Receipt { replayed: true, ..first });
+    }
+    ensure_eq!(count(&kinds[4], Result::is_ok), 5);
+    for refusal in kinds[4].drain(..).filter(Result::is_err) {
+        refused(refusal, &crate::expect::insufficient("0", "1")?)?;
+    }
+    for refusal in kinds[5].drain(..) {
+        refused(refusal, &Expected::Kind("InvalidInput"))?;
+    }
+    for refusal in kinds[6].drain(..) {
+        refused(refusal, &crate::expect::insufficient("0", "2")?)?;
+    }
+    ensure_eq!(
+        count(&kinds[7], |answer| answer.as_ref().is_ok_and(|receipt| receipt.balance_after == seven.money())),
+        20
+    );
+    ensure_eq!(balance(&*storage, alice).await?, "44.00");
+    ensure_eq!(rows(&*storage, alice).await?.len(), 22);
+    ensure_eq!(rows(&*storage, bob).await?.len(), 6);
+    ensure_eq!(rows(&*storage, carol).await?.len(), 1);
+    clean(&*storage).await
 }
 
 async fn approvals_over_two_handles_credit_once(context: Context) -> Check {

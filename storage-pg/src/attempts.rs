@@ -49,7 +49,7 @@ impl<'k> Course<'k> {
     }
 
     /// Says whether anything may have been applied.
-    fn mark(&self, error: Error) -> Error {
+    pub(crate) fn mark(&self, error: Error) -> Error {
         if self.unsure.load(Ordering::Acquire) { error.unknown(Some(self.key.clone())) } else { error.not_applied() }
     }
 }

@@ -12,6 +12,7 @@ use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
 use crate::fault::Fault;
 use crate::fields::Fields;
+use crate::gather::{Ask, Outcome, Post};
 use crate::keys;
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
@@ -77,7 +78,7 @@ pub(crate) fn memo_values(memo: &Memo) -> [Param; 3] {
 
 /// A statement that changes a balance by an amount, with its ledger row and its key.
 fn express<'s>(
-    statement: &'s Statement,
+    (statement, kind): (&'s Statement, OperationKind),
     (user, amount): (UserId, Money),
     memo: &Memo,
     (key, arguments): (Option<&OperationKey>, Fingerprint),
@@ -97,7 +98,9 @@ fn express<'s>(
         param(Uuid::from_bytes(arguments.to_bytes())),
     ];
     let answer = Box::new(move |row: &_| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?)));
-    Express { statement, values, answer }
+    let memo = memo.clone();
+    let post = Some(Post { user, kind, amount, memo, key, arguments, stamp });
+    Express { post, ..Express::new(statement, values, answer) }
 }
 
 /// Moves a balance to what `after` makes of it, held money staying, and uses the key up.
@@ -131,10 +134,19 @@ async fn judge(
 #[async_trait]
 impl Balances for PgStorage {
     async fn get_balance(&self, user: UserId) -> Result<Money> {
-        let id = user.get();
-        let rows = self.read("get_balance", &self.sql().balances.get, &[&id]).await?;
-        let balance = rows.first().map(|row| Fields::of(row, "users").money()).transpose();
-        Ok(balance.map_err(|error| error.in_operation("get_balance"))?.unwrap_or(Money::ZERO))
+        let balance = async {
+            let pool = self.enter().await?;
+            let row = match self.gatherer().ask(&pool, Ask(user)).await {
+                Some(Outcome::Done(row)) => row,
+                Some(Outcome::Late) => return Err(pool.busy().not_applied()),
+                None | Some(Outcome::Alone | Outcome::Doubt) => {
+                    let id = user.get();
+                    self.read_at(&pool, &self.sql().balances.get, &[&id]).await?.into_iter().next()
+                }
+            };
+            row.map(|row| Fields::of(&row, "users").money()).transpose()
+        };
+        Ok(balance.await.map_err(|error| error.in_operation("get_balance"))?.unwrap_or(Money::ZERO))
     }
 
     async fn set_balance(&self, set: SetBalance) -> Result<Receipt> {
@@ -163,7 +175,7 @@ impl Balances for PgStorage {
             "add_balance",
             key.as_ref(),
             |stamp| {
-                let statement = &self.sql().balances.add;
+                let statement = (&self.sql().balances.add, OperationKind::Credit);
                 Some(express(statement, (user, amount), &memo, (key.as_ref(), arguments), stamp))
             },
             |tx| {
@@ -185,7 +197,7 @@ impl Balances for PgStorage {
             "subtract_balance",
             key.as_ref(),
             |stamp| {
-                let statement = &self.sql().balances.subtract;
+                let statement = (&self.sql().balances.subtract, OperationKind::Debit);
                 Some(express(statement, (user, amount), &memo, (key.as_ref(), arguments), stamp))
             },
             |tx| {

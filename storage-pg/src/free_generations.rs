@@ -167,7 +167,7 @@ impl PgStorage {
                 replayed: false,
             })
         });
-        Express { statement: &self.sql().free_generations.take, values, answer }
+        Express::new(&self.sql().free_generations.take, values, answer)
     }
 }
 

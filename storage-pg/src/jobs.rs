@@ -360,7 +360,7 @@ impl Jobs for PgStorage {
                 ];
                 let record = Arc::new(added);
                 let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }));
-                Some(Express { statement: &self.sql().jobs.add, values, answer })
+                Some(Express::new(&self.sql().jobs.add, values, answer))
             },
             |tx| {
                 let add = add.clone();
@@ -398,7 +398,7 @@ impl Jobs for PgStorage {
                     param(Uuid::from_bytes(update.fingerprint().to_bytes())),
                 ];
                 let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(job(row)?), replayed: false }));
-                Some(Express { statement: &self.sql().jobs.update, values, answer })
+                Some(Express::new(&self.sql().jobs.update, values, answer))
             },
             |tx| {
                 let update = update.clone();

@@ -32,6 +32,7 @@ mod express;
 mod fault;
 mod fields;
 mod free_generations;
+mod gather;
 mod history;
 mod import;
 mod jobs;
@@ -63,6 +64,6 @@ pub use adopted::{
 pub use doctor::examine;
 pub use migrate::{Migrated, SchemaReport, SchemaState, adopt_tables, migrate, migration_steps, schema_report};
 pub use open::OpenError;
-pub use options::{Limits, PgOptions, PolicyMismatch, Statements};
+pub use options::{Gather, Limits, PgOptions, PolicyMismatch, Statements};
 pub use scratch::drop_scratch_schema;
 pub use store::PgStorage;

@@ -1,6 +1,7 @@
 //! Opening a store: the true cause when that is not possible, the schema checked in both directions, the policy.
 
 use std::fmt;
+use std::sync::Arc;
 
 use migrations::{Schema, State};
 use storage_core::{BackendInfo, Environment, Error, ErrorKind, HistoryRetention, Result};
@@ -268,7 +269,7 @@ impl PgStorage {
         let limit = options.limits.statement;
         let mut connection = manager.dial().await?;
         encoding(&connection)?;
-        let sql = Box::new(Sql::new(&schema));
+        let sql = Arc::new(Sql::new(&schema));
         let looking = look(&manager, &mut connection, &schema, &sql, &options, &target);
         let (store_id, found) =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
@@ -287,8 +288,8 @@ impl PgStorage {
         let info = BackendInfo { name: "postgres".to_owned(), reason: options.reason.clone(), location, warnings };
         let pool = Pool::new(manager, connection, &options);
         let at_once = usize::try_from(options.max_connections).unwrap_or(1).max(1);
-        let PgOptions { environment, limits, .. } = options;
-        Ok(Self::new(Opened { pool, sql, environment, limits, at_once, schema, info, store_id }))
+        let PgOptions { environment, limits, gather, .. } = options;
+        Ok(Self::new(Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id }))
     }
 }
 

@@ -15,6 +15,19 @@ pub enum Statements {
     Prepared,
 }
 
+/// When operations of many callers are put into one statement: balances that are asked for, credits and debits. Each
+/// caller has an answer of its own all the same. Never where the store is sharded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gather {
+    /// While every connection is in use.
+    #[default]
+    WhenBusy,
+    /// Never.
+    Never,
+    /// Even when a connection is free, which is slower; for tests.
+    Always,
+}
+
 /// What to do when the store was founded with another time zone or retention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicyMismatch {
@@ -67,6 +80,8 @@ pub struct PgOptions {
     pub max_connections: u32,
     /// How statements reach the server. Default: unnamed.
     pub statements: Statements,
+    /// When operations of many callers are put into one statement. Default: while every connection is in use.
+    pub gather: Gather,
     /// The limits of every wait.
     pub limits: Limits,
     /// What to do when the store was founded with another time zone or retention. Default: refuse.
@@ -88,6 +103,7 @@ impl PgOptions {
             min_connections: 1,
             max_connections: 10,
             statements: Statements::default(),
+            gather: Gather::default(),
             limits: Limits::default(),
             on_policy_mismatch: PolicyMismatch::default(),
             reason: "opened directly".to_owned(),
@@ -103,6 +119,7 @@ impl std::fmt::Debug for PgOptions {
             .field("schema", &self.schema)
             .field("max_connections", &self.max_connections)
             .field("statements", &self.statements)
+            .field("gather", &self.gather)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

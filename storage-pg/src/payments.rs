@@ -342,7 +342,7 @@ impl PgStorage {
             param(Uuid::from_bytes(mark.fingerprint().to_bytes())),
         ];
         let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(payment(row)?), replayed: false }));
-        Some(Express { statement: &self.sql().payments.approve, values, answer })
+        Some(Express::new(&self.sql().payments.approve, values, answer))
     }
 }
 
@@ -371,7 +371,7 @@ impl Payments for PgStorage {
                 ];
                 let record = Arc::new(added);
                 let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }));
-                Some(Express { statement: &self.sql().payments.add, values, answer })
+                Some(Express::new(&self.sql().payments.add, values, answer))
             },
             |tx| {
                 let add = add.clone();

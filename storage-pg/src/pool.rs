@@ -269,6 +269,16 @@ impl Pool {
         }
     }
 
+    /// Whether whoever came now would have to wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.turns.available_permits() == 0
+    }
+
+    /// What is said when none came free in time.
+    pub(crate) fn busy(&self) -> Error {
+        self.no_time(self.wait)
+    }
+
     async fn take<'p>(&'p self, turn: SemaphorePermit<'p>, limit: Duration) -> Result<Link<'p>> {
         // Before the first look, or its failure would be missed.
         let mut failures = self.failures.0.subscribe();

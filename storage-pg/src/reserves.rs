@@ -274,7 +274,7 @@ fn express_end<'s>(
         param(kind.as_str()),
     ];
     let answer = Box::new(move |row: &Row| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?)));
-    Express { statement, values, answer }
+    Express::new(statement, values, answer)
 }
 
 async fn judge_reserve(tx: &mut Tx<'_>, reserve: ReserveBalance) -> Result<Receipt, Fault> {
@@ -410,7 +410,7 @@ impl Reserves for PgStorage {
                 ];
                 let answer =
                     Box::new(move |row: &Row| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?)));
-                Some(Express { statement: &self.sql().reserves.reserve, values, answer })
+                Some(Express::new(&self.sql().reserves.reserve, values, answer))
             },
             |tx| {
                 let reserve = reserve.clone();

@@ -1,6 +1,7 @@
 //! The handle: what all operations share, and the store as a whole.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -12,11 +13,12 @@ use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::timeout;
 
-use crate::options::Limits;
+use crate::gather::Gatherer;
+use crate::options::{Gather, Limits};
 use crate::pool::Pool;
 use crate::statement::statements;
 use crate::{
-    account, admin_limits, balances, dump, free_generations, history, import, jobs, keys, operations, payments,
+    account, admin_limits, balances, dump, free_generations, gather, history, import, jobs, keys, operations, payments,
 };
 use crate::{referrals, reserves, restore, routes, users};
 
@@ -52,6 +54,7 @@ pub(crate) struct Sql {
     pub(crate) balances: balances::BalanceStatements,
     pub(crate) dump: dump::DumpStatements,
     pub(crate) free_generations: free_generations::FreeGenerationStatements,
+    pub(crate) gather: gather::GatherStatements,
     pub(crate) history: history::HistoryStatements,
     pub(crate) import: import::ImportStatements,
     pub(crate) jobs: jobs::JobStatements,
@@ -74,6 +77,7 @@ impl Sql {
             balances: balances::BalanceStatements::new(schema),
             dump: dump::DumpStatements::new(schema),
             free_generations: free_generations::FreeGenerationStatements::new(schema),
+            gather: gather::GatherStatements::new(schema),
             history: history::HistoryStatements::new(schema),
             import: import::ImportStatements::new(schema),
             jobs: jobs::JobStatements::new(schema),
@@ -100,6 +104,7 @@ impl Sql {
             balances,
             dump,
             free_generations,
+            gather,
             history,
             import,
             jobs,
@@ -119,6 +124,7 @@ impl Sql {
             balances.all(),
             dump.all(),
             free_generations.all(),
+            gather.all(),
             history.all(),
             import.all(),
             jobs.all(),
@@ -139,10 +145,10 @@ impl Sql {
 /// A store in a PostgreSQL database. Handles on one database share nothing but the database.
 pub struct PgStorage {
     /// `None` after a close. Whoever works holds it for reading, so that a close waits for what began before.
-    pool: RwLock<Option<Pool>>,
+    pool: RwLock<Option<Arc<Pool>>>,
     closed: AtomicBool,
-    /// Apart, so that the futures that carry a store around are small.
-    sql: Box<Sql>,
+    sql: Arc<Sql>,
+    gatherer: Gatherer,
     environment: Environment,
     limits: Limits,
     limits_text: (String, String),
@@ -162,7 +168,8 @@ impl std::fmt::Debug for PgStorage {
 /// What opening found out.
 pub(crate) struct Opened {
     pub(crate) pool: Pool,
-    pub(crate) sql: Box<Sql>,
+    pub(crate) sql: Arc<Sql>,
+    pub(crate) gather: Gather,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
     pub(crate) at_once: usize,
@@ -172,22 +179,23 @@ pub(crate) struct Opened {
 }
 
 /// The right to work: the handle is not closed, and will not be while this is held.
-pub(crate) struct Entered<'s>(RwLockReadGuard<'s, Pool>);
+pub(crate) struct Entered<'s>(RwLockReadGuard<'s, Arc<Pool>>);
 
 impl Deref for Entered<'_> {
-    type Target = Pool;
-    fn deref(&self) -> &Pool {
+    type Target = Arc<Pool>;
+    fn deref(&self) -> &Arc<Pool> {
         &self.0
     }
 }
 
 impl PgStorage {
     pub(crate) fn new(opened: Opened) -> Self {
-        let Opened { pool, sql, environment, limits, at_once, schema, info, store_id } = opened;
+        let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id } = opened;
         let limits_text = (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
         Self {
-            pool: RwLock::new(Some(pool)),
+            pool: RwLock::new(Some(Arc::new(pool))),
             closed: AtomicBool::new(false),
+            gatherer: Gatherer::new(gather, at_once, Arc::clone(&sql), limits),
             sql,
             environment,
             limits,
@@ -206,6 +214,9 @@ impl PgStorage {
     }
     pub(crate) fn sql(&self) -> &Sql {
         &self.sql
+    }
+    pub(crate) fn gatherer(&self) -> &Gatherer {
+        &self.gatherer
     }
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment

@@ -11,6 +11,7 @@
 //! answered, never applied twice.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use storage_core::{Environment, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
 use tokio_postgres::types::ToSql;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use crate::account::Account;
 use crate::attempts::{Attempts, Course};
 use crate::fault::Fault;
+use crate::gather::{Outcome, Post};
 use crate::keys;
 use crate::pool::{Link, Parts, Pool};
 use crate::statement::Statement;
@@ -47,6 +49,15 @@ pub(crate) struct Express<'s, T> {
     pub(crate) values: Vec<Param>,
     /// Reads the answer from the one row.
     pub(crate) answer: Answering<'s, T>,
+    /// The same as a part of a statement for many, where there is such a one; its row answers the same.
+    pub(crate) post: Option<Post>,
+}
+
+impl<'s, T> Express<'s, T> {
+    /// One that is always sent alone.
+    pub(crate) fn new(statement: &'s Statement, values: Vec<Param>, answer: Answering<'s, T>) -> Self {
+        Self { statement, values, answer, post: None }
+    }
 }
 
 /// What a row of the one statement answers.
@@ -228,6 +239,29 @@ impl PgStorage {
         reading.await.map_err(|error| error.in_operation(operation))
     }
 
+    /// Does it together with others who wait; `None` when it has to be done alone.
+    async fn gathered<T>(
+        &self,
+        pool: &Arc<Pool>,
+        course: &Course<'_>,
+        Express { answer, post, .. }: &Express<'_, T>,
+    ) -> Option<Result<T>> {
+        match self.gatherer().post(pool, post.as_ref()?).await? {
+            // It is committed, whether or not its answer can be read.
+            Outcome::Done(Some(row)) => Some(answer(&row).map_err(|error| {
+                course.doubt();
+                course.mark(error)
+            })),
+            Outcome::Done(None) | Outcome::Alone => None,
+            Outcome::Doubt => {
+                // Asked about alone, by its key.
+                course.doubt();
+                None
+            }
+            Outcome::Late => Some(Err(course.mark(pool.busy()))),
+        }
+    }
+
     /// [`PgStorage::read`] for whoever has entered.
     pub(crate) async fn read_at(&self, pool: &Pool, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>> {
         let mut attempts = Attempts::new(self, pool, None);
@@ -257,7 +291,15 @@ impl PgStorage {
         let writing = async {
             let pool = self.enter().await?;
             let stamp = self.environment().stamp();
-            self.write_at(&pool, stamp, key, express(stamp), judge).await
+            let minted = stamp.operation.to_key();
+            let course = Course::new(key.unwrap_or(&minted));
+            let express = express(stamp);
+            if let Some(express) = &express
+                && let Some(answer) = self.gathered(&pool, &course, express).await
+            {
+                return answer;
+            }
+            self.write_on(&pool, stamp, &course, express, judge).await
         };
         writing.await.map_err(|error| error.in_operation(operation))
     }
@@ -277,10 +319,25 @@ impl PgStorage {
     {
         let minted = stamp.operation.to_key();
         let course = Course::new(key.unwrap_or(&minted));
-        let mut attempts = Attempts::new(self, pool, Some(&course));
+        self.write_on(pool, stamp, &course, express, judge).await
+    }
+
+    async fn write_on<T, J>(
+        &self,
+        pool: &Pool,
+        stamp: Stamp,
+        course: &Course<'_>,
+        express: Option<Express<'_, T>>,
+        judge: J,
+    ) -> Result<T>
+    where
+        T: Send,
+        J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
+    {
+        let mut attempts = Attempts::new(self, pool, Some(course));
         loop {
             let mut link = attempts.link().await?;
-            let attempt = self.attempt(&mut link, stamp, &course, express.as_ref(), &judge);
+            let attempt = self.attempt(&mut link, stamp, course, express.as_ref(), &judge);
             let outcome = attempts.bounded(attempt).await;
             if let Some(answer) = attempts.settled(link, outcome).await {
                 return answer;
@@ -300,7 +357,7 @@ impl PgStorage {
         T: Send,
         J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
     {
-        if let Some(Express { statement, values, answer }) = express {
+        if let Some(Express { statement, values, answer, .. }) = express {
             let values = borrowed(values);
             match course.sent(link.wire().alone(statement, &values)).await {
                 Ok(rows) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use conformance_tests::{Harness, Need, Site};
 use pg_test_server::{Database, PgBouncer, Server};
 use storage_core::{Environment, Storage};
-use storage_pg::{Limits, PgOptions, PgStorage, Statements};
+use storage_pg::{Gather, Limits, PgOptions, PgStorage, Statements};
 
 /// How the suite comes to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Harness for Databases {
         match self.way {
             Way::Direct => "postgres",
             Way::Pooled => "postgres behind PgBouncer",
-            Way::Tls => "postgres over TLS, prepared statements",
+            Way::Tls => "postgres over TLS, prepared statements, everything gathered",
         }
     }
     fn supports(&self, need: Need) -> bool {
@@ -92,12 +92,21 @@ impl Harness for Databases {
         Ok(site)
     }
     async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
-        // Whether statements are prepared and whether bytes are encrypted do not meet: one run proves both.
-        let statements = if self.way == Way::Tls { Statements::Prepared } else { Statements::Unnamed };
+        // Whether statements are prepared, whether bytes are encrypted and whether operations are gathered do not meet:
+        // one run proves them all.
+        let (statements, gather) = match self.way {
+            Way::Tls => (Statements::Prepared, Gather::Always),
+            Way::Direct | Way::Pooled => (Statements::Unnamed, Gather::WhenBusy),
+        };
         // Many scenarios run side by side on one small machine, and some open several handles.
         let patient = Limits { pool: Duration::from_secs(20), operation: Duration::from_secs(30), ..Limits::default() };
-        let options =
-            PgOptions { statements, max_connections: 6, limits: patient, ..options(site.to_string(), environment) };
+        let options = PgOptions {
+            statements,
+            gather,
+            max_connections: 6,
+            limits: patient,
+            ..options(site.to_string(), environment)
+        };
         Ok(Arc::new(PgStorage::open(options).await?))
     }
     async fn destroy(&self, site: Site) {

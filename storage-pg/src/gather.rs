@@ -1,0 +1,439 @@
+//! Gathers what waits: while every connection is in use, balances that are asked for and changes of balances are put
+//! together, and one statement does for many callers what each would have waited for alone: one round trip and, for
+//! changes, one commit. The idea is group commit, one level up.
+//!
+//! What stays as it is for each caller: an answer and an error of its own, its key, its time limits. A gathered
+//! statement only ever does the plain cases. Whoever is no plain case (the key was used before, the funds do not
+//! suffice, the user is new) gets no row from it, changes nothing, and goes on alone, as does everybody when the statement
+//! fails. A user's changes are applied in the order in which they came, and are never in two statements at once.
+//!
+//! The statements are sent by tasks of their own: whoever is dropped takes nobody along.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use storage_core::{Fingerprint, Memo, Money, OperationKey, OperationKind, Stamp, UserId};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::codec::{Micros, Moment};
+use crate::express::key_is_unused;
+use crate::fault::{Fault, Remedy};
+use crate::options::{Gather, Limits};
+use crate::pool::{Link, Pool};
+use crate::statement::statements;
+use crate::store::Sql;
+use crate::tx::uuid;
+
+/// The most operations of one statement.
+const MOST: usize = 64;
+/// How long a gathered change waits for a user whom somebody else holds, in milliseconds: the others in the statement
+/// wait as well, and whoever goes on alone afterwards has the whole limit.
+const LOCK_MILLIS: &str = "100";
+
+statements! {
+    /// Statements that gather the operations of many users: the one list that is exempt from the rule that a hot
+    /// statement names its user. They lock users in ascending order, and are off where a store is sharded.
+    GatherStatements {
+        balances(INT8_ARRAY) = "SELECT u.balance, u.id FROM {s}.users u WHERE u.id = ANY($1)";
+        /// Changes by ordinal. A user's changes are all applied or none: none when one would leave the balance negative or
+        /// beyond its limit. The lock's own time limit is set before the first user is locked.
+        post(INT8_ARRAY, NUMERIC_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
+             TEXT_ARRAY, UUID_ARRAY, TEXT) = concat!(
+            "WITH asked AS MATERIALIZED (
+                 SELECT a.* FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY AS a
+                     (id, change, key, kind, operation, at, reference, reason, actor, arguments, n)
+                 WHERE ", key_is_unused!("a.id", "a.key"), "
+             ), placed AS MATERIALIZED (
+                 SELECT a.*, sum(a.change) OVER w AS running, row_number() OVER w AS place FROM asked a
+                 WINDOW w AS (PARTITION BY a.id ORDER BY a.n ASC ROWS UNBOUNDED PRECEDING)
+             ), due AS MATERIALIZED (
+                 SELECT p.id, sum(p.change) AS total, min(p.running) AS lowest, max(p.running) AS highest,
+                     count(*) AS many, max(p.at) AS at, (array_agg(p.operation ORDER BY p.n DESC))[1] AS last
+                 FROM placed p GROUP BY p.id
+             ), held AS MATERIALIZED (
+                 SELECT u.id FROM {s}.users u
+                 WHERE u.id = ANY($1) AND (SELECT set_config('lock_timeout', $11, true)) IS NOT NULL
+                 ORDER BY u.id ASC FOR NO KEY UPDATE
+             ), posted AS (
+                 UPDATE {s}.users AS u SET balance = u.balance + d.total, ledger_rows = u.ledger_rows + d.many,
+                     updated_at = d.at, last_operation = d.last
+                 FROM held h JOIN due d ON d.id = h.id
+                 WHERE u.id = h.id AND u.balance + d.lowest >= 0
+                     AND u.balance + u.held + d.highest <= 999999999999.999999
+                 RETURNING u.id, u.ledger_rows - d.many AS ledger_rows, u.balance - d.total AS balance, u.held
+             ), row AS (
+                 INSERT INTO {s}.operations (user_id, seq, operation_id, kind, balance_change, held_change,
+                     balance_after, held_after, key, reference, reason, actor, created_at)
+                 SELECT p.id, u.ledger_rows + p.place, p.operation, p.kind, p.change, 0, u.balance + p.running, u.held,
+                     p.key, p.reference, p.reason, p.actor, p.at
+                 FROM placed p JOIN posted u ON u.id = p.id
+             ), key AS (
+                 INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer,
+                     answer_operation, answer_balance)
+                 SELECT p.id, 'operation', p.key, p.arguments, p.operation, 'money', p.operation, u.balance + p.running
+                 FROM placed p JOIN posted u ON u.id = p.id
+             )
+             SELECT u.balance + p.running AS balance, p.n FROM placed p JOIN posted u ON u.id = p.id"
+        );
+    }
+}
+
+/// What came of an operation that waited to be gathered.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The statement was run. `None`: it answered nothing for this one, and changed nothing.
+    Done(Option<Row>),
+    /// It was not tried, or what was tried changed nothing.
+    Alone,
+    /// It may have been applied: the answer was lost.
+    Doubt,
+    /// No connection came free in time, and nothing was tried.
+    Late,
+}
+
+/// A change of a user's balance.
+#[derive(Clone, Debug)]
+pub(crate) struct Post {
+    pub(crate) user: UserId,
+    pub(crate) kind: OperationKind,
+    pub(crate) amount: Money,
+    pub(crate) memo: Memo,
+    pub(crate) key: OperationKey,
+    pub(crate) arguments: Fingerprint,
+    pub(crate) stamp: Stamp,
+}
+
+impl Post {
+    fn change(&self) -> Micros {
+        let Micros(amount) = Micros::from(self.amount);
+        Micros(if self.kind == OperationKind::Debit { -amount } else { amount })
+    }
+}
+
+/// A balance that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask(pub(crate) UserId);
+
+/// A kind of operation that can be gathered.
+trait Gathered: Sized + Send + Sync + 'static {
+    /// Whether nothing is changed.
+    const READS: bool;
+
+    /// Whose operations are never in two statements at once; none when that does not matter.
+    fn alone(&self) -> Option<UserId>;
+    /// Whether both may be in one statement.
+    fn agrees(&self, other: &Self) -> bool;
+    /// Runs the statement; a row for each, where there is one.
+    fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> impl Future<Output = Result<Vec<Option<Row>>, Fault>> + Send;
+}
+
+/// A row that cannot be read.
+fn unreadable(error: tokio_postgres::Error) -> Fault {
+    Fault::Database(error)
+}
+
+impl Gathered for Ask {
+    const READS: bool = true;
+
+    fn alone(&self) -> Option<UserId> {
+        None
+    }
+    fn agrees(&self, _: &Self) -> bool {
+        true
+    }
+    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Option<Row>>, Fault> {
+        let mut ids: Vec<i64> = batch.iter().map(|Self(user)| user.get()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let rows = link.wire().alone(&sql.gather.balances, &[&ids]).await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in rows {
+            found.insert(row.try_get::<_, i64>(1).map_err(unreadable)?, row);
+        }
+        Ok(batch.iter().map(|Self(user)| found.get(&user.get()).cloned()).collect())
+    }
+}
+
+impl Gathered for Post {
+    const READS: bool = false;
+
+    fn alone(&self) -> Option<UserId> {
+        Some(self.user)
+    }
+    fn agrees(&self, other: &Self) -> bool {
+        // The second one is a repetition, and has to see the first.
+        self.user != other.user || self.key != other.key
+    }
+    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Option<Row>>, Fault> {
+        let ids: Vec<i64> = batch.iter().map(|post| post.user.get()).collect();
+        let changes: Vec<Micros> = batch.iter().map(Self::change).collect();
+        let keys: Vec<&str> = batch.iter().map(|post| post.key.as_str()).collect();
+        let kinds: Vec<&str> = batch.iter().map(|post| post.kind.as_str()).collect();
+        let operations: Vec<Uuid> = batch.iter().map(|post| uuid(post.stamp.operation)).collect();
+        let moments: Vec<Moment> = batch.iter().map(|post| Moment::At(post.stamp.now)).collect();
+        let references: Vec<Option<&str>> =
+            batch.iter().map(|post| post.memo.reference.as_ref().map(storage_core::Reference::as_str)).collect();
+        let reasons: Vec<Option<&str>> =
+            batch.iter().map(|post| post.memo.reason.as_ref().map(storage_core::Note::as_str)).collect();
+        let actors: Vec<Option<&str>> =
+            batch.iter().map(|post| post.memo.actor.as_ref().map(storage_core::Actor::as_str)).collect();
+        let arguments: Vec<Uuid> = batch.iter().map(|post| Uuid::from_bytes(post.arguments.to_bytes())).collect();
+        let rows = link
+            .wire()
+            .alone(
+                &sql.gather.post,
+                &[
+                    &ids,
+                    &changes,
+                    &keys,
+                    &kinds,
+                    &operations,
+                    &moments,
+                    &references,
+                    &reasons,
+                    &actors,
+                    &arguments,
+                    &LOCK_MILLIS,
+                ],
+            )
+            .await?;
+        let mut answers: Vec<Option<Row>> = batch.iter().map(|_| None).collect();
+        for row in rows {
+            let ordinal = row.try_get::<_, i64>(1).map_err(unreadable)?;
+            let place = usize::try_from(ordinal).ok().and_then(|ordinal| answers.get_mut(ordinal.checked_sub(1)?));
+            if let Some(place) = place {
+                *place = Some(row);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+/// One that waits.
+#[derive(Debug)]
+struct Waiting<K> {
+    id: u64,
+    operation: K,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// What waits, and what is under way.
+#[derive(Debug)]
+struct Lane<K> {
+    waiting: VecDeque<Waiting<K>>,
+    /// Tasks that run statements.
+    running: usize,
+    /// Whose operations are in a statement that is under way.
+    busy: HashSet<UserId>,
+    ids: u64,
+}
+
+impl<K> Default for Lane<K> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), running: 0, busy: HashSet::new(), ids: 0 }
+    }
+}
+
+impl<K: Gathered> Lane<K> {
+    /// Takes what may be in one statement, in order, and leaves the rest.
+    fn take(&mut self) -> Vec<Waiting<K>> {
+        let mut taken: Vec<Waiting<K>> = Vec::new();
+        let mut passed = VecDeque::new();
+        while taken.len() < MOST
+            && let Some(next) = self.waiting.pop_front()
+        {
+            // Nobody waits for its answer any more, and nothing was sent.
+            if next.answer.is_closed() {
+                continue;
+            }
+            let is_busy = next.operation.alone().is_some_and(|user| self.busy.contains(&user));
+            if is_busy || !taken.iter().all(|other| next.operation.agrees(&other.operation)) {
+                passed.push_back(next);
+            } else {
+                taken.push(next);
+            }
+        }
+        // Who was passed over is still first.
+        passed.append(&mut self.waiting);
+        self.waiting = passed;
+        self.busy.extend(taken.iter().filter_map(|one| one.operation.alone()));
+        taken
+    }
+}
+
+/// A lane that callers and the tasks of its statements share.
+#[derive(Debug)]
+struct Shared<K>(Mutex<Lane<K>>);
+
+impl<K> Default for Shared<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K> Shared<K> {
+    fn lane(&self) -> MutexGuard<'_, Lane<K>> {
+        // Every change of a lane is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a task out, also when it was ended in the middle.
+struct Running<'l, K> {
+    lane: &'l Shared<K>,
+    /// Whose operations it has in its statement.
+    users: Vec<UserId>,
+    counted: bool,
+}
+
+impl<K> Running<'_, K> {
+    fn over(&mut self, lane: &mut Lane<K>) {
+        for user in self.users.drain(..) {
+            lane.busy.remove(&user);
+        }
+    }
+}
+
+impl<K> Drop for Running<'_, K> {
+    fn drop(&mut self) {
+        let mut lane = self.lane.lane();
+        self.over(&mut lane);
+        if self.counted {
+            lane.running = lane.running.saturating_sub(1);
+        }
+    }
+}
+
+/// What a store gathers.
+#[derive(Debug)]
+pub(crate) struct Gatherer {
+    mode: Gather,
+    /// The most statements under way in each lane: the fewer there are, the more each gathers.
+    most: usize,
+    sql: Arc<Sql>,
+    limits: Limits,
+    asks: Arc<Shared<Ask>>,
+    posts: Arc<Shared<Post>>,
+}
+
+impl Gatherer {
+    pub(crate) fn new(mode: Gather, connections: usize, sql: Arc<Sql>, limits: Limits) -> Self {
+        let (asks, posts) = Default::default();
+        Self { mode, most: (connections / 5).max(1), sql, limits, asks, posts }
+    }
+
+    /// Asks for a balance; `None` when it is quicker to ask alone.
+    pub(crate) async fn ask(&self, pool: &Arc<Pool>, ask: Ask) -> Option<Outcome> {
+        self.join(&self.asks, pool, || ask).await
+    }
+
+    /// Changes a balance; `None` when it is quicker to do that alone.
+    pub(crate) async fn post(&self, pool: &Arc<Pool>, post: &Post) -> Option<Outcome> {
+        self.join(&self.posts, pool, || post.clone()).await
+    }
+
+    async fn join<K: Gathered>(
+        &self,
+        shared: &Arc<Shared<K>>,
+        pool: &Arc<Pool>,
+        operation: impl FnOnce() -> K,
+    ) -> Option<Outcome> {
+        let (id, mut answer) = {
+            let mut lane = shared.lane();
+            let gather = match self.mode {
+                Gather::Never => false,
+                Gather::Always => true,
+                // Whoever overtook what is being gathered would take connections from it.
+                Gather::WhenBusy => lane.running > 0 || pool.is_busy(),
+            };
+            if !gather {
+                return None;
+            }
+            let (sender, answer) = oneshot::channel();
+            lane.ids += 1;
+            let id = lane.ids;
+            lane.waiting.push_back(Waiting { id, operation: operation(), answer: sender });
+            if lane.running < self.most {
+                lane.running += 1;
+                tokio::spawn(run(Arc::clone(shared), Arc::clone(pool), Arc::clone(&self.sql), self.limits));
+            }
+            (id, answer)
+        };
+        if let Ok(answered) = timeout(self.limits.pool, &mut answer).await {
+            return Some(answered.unwrap_or(Outcome::Doubt));
+        }
+        let withdrawn = {
+            let mut lane = shared.lane();
+            let place = lane.waiting.iter().position(|waiting| waiting.id == id);
+            place.is_some_and(|place| lane.waiting.remove(place).is_some())
+        };
+        if withdrawn {
+            return Some(Outcome::Late);
+        }
+        // It is in a statement, which has a limit of its own.
+        Some(match timeout(self.limits.statement, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Outcome::Doubt,
+        })
+    }
+}
+
+/// Runs statements until nothing waits.
+async fn run<K: Gathered>(shared: Arc<Shared<K>>, pool: Arc<Pool>, sql: Arc<Sql>, limits: Limits) {
+    let mut running = Running { lane: &shared, users: Vec::new(), counted: true };
+    loop {
+        // First the connection: what comes while it is waited for is gathered too.
+        let link = pool.checkout(limits.pool).await;
+        let taken = {
+            let mut lane = shared.lane();
+            running.over(&mut lane);
+            let taken = lane.take();
+            if taken.is_empty() {
+                // Under the same lock, so that nobody comes in between and finds one running that is not.
+                lane.running -= 1;
+                running.counted = false;
+                return;
+            }
+            running.users = taken.iter().filter_map(|one| one.operation.alone()).collect();
+            taken
+        };
+        let (batch, answers): (Vec<K>, Vec<_>) = taken.into_iter().map(|one| (one.operation, one.answer)).unzip();
+        // Without a connection each goes on alone, and learns the cause by itself.
+        let outcomes = match link {
+            Ok(link) => outcomes(link, &sql, &batch, limits.statement).await,
+            Err(_) => batch.iter().map(|_| Outcome::Alone).collect(),
+        };
+        // The users are free before the answers are out: whoever is answered may come back at once.
+        running.over(&mut shared.lane());
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // Whoever was dropped meanwhile does not want it.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+/// Runs one statement; what came of it for each.
+async fn outcomes<K: Gathered>(mut link: Link<'_>, sql: &Sql, batch: &[K], limit: Duration) -> Vec<Outcome> {
+    if K::READS {
+        link.reads();
+    }
+    let fault = match timeout(limit, K::run(&link, sql, batch)).await {
+        Ok(Ok(rows)) => {
+            link.finished();
+            return rows.into_iter().map(Outcome::Done).collect();
+        }
+        Ok(Err(fault)) => fault,
+        Err(_) => Fault::Silent(limit),
+    };
+    if matches!(fault.remedy(), Remedy::Reconnect | Remedy::Anew) {
+        link.lost();
+    } else {
+        link.finished();
+    }
+    let in_doubt = fault.leaves_doubt();
+    batch.iter().map(|_| if in_doubt { Outcome::Doubt } else { Outcome::Alone }).collect()
+}

@@ -12,7 +12,7 @@ use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::gather::{Ask, Outcome, Post};
+use crate::gather::{Gatherer, Post};
 use crate::keys;
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
@@ -134,19 +134,12 @@ async fn judge(
 #[async_trait]
 impl Balances for PgStorage {
     async fn get_balance(&self, user: UserId) -> Result<Money> {
-        let balance = async {
-            let pool = self.enter().await?;
-            let row = match self.gatherer().ask(&pool, Ask(user)).await {
-                Some(Outcome::Done(row)) => row,
-                Some(Outcome::Late) => return Err(pool.busy().not_applied()),
-                None | Some(Outcome::Alone | Outcome::Doubt) => {
-                    let id = user.get();
-                    self.read_at(&pool, &self.sql().balances.get, &[&id]).await?.into_iter().next()
-                }
-            };
-            row.map(|row| Fields::of(&row, "users").money()).transpose()
-        };
-        Ok(balance.await.map_err(|error| error.in_operation("get_balance"))?.unwrap_or(Money::ZERO))
+        let id = user.get();
+        let statement = &self.sql().balances.get;
+        let gathered = async |gatherer: &Gatherer, pool: &_| gatherer.balance(pool, user).await;
+        let rows = self.read_gathered("get_balance", gathered, statement, &[&id]).await?;
+        let balance = rows.first().map(|row| Fields::of(row, "users").money()).transpose();
+        Ok(balance.map_err(|error| error.in_operation("get_balance"))?.unwrap_or(Money::ZERO))
     }
 
     async fn set_balance(&self, set: SetBalance) -> Result<Receipt> {

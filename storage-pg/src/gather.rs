@@ -19,17 +19,21 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::account::{account_columns, account_tables};
 use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
 use crate::fault::{Fault, Remedy};
+use crate::jobs::{JOB_COLUMNS, job_columns_read};
 use crate::options::{Gather, Limits};
 use crate::pool::{Link, Pool};
-use crate::statement::statements;
+use crate::statement::{Statement, statements};
 use crate::store::Sql;
 use crate::tx::uuid;
 
 /// The most operations of one statement.
 const MOST: usize = 64;
+/// Pages that are larger are read alone: their rows take longer than the round trip.
+const MOST_JOBS: i64 = 101;
 /// How long a gathered change waits for a user whom somebody else holds, in milliseconds: the others in the statement
 /// wait as well, and whoever goes on alone afterwards has the whole limit.
 const LOCK_MILLIS: &str = "100";
@@ -39,6 +43,15 @@ statements! {
     /// statement names its user. They lock users in ascending order, and are off where a store is sharded.
     GatherStatements {
         balances(INT8_ARRAY) = "SELECT u.balance, u.id FROM {s}.users u WHERE u.id = ANY($1)";
+        users(INT8_ARRAY) =
+            concat!("SELECT ", account_columns!(), " FROM ", account_tables!(), " WHERE u.id = ANY($1)");
+        /// The newest jobs of each user, at most so many. One descent into the index for each.
+        jobs(INT8_ARRAY, INT8_ARRAY) = concat!(
+            "SELECT j.*, a.n FROM unnest($1, $2) WITH ORDINALITY AS a (id, most, n) CROSS JOIN LATERAL (
+                 SELECT ", job_columns_read!(), " FROM {s}.generation_jobs AS t WHERE t.user_id = a.id
+                 ORDER BY t.created_at DESC, t.job_id DESC LIMIT a.most
+             ) AS j ORDER BY a.n ASC, j.created_at DESC, j.job_id DESC"
+        );
         /// Changes by ordinal. A user's changes are all applied or none: none when one would leave the balance negative or
         /// beyond its limit. The lock's own time limit is set before the first user is locked.
         post(INT8_ARRAY, NUMERIC_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
@@ -85,8 +98,8 @@ statements! {
 /// What came of an operation that waited to be gathered.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The statement was run. `None`: it answered nothing for this one, and changed nothing.
-    Done(Option<Row>),
+    /// The statement was run; its rows for this one. Without a row it changed nothing for it.
+    Done(Vec<Row>),
     /// It was not tried, or what was tried changed nothing.
     Alone,
     /// It may have been applied: the answer was lost.
@@ -116,19 +129,30 @@ impl Post {
 
 /// A balance that is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask(pub(crate) UserId);
+pub(crate) struct AskBalance(pub(crate) UserId);
+
+/// A user who is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskUser(pub(crate) UserId);
+
+/// A user's newest jobs, and how many at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskJobs(pub(crate) UserId, pub(crate) i64);
 
 /// A kind of operation that can be gathered.
 trait Gathered: Sized + Send + Sync + 'static {
     /// Whether nothing is changed.
     const READS: bool;
+    /// Which part of the connections may be at it: the fewer there are, the more each statement gathers, and the less goes on
+    /// side by side. Measured with 64 tasks on 10 connections.
+    const SHARE: usize = 5;
 
     /// Whose operations are never in two statements at once; none when that does not matter.
     fn alone(&self) -> Option<UserId>;
     /// Whether both may be in one statement.
     fn agrees(&self, other: &Self) -> bool;
-    /// Runs the statement; a row for each, where there is one.
-    fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> impl Future<Output = Result<Vec<Option<Row>>, Fault>> + Send;
+    /// Runs the statement; the rows of each.
+    fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> impl Future<Output = Result<Vec<Vec<Row>>, Fault>> + Send;
 }
 
 /// A row that cannot be read.
@@ -136,25 +160,73 @@ fn unreadable(error: tokio_postgres::Error) -> Fault {
     Fault::Database(error)
 }
 
-impl Gathered for Ask {
-    const READS: bool = true;
+/// Asks for users by a statement that answers each once, whoever asks, with the id in a column.
+async fn each_user(
+    link: &Link<'_>,
+    (statement, column): (&Statement, usize),
+    users: impl Iterator<Item = UserId> + Clone,
+) -> Result<Vec<Vec<Row>>, Fault> {
+    let mut ids: Vec<i64> = users.clone().map(UserId::get).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows = link.wire().alone(statement, &[&ids]).await?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in rows {
+        found.insert(row.try_get::<_, i64>(column).map_err(unreadable)?, row);
+    }
+    Ok(users.map(|user| found.get(&user.get()).cloned().into_iter().collect()).collect())
+}
 
-    fn alone(&self) -> Option<UserId> {
-        None
-    }
-    fn agrees(&self, _: &Self) -> bool {
-        true
-    }
-    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Option<Row>>, Fault> {
-        let mut ids: Vec<i64> = batch.iter().map(|Self(user)| user.get()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let rows = link.wire().alone(&sql.gather.balances, &[&ids]).await?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in rows {
-            found.insert(row.try_get::<_, i64>(1).map_err(unreadable)?, row);
+/// Puts rows with those who asked, by the ordinal in a column.
+fn by_ordinal(rows: Vec<Row>, column: usize, count: usize) -> Result<Vec<Vec<Row>>, Fault> {
+    let mut answers = vec![Vec::new(); count];
+    for row in rows {
+        let ordinal = row.try_get::<_, i64>(column).map_err(unreadable)?;
+        let place = usize::try_from(ordinal).ok().and_then(|ordinal| answers.get_mut(ordinal.checked_sub(1)?));
+        if let Some(place) = place {
+            place.push(row);
         }
-        Ok(batch.iter().map(|Self(user)| found.get(&user.get()).cloned()).collect())
+    }
+    Ok(answers)
+}
+
+/// What only reads can always be together.
+macro_rules! reads {
+    () => {
+        const READS: bool = true;
+
+        fn alone(&self) -> Option<UserId> {
+            None
+        }
+        fn agrees(&self, _: &Self) -> bool {
+            true
+        }
+    };
+}
+
+impl Gathered for AskBalance {
+    reads!();
+    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Vec<Row>>, Fault> {
+        each_user(link, (&sql.gather.balances, 1), batch.iter().map(|Self(user)| *user)).await
+    }
+}
+
+impl Gathered for AskUser {
+    reads!();
+    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Vec<Row>>, Fault> {
+        each_user(link, (&sql.gather.users, 0), batch.iter().map(|Self(user)| *user)).await
+    }
+}
+
+impl Gathered for AskJobs {
+    // Reading the rows is most of the work, on both sides.
+    const SHARE: usize = 2;
+    reads!();
+    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Vec<Row>>, Fault> {
+        let ids: Vec<i64> = batch.iter().map(|Self(user, _)| user.get()).collect();
+        let most: Vec<i64> = batch.iter().map(|Self(_, most)| *most).collect();
+        let rows = link.wire().alone(&sql.gather.jobs, &[&ids, &most]).await?;
+        by_ordinal(rows, JOB_COLUMNS, batch.len())
     }
 }
 
@@ -168,7 +240,7 @@ impl Gathered for Post {
         // The second one is a repetition, and has to see the first.
         self.user != other.user || self.key != other.key
     }
-    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Option<Row>>, Fault> {
+    async fn run(link: &Link<'_>, sql: &Sql, batch: &[Self]) -> Result<Vec<Vec<Row>>, Fault> {
         let ids: Vec<i64> = batch.iter().map(|post| post.user.get()).collect();
         let changes: Vec<Micros> = batch.iter().map(Self::change).collect();
         let keys: Vec<&str> = batch.iter().map(|post| post.key.as_str()).collect();
@@ -201,15 +273,7 @@ impl Gathered for Post {
                 ],
             )
             .await?;
-        let mut answers: Vec<Option<Row>> = batch.iter().map(|_| None).collect();
-        for row in rows {
-            let ordinal = row.try_get::<_, i64>(1).map_err(unreadable)?;
-            let place = usize::try_from(ordinal).ok().and_then(|ordinal| answers.get_mut(ordinal.checked_sub(1)?));
-            if let Some(place) = place {
-                *place = Some(row);
-            }
-        }
-        Ok(answers)
+        by_ordinal(rows, 1, batch.len())
     }
 }
 
@@ -312,23 +376,37 @@ impl<K> Drop for Running<'_, K> {
 #[derive(Debug)]
 pub(crate) struct Gatherer {
     mode: Gather,
-    /// The most statements under way in each lane: the fewer there are, the more each gathers.
-    most: usize,
+    connections: usize,
     sql: Arc<Sql>,
     limits: Limits,
-    asks: Arc<Shared<Ask>>,
+    balances: Arc<Shared<AskBalance>>,
+    users: Arc<Shared<AskUser>>,
+    jobs: Arc<Shared<AskJobs>>,
     posts: Arc<Shared<Post>>,
 }
 
 impl Gatherer {
     pub(crate) fn new(mode: Gather, connections: usize, sql: Arc<Sql>, limits: Limits) -> Self {
-        let (asks, posts) = Default::default();
-        Self { mode, most: (connections / 5).max(1), sql, limits, asks, posts }
+        let (balances, users, jobs, posts) = Default::default();
+        Self { mode, connections, sql, limits, balances, users, jobs, posts }
     }
 
     /// Asks for a balance; `None` when it is quicker to ask alone.
-    pub(crate) async fn ask(&self, pool: &Arc<Pool>, ask: Ask) -> Option<Outcome> {
-        self.join(&self.asks, pool, || ask).await
+    pub(crate) async fn balance(&self, pool: &Arc<Pool>, user: UserId) -> Option<Outcome> {
+        self.join(&self.balances, pool, || AskBalance(user)).await
+    }
+
+    /// Asks for a user; `None` when it is quicker to ask alone.
+    pub(crate) async fn user(&self, pool: &Arc<Pool>, user: UserId) -> Option<Outcome> {
+        self.join(&self.users, pool, || AskUser(user)).await
+    }
+
+    /// Asks for a user's newest jobs; `None` when it is quicker to ask alone.
+    pub(crate) async fn jobs(&self, pool: &Arc<Pool>, user: UserId, most: i64) -> Option<Outcome> {
+        if most > MOST_JOBS {
+            return None;
+        }
+        self.join(&self.jobs, pool, || AskJobs(user, most)).await
     }
 
     /// Changes a balance; `None` when it is quicker to do that alone.
@@ -357,7 +435,7 @@ impl Gatherer {
             lane.ids += 1;
             let id = lane.ids;
             lane.waiting.push_back(Waiting { id, operation: operation(), answer: sender });
-            if lane.running < self.most {
+            if lane.running < (self.connections / K::SHARE).max(1) {
                 lane.running += 1;
                 tokio::spawn(run(Arc::clone(shared), Arc::clone(pool), Arc::clone(&self.sql), self.limits));
             }

@@ -14,6 +14,7 @@ use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
 use crate::fault::Fault;
 use crate::fields::Fields;
+use crate::gather::Gatherer;
 use crate::history::behind;
 use crate::keys;
 use crate::routes::{leads_somewhere, missing};
@@ -36,6 +37,9 @@ macro_rules! job_columns_read {
     };
 }
 pub(crate) use job_columns_read;
+
+/// How many they are.
+pub(crate) const JOB_COLUMNS: usize = 13;
 
 macro_rules! job_list {
     ($filter:literal) => {
@@ -306,11 +310,16 @@ impl PgStorage {
         statuses.dedup();
         let words: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
         let (at, id) = behind(page.position::<Newest<JobId>>(filter)?);
+        let is_newest = page.after.is_none() && words.is_empty();
         let (limit, sql) = (surplus(page.size), &self.sql().jobs);
         let rows = match user {
             Some(user) => {
-                let user = user.get();
-                self.read("list_jobs", &sql.list_of_user, &[&at, &id, &limit, &user, &words]).await?
+                let number = user.get();
+                let gathered = async |gatherer: &Gatherer, pool: &_| {
+                    if is_newest { gatherer.jobs(pool, user, limit).await } else { None }
+                };
+                let values: [Value<'_>; 5] = [&at, &id, &limit, &number, &words];
+                self.read_gathered("list_jobs", gathered, &sql.list_of_user, &values).await?
             }
             None if words.is_empty() => self.read("list_jobs", &sql.list_all, &[&at, &id, &limit]).await?,
             None => self.read("list_jobs", &sql.list_by_status, &[&at, &id, &limit, &words]).await?,

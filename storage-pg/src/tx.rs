@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::account::Account;
 use crate::attempts::{Attempts, Course};
 use crate::fault::Fault;
-use crate::gather::{Outcome, Post};
+use crate::gather::{Gatherer, Outcome, Post};
 use crate::keys;
 use crate::pool::{Link, Parts, Pool};
 use crate::statement::Statement;
@@ -239,6 +239,25 @@ impl PgStorage {
         reading.await.map_err(|error| error.in_operation(operation))
     }
 
+    /// Reads with one statement, or together with others who wait.
+    pub(crate) async fn read_gathered(
+        &self,
+        operation: &'static str,
+        gathered: impl AsyncFnOnce(&Gatherer, &Arc<Pool>) -> Option<Outcome>,
+        statement: &Statement,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>> {
+        let reading = async {
+            let pool = self.enter().await?;
+            match gathered(self.gatherer(), &pool).await {
+                Some(Outcome::Done(rows)) => Ok(rows),
+                Some(Outcome::Late) => Err(pool.busy().not_applied()),
+                None | Some(Outcome::Alone | Outcome::Doubt) => self.read_at(&pool, statement, values).await,
+            }
+        };
+        reading.await.map_err(|error| error.in_operation(operation))
+    }
+
     /// Does it together with others who wait; `None` when it has to be done alone.
     async fn gathered<T>(
         &self,
@@ -248,11 +267,13 @@ impl PgStorage {
     ) -> Option<Result<T>> {
         match self.gatherer().post(pool, post.as_ref()?).await? {
             // It is committed, whether or not its answer can be read.
-            Outcome::Done(Some(row)) => Some(answer(&row).map_err(|error| {
-                course.doubt();
-                course.mark(error)
-            })),
-            Outcome::Done(None) | Outcome::Alone => None,
+            Outcome::Done(rows) => rows.first().map(|row| {
+                answer(row).map_err(|error| {
+                    course.doubt();
+                    course.mark(error)
+                })
+            }),
+            Outcome::Alone => None,
             Outcome::Doubt => {
                 // Asked about alone, by its key.
                 course.doubt();

@@ -10,6 +10,7 @@ use storage_core::{
 
 use crate::account::{self, account_columns, account_tables};
 use crate::fields::Fields;
+use crate::gather::Gatherer;
 use crate::keys;
 use crate::statement::statements;
 use crate::store::PgStorage;
@@ -65,7 +66,9 @@ impl Users for PgStorage {
     async fn get_user(&self, user: UserId) -> Result<Arc<User>> {
         // Almost every call finds the user there; only the first one is a write.
         let id = user.get();
-        let rows = self.read("get_user", &self.sql().account.load, &[&id]).await?;
+        let statement = &self.sql().account.load;
+        let gathered = async |gatherer: &Gatherer, pool: &_| gatherer.user(pool, user).await;
+        let rows = self.read_gathered("get_user", gathered, statement, &[&id]).await?;
         if let Some(row) = rows.first() {
             let (record, _) = account::record(row).map_err(|error| error.in_operation("get_user"))?;
             return Ok(shown(&record, &self.environment().policy));
@@ -87,7 +90,9 @@ impl Users for PgStorage {
 
     async fn find_user(&self, user: UserId) -> Result<Option<Arc<User>>> {
         let id = user.get();
-        let rows = self.read("find_user", &self.sql().account.load, &[&id]).await?;
+        let statement = &self.sql().account.load;
+        let gathered = async |gatherer: &Gatherer, pool: &_| gatherer.user(pool, user).await;
+        let rows = self.read_gathered("find_user", gathered, statement, &[&id]).await?;
         let record = rows.first().map(account::record).transpose();
         let record = record.map_err(|error| error.in_operation("find_user"))?;
         Ok(record.map(|(record, _)| shown(&record, &self.environment().policy)))

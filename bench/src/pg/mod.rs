@@ -7,6 +7,7 @@ mod clients;
 mod ground;
 mod pgbench;
 mod scripts;
+mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,33 +17,39 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use self::clients::Client;
-use self::ground::Ground;
+use self::ground::{Ground, Way};
 use self::scripts::Statements;
+use self::work::{Call, Stock, Work};
 use crate::cpu::Cpu;
 use crate::draw::Draw;
 use crate::result::{Column, Grid, Report, median};
 
-/// What is credited each time.
-const AMOUNT: &str = "0.01";
-
 #[derive(Debug, Args)]
 pub(crate) struct PgArgs {
+    /// Only these; without it all
+    #[arg(long, value_delimiter = ',')]
+    work: Vec<Work>,
+    /// Only by so many tasks, which share the connections; without it by 1, 8 and 64
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    tasks: Vec<u32>,
+    /// How clients come to the server. Through `PgBouncer` only 64 tasks are measured
+    #[arg(long, value_delimiter = ',', default_value = "tcp,pooled")]
+    way: Vec<Way>,
     /// Users that the store holds
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
-    /// Seconds for everything, divided into slices of whole seconds, one at least
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// Rounds; each gives every contestant a slice for each operation
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Jobs that the store holds; a quarter as many payments
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(8..))]
+    jobs: u32,
+    /// Seconds of a slice
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    slice: u64,
+    /// Rounds; each gives every contestant a slice of each work
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Connections of each contestant
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// Tasks that share the connections; without it as many as there are connections. pgbench has as many clients as
-    /// tasks, and never more than connections
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    tasks: Option<u32>,
     /// An empty database whose schema `public` may be filled, on a server with a high `track_activity_query_size`;
     /// without it a server with fsync is started and thrown away, its files in $TMPDIR
     #[arg(long)]
@@ -50,9 +57,6 @@ pub(crate) struct PgArgs {
     /// Only these beside pgbench
     #[arg(long, value_delimiter = ',')]
     only: Vec<Contestant>,
-    /// Only these operations
-    #[arg(long, value_delimiter = ',')]
-    operations: Vec<Operation>,
     /// The program pgbench; without it the one of $PATH
     #[arg(long, default_value = "pgbench")]
     pgbench: PathBuf,
@@ -64,16 +68,18 @@ pub(crate) struct PgArgs {
 /// Who does the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Contestant {
-    /// `pgbench -M prepared`, which the others are compared with
+    /// `pgbench`, which the others are compared with: as many clients as there are tasks, never more than connections
     Pgbench,
     /// storage-pg as it comes: unnamed statements
     Unnamed,
     /// storage-pg with prepared statements
     Prepared,
+    /// storage-pg with prepared statements that gathers nothing
+    Alone,
+    /// tokio-postgres alone, with prepared statements; more tasks than connections wait in a fair queue
+    Queue,
     /// sqlx with its cache of statements, and without its test of each connection
     Sqlx,
-    /// sqlx as it comes: it tests each connection before use, one more round trip
-    SqlxTested,
     /// deadpool-postgres with `prepare_cached`
     Deadpool,
 }
@@ -81,31 +87,25 @@ enum Contestant {
 impl Contestant {
     fn name(self) -> &'static str {
         match self {
-            Self::Pgbench => "pgbench -M prepared",
+            Self::Pgbench => "pgbench",
             Self::Unnamed => "storage-pg",
             Self::Prepared => "storage-pg prepared",
-            Self::Sqlx => "sqlx untested",
-            Self::SqlxTested => "sqlx",
+            Self::Alone => "the same, not gathered",
+            Self::Queue => "tokio-postgres",
+            Self::Sqlx => "sqlx",
             Self::Deadpool => "deadpool-postgres",
         }
     }
-}
 
-/// The job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Operation {
-    /// A random user's balance
-    GetBalance,
-    /// A credit to a random user with a fresh key, its ledger row included
-    AddBalance,
-}
-
-impl Operation {
-    fn name(self) -> &'static str {
+    /// Whether it takes part: sqlx was taught what it is compared by, and behind a pooler nothing is prepared.
+    fn does(self, work: Work, tasks: u32, way: Way) -> bool {
         match self {
-            Self::GetBalance => "get_balance",
-            Self::AddBalance => "add_balance",
+            Self::Pgbench | Self::Unnamed => true,
+            Self::Prepared | Self::Queue | Self::Deadpool => way != Way::Pooled,
+            Self::Alone => way != Way::Pooled && tasks > 8,
+            Self::Sqlx => {
+                way != Way::Pooled && matches!(work, Work::GetBalance | Work::AddBalance | Work::SubtractBalance)
+            }
         }
     }
 }
@@ -123,16 +123,21 @@ struct Slice {
 
 /// Measures.
 pub(crate) async fn measure(arguments: PgArgs) -> Result<Box<dyn Report>, String> {
-    let ground = Ground::new(arguments.url.clone(), arguments.connections)?;
+    let pooled = arguments.way.contains(&Way::Pooled) && !arguments.write_scripts;
+    let ground = Ground::new(arguments.url.clone(), arguments.connections, pooled)?;
     ground.migrate().await?;
     let statements = Statements::capture(ground.url()).await?;
     if arguments.write_scripts {
         return statements.write().map(|written| Box::new(written) as Box<dyn Report>);
     }
     statements.check()?;
-    ground.fill(arguments.users).await?;
-    let contest = Contest::new(&arguments, &ground, &statements).await?;
-    let grids = contest.run().await?;
+    let stock = Arc::new(Stock::new(arguments.users, arguments.jobs));
+    ground.fill(&stock).await?;
+    let mut grids = Vec::new();
+    for way in &arguments.way {
+        let contest = Contest::new(&arguments, &ground, *way, &statements, &stock).await?;
+        grids.extend(contest.run().await?);
+    }
     Ok(Box::new(grids))
 }
 
@@ -140,65 +145,82 @@ pub(crate) async fn measure(arguments: PgArgs) -> Result<Box<dyn Report>, String
 struct Contest<'a> {
     arguments: &'a PgArgs,
     ground: &'a Ground,
+    way: Way,
+    url: String,
+    stock: &'a Arc<Stock>,
     contestants: Vec<(Contestant, Option<Arc<Client>>)>,
-    operations: Vec<Operation>,
-    tasks: u32,
-    slice: Duration,
 }
 
 impl<'a> Contest<'a> {
-    async fn new(arguments: &'a PgArgs, ground: &'a Ground, statements: &Statements) -> Result<Self, String> {
+    async fn new(
+        arguments: &'a PgArgs,
+        ground: &'a Ground,
+        way: Way,
+        statements: &Statements,
+        stock: &'a Arc<Stock>,
+    ) -> Result<Self, String> {
+        let url = ground.by(way)?;
         let chosen = |contestant: &Contestant| {
-            *contestant == Contestant::Pgbench || arguments.only.is_empty() || arguments.only.contains(contestant)
+            let wanted = arguments.only.is_empty() || arguments.only.contains(contestant);
+            let able = contestant.does(Work::GetBalance, 64, way);
+            *contestant == Contestant::Pgbench || wanted && able
         };
         let mut contestants = Vec::new();
         for contestant in Contestant::value_variants().iter().copied().filter(chosen) {
-            let client = Client::connect(contestant, ground.url(), arguments.connections, statements).await?;
+            let client = Client::connect(contestant, &url, arguments.connections, statements).await?;
             contestants.push((contestant, client.map(Arc::new)));
         }
-        let operations = if arguments.operations.is_empty() {
-            Operation::value_variants().to_vec()
-        } else {
-            arguments.operations.clone()
-        };
-        let slices = contestants.len() * operations.len() * usize::try_from(arguments.rounds).unwrap_or(1);
-        let seconds = arguments.seconds / u64::try_from(slices).unwrap_or(1).max(1);
-        let tasks = arguments.tasks.unwrap_or(arguments.connections);
-        Ok(Self { arguments, ground, contestants, operations, tasks, slice: Duration::from_secs(seconds.max(1)) })
+        Ok(Self { arguments, ground, way, url, stock, contestants })
     }
 
+    /// A table for each work and each number of tasks.
     async fn run(&self) -> Result<Vec<Grid>, String> {
-        let count = self.contestants.len();
-        let mut done: Vec<Vec<Vec<Slice>>> =
-            self.operations.iter().map(|_| (0..count).map(|_| Vec::new()).collect()).collect();
-        for round in 0..usize::try_from(self.arguments.rounds).unwrap_or(1) {
-            for (operation, of_operation) in self.operations.iter().zip(&mut done) {
-                for turn in 0..count {
-                    let at = (turn + round) % count;
-                    let slice = self.slice(&self.contestants[at], *operation).await?;
-                    of_operation[at].push(slice);
-                }
+        let PgArgs { work: wanted, tasks: numbers, .. } = self.arguments;
+        let mut grids = Vec::new();
+        for work in Work::value_variants().iter().copied().filter(|work| wanted.is_empty() || wanted.contains(work)) {
+            let is_wanted = |tasks: &u32| {
+                (numbers.is_empty() || numbers.contains(tasks)) && (self.way != Way::Pooled || *tasks > 8)
+            };
+            for tasks in work.tasks().iter().copied().filter(is_wanted) {
+                grids.push(self.contest(work, tasks).await?);
             }
         }
-        Ok(self.operations.iter().zip(done).map(|(operation, slices)| self.grid(*operation, slices)).collect())
+        Ok(grids)
+    }
+
+    async fn contest(&self, work: Work, tasks: u32) -> Result<Grid, String> {
+        let contestants: Vec<_> =
+            self.contestants.iter().filter(|(contestant, _)| contestant.does(work, tasks, self.way)).collect();
+        let count = contestants.len();
+        let mut done: Vec<Vec<Slice>> = contestants.iter().map(|_| Vec::new()).collect();
+        for round in 0..usize::try_from(self.arguments.rounds).unwrap_or(1) {
+            for at in (0..count).map(|turn| (turn + round) % count) {
+                done[at].push(self.slice(contestants[at], work, tasks).await?);
+            }
+        }
+        let done = contestants.iter().map(|(contestant, _)| *contestant).zip(done).collect();
+        Ok(self.grid(work, tasks, done))
     }
 
     async fn slice(
         &self,
         (contestant, client): &(Contestant, Option<Arc<Client>>),
-        operation: Operation,
+        work: Work,
+        tasks: u32,
     ) -> Result<Slice, String> {
         let before = Cpu::now(self.ground.server_pid());
+        let length = Duration::from_secs(self.arguments.slice);
         let (mut slice, count) = match client {
             None => {
-                let clients = self.tasks.min(self.arguments.connections);
-                let pgbench = pgbench::Run { program: &self.arguments.pgbench, clients, users: self.arguments.users };
-                let (rate, count) = pgbench.slice(self.ground.url(), scripts::script(operation), self.slice)?;
+                let clients = tasks.min(self.arguments.connections);
+                let (program, prepared) = (self.arguments.pgbench.as_path(), self.way != Way::Pooled);
+                let pgbench = pgbench::Run { program, clients, prepared, stock: self.stock };
+                let (rate, count) = pgbench.slice(&self.url, &scripts::scripts(work), length)?;
                 (Slice { rate, ..Slice::default() }, count)
             }
             Some(client) => {
                 let begun = Instant::now();
-                let latencies = calls(client, operation, self.tasks, self.arguments.users, self.slice)
+                let latencies = calls(client, work, tasks, self.stock, length)
                     .await
                     .map_err(|error| format!("{}: {error}", contestant.name()))?;
                 let count = f64::from(u32::try_from(latencies.len()).unwrap_or(u32::MAX));
@@ -211,19 +233,21 @@ impl<'a> Contest<'a> {
         Ok(slice)
     }
 
-    fn grid(&self, operation: Operation, done: Vec<Vec<Slice>>) -> Grid {
-        let PgArgs { users, rounds, connections, .. } = self.arguments;
+    fn grid(&self, work: Work, tasks: u32, done: Vec<(Contestant, Vec<Slice>)>) -> Grid {
+        let PgArgs { users, rounds, connections, slice, .. } = self.arguments;
+        let of_tasks = if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
         let mut grid = Grid::new(
-            operation.name(),
+            work.name(),
             format!(
-                "{}: {users} users, {connections} connections, {} tasks, {rounds} rounds of {} s each, medians",
-                operation.name(),
-                self.tasks,
-                self.slice.as_secs()
+                "{}, {}: {users} users, {connections} connections, {of_tasks}, {rounds} rounds of {slice} s each, medians",
+                work.name(),
+                self.way.name(),
             ),
             vec![
                 Column("a second", 0),
                 Column("to pgbench", 3),
+                Column("least", 2),
+                Column("most", 2),
                 Column("p50 us", 0),
                 Column("p99 us", 0),
                 Column("p999 us", 0),
@@ -231,9 +255,9 @@ impl<'a> Contest<'a> {
                 Column("server cpu us", 1),
             ],
         );
-        let base: Vec<f64> = done.first().into_iter().flatten().map(|slice| slice.rate).collect();
-        for ((contestant, _), slices) in self.contestants.iter().zip(done) {
-            let ratios = slices.iter().zip(&base).map(|(slice, base)| slice.rate / base).collect();
+        let base: Vec<f64> = done.first().into_iter().flat_map(|(_, slices)| slices).map(|slice| slice.rate).collect();
+        for (contestant, slices) in done {
+            let ratios: Vec<f64> = slices.iter().zip(&base).map(|(slice, base)| slice.rate / base).collect();
             let server: Option<Vec<f64>> = slices.iter().map(|slice| slice.server).collect();
             let mut latencies: Vec<u32> = slices.iter().flat_map(|slice| &slice.latencies).copied().collect();
             latencies.sort_unstable();
@@ -244,7 +268,9 @@ impl<'a> Contest<'a> {
                 contestant.name(),
                 vec![
                     Some(median(slices.iter().map(|slice| slice.rate).collect())),
-                    Some(median(ratios)),
+                    Some(median(ratios.clone())),
+                    ratios.iter().copied().reduce(f64::min),
+                    ratios.iter().copied().reduce(f64::max),
                     at(500),
                     at(990),
                     at(999),
@@ -260,23 +286,20 @@ impl<'a> Contest<'a> {
 /// Calls by so many tasks, each one after the other, as long as the slice lasts; answers how long each took.
 async fn calls(
     client: &Arc<Client>,
-    operation: Operation,
+    work: Work,
     tasks: u32,
-    users: u32,
+    stock: &Arc<Stock>,
     slice: Duration,
 ) -> Result<Vec<u32>, String> {
     let begun = Instant::now();
     let working: Vec<_> = (0..tasks)
         .map(|_| {
-            let (client, mut draw) = (Arc::clone(client), Draw::new());
+            let (client, stock, mut draw) = (Arc::clone(client), Arc::clone(stock), Draw::new());
             tokio::spawn(async move {
                 let mut latencies = Vec::new();
                 let mut at = begun.elapsed();
                 while at < slice {
-                    match operation {
-                        Operation::GetBalance => client.get_balance(draw.user(users)).await?,
-                        Operation::AddBalance => client.add_balance(draw.user(users), &mut draw).await?,
-                    }
+                    client.call(Call::draw(work, &mut draw, &stock)?).await?;
                     let now = begun.elapsed();
                     latencies.push(u32::try_from(now.saturating_sub(at).as_micros()).unwrap_or(u32::MAX));
                     at = now;
@@ -296,8 +319,8 @@ impl Report for Vec<Grid> {
     fn to_text(&self) -> String {
         let grids: Vec<String> = self.iter().map(Grid::to_text).collect();
         format!(
-            "{}\nA call's processor time: the client's with its kernel, the server's with all its processes. pgbench \
-             has no latencies here.\n",
+            "{}\nRatios are those of each round: their median, the least and the most. A call's processor time: the client's \
+             with its kernel, the server's with all its processes. pgbench has no latencies here.\n",
             grids.join("\n")
         )
     }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use super::work::Stock;
+
 /// The second before a slice in which new connections read the server's catalogue. The others' connections have done so
 /// long before.
 const WARMING: u64 = 1;
@@ -16,22 +18,31 @@ const WARMING: u64 = 1;
 pub(super) struct Run<'a> {
     pub(super) program: &'a Path,
     pub(super) clients: u32,
-    pub(super) users: u32,
+    /// Whether its statements may be prepared.
+    pub(super) prepared: bool,
+    pub(super) stock: &'a Stock,
 }
 
 impl Run<'_> {
-    /// Runs a script for a slice of time; answers the rate in it, and how often it ran in all.
-    pub(super) fn slice(&self, url: &str, script: &str, slice: Duration) -> Result<(f64, f64), String> {
+    /// Runs scripts, each with its weight, for a slice of time; answers the rate in it, and how often they ran in all.
+    pub(super) fn slice(&self, url: &str, scripts: &[(String, u32)], slice: Duration) -> Result<(f64, f64), String> {
         let told = |error: std::io::Error| format!("the script of pgbench: {error}");
-        let mut file = tempfile::Builder::new().suffix(".sql").tempfile().map_err(told)?;
-        file.write_all(script.as_bytes()).map_err(told)?;
         let mut command = Command::new(self.program);
+        let Stock { users, jobs, payments, .. } = self.stock;
         command
-            .args(["-n", "-M", "prepared", "-P", "1", "-j", &self.clients.min(2).to_string()])
+            .args(["-n", "-M", if self.prepared { "prepared" } else { "extended" }, "-P", "1"])
+            .args(["-j", &self.clients.min(2).to_string()])
             .args(["-c", &self.clients.to_string(), "-T", &(slice.as_secs() + WARMING).to_string()])
-            .args(["-D", &format!("users={}", self.users), "-f"])
-            .arg(file.path())
+            .args(["-D", &format!("users={users}"), "-D", &format!("jobs={jobs}")])
+            .args(["-D", &format!("payments={payments}")])
             .stdin(Stdio::null());
+        let mut files = Vec::new();
+        for (script, weight) in scripts {
+            let mut file = tempfile::Builder::new().suffix(".sql").tempfile().map_err(told)?;
+            file.write_all(script.as_bytes()).map_err(told)?;
+            command.arg("-f").arg(format!("{}@{weight}", file.path().display()));
+            files.push(file);
+        }
         address(&mut command, url)?;
         let output = command.output().map_err(|error| format!("{} cannot run: {error}", self.program.display()))?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

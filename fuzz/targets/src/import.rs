@@ -86,7 +86,7 @@ pub(crate) async fn run(dir: &Path, input: &[u8]) -> Outcome {
     }
     let once = read(&source, &options, &mut |_| {});
     let again = read(&source, &options, &mut |_| {});
-    if let Some(changed) = tree::difference(&files, &tree::take(&source)?) {
+    if let Some(changed) = tree::difference(&files, &tree::everything(&source)?) {
         return Err(format!("reading changed {changed}"));
     }
     let legacy = match (once, again) {

@@ -36,6 +36,13 @@ const LOCKS: [&str; 3] = ["presence.lock", "writer.lock", "checkpoint.lock"];
 
 /// The files of a directory, but not a store's locks, whose contents are only for people.
 pub(crate) fn take(dir: &Path) -> Result<Tree, Finding> {
+    let mut tree = everything(dir)?;
+    tree.retain(|name, _| !LOCKS.contains(&name.as_str()));
+    Ok(tree)
+}
+
+/// The files of a directory, whatever their names: of a directory that is no store.
+pub(crate) fn everything(dir: &Path) -> Result<Tree, Finding> {
     let mut tree = Tree::new();
     gather(dir, "", &mut tree)?;
     Ok(tree)
@@ -47,7 +54,7 @@ fn gather(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<(), Finding> {
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type().map_err(shown)?.is_dir() {
             gather(&entry.path(), &format!("{name}/"), tree)?;
-        } else if !LOCKS.contains(&name.as_str()) {
+        } else {
             tree.insert(name, fs::read(entry.path()).map_err(shown)?);
         }
     }

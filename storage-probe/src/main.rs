@@ -27,6 +27,7 @@ mod verify;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -63,6 +64,9 @@ enum Command {
         patience: u64,
         #[command(flatten)]
         limits: store::Limited,
+        /// Say in the end on stderr, as JSON, how many calls were made and repeated, and how long the longest took.
+        #[arg(long)]
+        tally: bool,
     },
     /// Compares the store with what was acknowledged; exit code 0 when all is well.
     Verify {
@@ -112,14 +116,19 @@ async fn perform(command: Command) -> Result<(), Failure> {
     };
     let failed = |error: storage_core::Error| Failure(1, error.report().to_string());
     match command {
-        Command::Run { store, seed, n, tasks, plan, schema, patience, limits } => {
+        Command::Run { store, seed, n, tasks, plan, schema, patience, limits, tally: wanted } => {
             let place = place(&store, schema)?.limited(&limits);
             if acks::share(n, 0, tasks) > lane::MAX_OPERATIONS {
                 return Err(Failure(2, format!("a lane has {} operations at most", lane::MAX_OPERATIONS)));
             }
             let patience = Duration::from_secs(patience);
             let run = run::Run { place, seed, order: plan, operations: n, tasks, patience };
-            run::run(run).await.map_err(failed)
+            let tally = Arc::default();
+            let outcome = run::run(run, &tally).await.map_err(failed);
+            if wanted {
+                let _ = writeln!(std::io::stderr(), "{}", tally.to_json());
+            }
+            outcome
         }
         Command::Verify { store, acks, n, plan, schema } => {
             let place = place(&store, schema)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use storage_core::{Applied, Error, ErrorKind, ManualClock, Result, SharedStorage, Timestamp};
@@ -29,6 +29,28 @@ pub(crate) struct Run {
     pub(crate) patience: Duration,
 }
 
+/// What the calls of a run came to.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    calls: AtomicU64,
+    repeated: AtomicU64,
+    longest_ms: AtomicU64,
+}
+
+impl Tally {
+    fn count(&self, begun: Instant, again: bool) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.repeated.fetch_add(u64::from(again), Ordering::Relaxed);
+        self.longest_ms.fetch_max(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+    /// As one JSON object.
+    pub(crate) fn to_json(&self) -> String {
+        let [calls, repeated, longest_ms] =
+            [&self.calls, &self.repeated, &self.longest_ms].map(|figure| figure.load(Ordering::Relaxed));
+        format!("{{\"calls\": {calls}, \"repeated\": {repeated}, \"longest_ms\": {longest_ms}}}")
+    }
+}
+
 struct Work {
     lane: Lane,
     steps: Vec<Step>,
@@ -38,7 +60,7 @@ struct Work {
 }
 
 /// Does it. The lanes go in step, because they share a clock: each does its operation of a round, side by side.
-pub(crate) async fn run(run: Run) -> Result<()> {
+pub(crate) async fn run(run: Run, tally: &Arc<Tally>) -> Result<()> {
     let Run { place, seed, order, operations, tasks, patience } = run;
     // A directory that fails is not tried again: the tools that break its calls want to see how it fails.
     let patience = if matches!(place, Place::Database(_)) { patience } else { Duration::ZERO };
@@ -55,7 +77,8 @@ pub(crate) async fn run(run: Run) -> Result<()> {
         clock.set(Timestamp::from_micros(moment(round))?);
         let mut working = JoinSet::new();
         for work in lanes.iter().filter(|work| round < share(operations, work.lane.task, tasks)) {
-            working.spawn(one(Arc::clone(&storage), Arc::clone(work), round, tasks, patience));
+            let with = With { storage: Arc::clone(&storage), tally: Arc::clone(tally), tasks, patience };
+            working.spawn(one(with, Arc::clone(work), round));
         }
         let mut failed = None;
         while let Some(done) = working.join_next().await {
@@ -85,17 +108,34 @@ async fn opened(place: &Place, patience: Duration) -> Result<(SharedStorage, Arc
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether an error says that there was no certain answer, for now.
+/// Whether an error says that there was no certain answer, for now: also a disk that is full may get room, and a standby
+/// may be promoted.
 fn is_outage(error: &Error) -> bool {
-    error.applied() == Applied::Unknown || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Busy { .. })
+    error.applied() == Applied::Unknown
+        || matches!(
+            error.kind(),
+            ErrorKind::Unavailable | ErrorKind::Busy { .. } | ErrorKind::StorageFull | ErrorKind::ReadOnly
+        )
 }
 
-async fn one(storage: SharedStorage, work: Arc<Work>, operation: u64, tasks: u32, patience: Duration) -> Result<()> {
+/// What all operations of a run share.
+struct With {
+    storage: SharedStorage,
+    tally: Arc<Tally>,
+    tasks: u32,
+    patience: Duration,
+}
+
+async fn one(with: With, work: Arc<Work>, operation: u64) -> Result<()> {
+    let With { storage, tally, tasks, patience } = with;
     let Some(step) = usize::try_from(operation).ok().and_then(|at| work.steps.get(at)) else { return Ok(()) };
     let begun = Instant::now();
     let mut again = false;
     let answer = loop {
-        match call(&*storage, work.lane, operation, &step.op).await {
+        let called = Instant::now();
+        let answer = call(&*storage, work.lane, operation, &step.op).await;
+        tally.count(called, again);
+        match answer {
             Err(error) if is_outage(&error) && begun.elapsed() < patience => {
                 again = true;
                 sleep(PAUSE).await;

@@ -16,6 +16,7 @@ mod plan;
 mod run;
 mod schema;
 mod shape;
+mod shard;
 mod state;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use plan::{HISTORY_TABLE, Plan, Step};
 pub use run::Outcome;
 pub use schema::{InvalidSchema, Schema};
 pub use shape::Addition;
+pub use shard::{Placed, Placement, Sharding};
 pub use state::State;
 
 /// The migrations of this program, in order.
@@ -64,6 +66,17 @@ pub async fn adopt(client: &mut Client, schema: &Schema, wait: Duration) -> Resu
 /// Which adopted tables exist in the schema, by the names that they have now.
 pub async fn adopted_tables(client: &Client, schema: &Schema) -> Result<Vec<String>, Error> {
     Ok(adopt::adopted_tables(client, schema).await?)
+}
+
+/// Tells how the schema's tables are spread over the nodes of a sharding engine. Changes nothing.
+pub async fn sharding(client: &Client, schema: &Schema) -> Result<Sharding, Error> {
+    Ok(shard::look(client, schema).await?)
+}
+
+/// Spreads the tables of a migrated schema over the nodes, all in one transaction; answers which tables were spread. Without
+/// an engine, and where everything is in its place, it does nothing. Waits at most about `wait` for others.
+pub async fn shard(client: &mut Client, schema: &Schema, wait: Duration) -> Result<Vec<&'static str>, Error> {
+    shard::apply(client, schema, wait).await
 }
 
 /// The functions of the crate, for these migrations.

@@ -89,6 +89,10 @@ pub(crate) enum Command {
         about = "Bring the PostgreSQL schema to this program's version, by MIGRATION_DATABASE_URL when that is set"
     )]
     Migrate(MigrateArgs),
+    #[command(
+        about = "Spread the tables by user over the nodes of a sharding engine (Citus); nothing to do where there is none"
+    )]
+    Shard(ShardArgs),
     /// Give a store another time zone and history retention; nobody else may have it open
     Policy {
         /// Where a day begins, an IANA name; as it is when not given
@@ -153,6 +157,20 @@ pub(crate) struct ImportArgs {
     /// The zone of times that were written without one, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub(crate) time_zone: TimeZone,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["check", "apply"])]
+pub(crate) struct ShardArgs {
+    /// Only say what is to be spread; exit with 3 when something is
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Spread what is not spread yet; repeating it is harmless
+    #[arg(long)]
+    pub(crate) apply: bool,
+    /// How long to wait for others and for locks
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) wait: u64,
 }
 
 #[derive(Debug, Args)]
@@ -333,7 +351,7 @@ pub(crate) fn parse(arguments: Vec<OsString>, environment: Lookup<'_>) -> Parsed
     let json = everywhere.json || switch("STORAGE_JSON", environment).unwrap_or(false);
     let out = Output::new(json, environment);
     // Migrations want a direct connection, and often another role than the program's.
-    let own_url = matches!(command, Command::Migrate(_))
+    let own_url = matches!(command, Command::Migrate(_) | Command::Shard(_))
         && everywhere.database_url.is_none()
         && environment(MIGRATION_URL).is_some_and(|url| !url.is_empty());
     let url_variable = if own_url { MIGRATION_URL } else { "DATABASE_URL" };

@@ -40,6 +40,7 @@ mod payments;
 mod policy;
 mod progress;
 mod referrals;
+mod shard;
 mod status;
 mod users;
 mod verify;
@@ -89,6 +90,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Verify => verify::verify(context).await,
         Command::Import(arguments) => import::import(context, arguments).await,
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
+        Command::Shard(arguments) => shard::shard(context, arguments).await,
         Command::Policy { time_zone, history } => policy::policy(context, time_zone, history).await,
         Command::Dump { file } => dump::dump(context, &file).await,
         Command::Restore { file } => dump::restore(context, &file).await,

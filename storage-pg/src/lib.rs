@@ -62,7 +62,8 @@ pub use adopted::{
     AdoptedTable, UncertainAdoptedPayment, read_adopted,
 };
 pub use doctor::examine;
-pub use migrate::{Migrated, SchemaReport, SchemaState, adopt_tables, migrate, migration_steps, schema_report};
+pub use migrate::{Migrated, Placed, Placement, SchemaReport, SchemaState, Sharding};
+pub use migrate::{adopt_tables, migrate, migration_steps, schema_report, shard, sharding};
 pub use open::OpenError;
 pub use options::{Gather, Limits, PgOptions, PolicyMismatch, Statements};
 pub use scratch::drop_scratch_schema;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use migrations::State;
+pub use migrations::{Placed, Placement, Sharding};
 use storage_core::Result;
 
-use crate::open::{OpenError, dial, migration_error, schema};
+use crate::open::{OpenError, dial, migration_error, mismatch, schema};
 use crate::options::PgOptions;
 
 /// What stands in a schema.
@@ -94,6 +95,32 @@ pub async fn migrate(options: &PgOptions, wait: Duration) -> Result<Migrated, Op
     let outcome = migrations::migrate(&mut connection.client, &schema, wait).await.map_err(migration_error)?;
     let migrations::Outcome { applied, from, to, .. } = outcome;
     Ok(Migrated { applied, from, to, adopted: Vec::new(), renamed: Vec::new() })
+}
+
+/// Tells how the tables are spread over the nodes of a sharding engine. Changes nothing.
+///
+/// # Errors
+/// `SchemaMismatch` where the schema is not current; the true cause when there is no connection.
+pub async fn sharding(options: &PgOptions) -> Result<Sharding, OpenError> {
+    let schema = schema(&options.schema)?;
+    let (_, connection) = dial(&options.url, options).await?;
+    match migrations::inspect(&connection.client, &schema).await.map_err(migration_error)? {
+        State::Current { .. } => {}
+        other => return Err(mismatch(&other).into()),
+    }
+    Ok(migrations::sharding(&connection.client, &schema).await.map_err(migration_error)?)
+}
+
+/// Spreads the tables over the nodes of a sharding engine, all in one transaction; answers which. Repeating it is harmless,
+/// and without an engine it does nothing. Whoever has the store open opens it anew afterwards.
+///
+/// # Errors
+/// Those of [`sharding`]; `Busy` when others stood in the way.
+pub async fn shard(options: &PgOptions, wait: Duration) -> Result<Vec<&'static str>, OpenError> {
+    sharding(options).await?;
+    let schema = schema(&options.schema)?;
+    let (_, mut connection) = dial(&options.url, options).await?;
+    Ok(migrations::shard(&mut connection.client, &schema, wait).await.map_err(migration_error)?)
 }
 
 /// Renames the earlier system's tables to `legacy_...` and applies what is pending, in one transaction.

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::connect::{Failure, Target};
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::options::{PgOptions, PolicyMismatch};
+use crate::options::{Gather, PgOptions, PolicyMismatch};
 use crate::pool::{Connection, Manager, Pool};
 use crate::store::{Opened, PgStorage, Sql};
 use crate::wire::Wire;
@@ -210,13 +210,21 @@ async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatc
     meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))
 }
 
-/// What the server says of itself, as warnings; and the session's limit of a lock, in milliseconds.
-fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<(Vec<String>, String)> {
+/// What the server says of itself.
+struct Facts {
+    warnings: Vec<String>,
+    /// The session's limit of a lock, in milliseconds.
+    lock_timeout: String,
+    /// Whether it has an engine that could spread the tables.
+    can_shard: bool,
+}
+
+fn facts(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Facts> {
     let row = row.ok_or_else(|| Error::internal("the server answered nothing"))?;
     let mut fields = Fields::of(row, "server");
     let standby = fields.flag()?;
     let (fsync, commit, version) = (fields.word()?, fields.word()?, fields.int()?);
-    let lock_timeout = fields.word()?.to_owned();
+    let (lock_timeout, can_shard) = (fields.word()?.to_owned(), fields.flag()?);
     if standby {
         return Err(Error::new(ErrorKind::ReadOnly).message(
             "the server is a standby and takes no writes: name the primary, or several hosts with \
@@ -239,7 +247,7 @@ fn warnings(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<(Vec<
                 .to_owned(),
         );
     }
-    Ok((warnings, lock_timeout))
+    Ok(Facts { warnings, lock_timeout, can_shard })
 }
 
 impl PgStorage {
@@ -271,7 +279,7 @@ impl PgStorage {
         encoding(&connection)?;
         let sql = Arc::new(Sql::new(&schema));
         let looking = look(&manager, &mut connection, &schema, &sql, &options, &target);
-        let (store_id, found) =
+        let Seen { store_id, warnings: found, sharded } =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
         let mut warnings = options.warnings.clone();
         warnings.extend(found);
@@ -289,8 +297,18 @@ impl PgStorage {
         let pool = Pool::new(manager, connection, &options);
         let at_once = usize::try_from(options.max_connections).unwrap_or(1).max(1);
         let PgOptions { environment, limits, gather, .. } = options;
+        // A statement for many users would visit many nodes.
+        let gather = if sharded { Gather::Never } else { gather };
         Ok(Self::new(Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id }))
     }
+}
+
+/// What a look at a database found.
+struct Seen {
+    store_id: String,
+    warnings: Vec<String>,
+    /// Whether users lie on several nodes.
+    sharded: bool,
 }
 
 /// Looks at server, schema and policy on one connection.
@@ -301,11 +319,11 @@ async fn look(
     sql: &Sql,
     options: &PgOptions,
     target: &Target,
-) -> Result<(String, Vec<String>)> {
+) -> Result<Seen> {
     // Not in a transaction of its own: what the session has is to be seen.
     let wire = connection.parts.wire(&connection.client);
-    let facts = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
-    let (warnings, lock_timeout) = warnings(facts.first(), connection.encrypted, target)?;
+    let rows = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
+    let Facts { warnings, lock_timeout, can_shard } = facts(rows.first(), connection.encrypted, target)?;
     manager.notice_pooler(connection, &lock_timeout);
     let wire = connection.parts.wire(&connection.client);
     match migrations::inspect(&connection.client, schema).await.map_err(migration_error)? {
@@ -313,5 +331,7 @@ async fn look(
         other => return Err(mismatch(&other)),
     }
     let store_id = policy(wire, sql, &options.environment, options.on_policy_mismatch).await?;
-    Ok((store_id, warnings))
+    let sharded =
+        can_shard && migrations::sharding(&connection.client, schema).await.map_err(migration_error)?.is_sharded();
+    Ok(Seen { store_id, warnings, sharded })
 }

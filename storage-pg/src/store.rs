@@ -35,7 +35,8 @@ statements! {
             "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
                  current_setting('synchronous_commit') AS synchronous_commit,
                  current_setting('server_version_num')::bigint AS version,
-                 (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout') AS lock_timeout";
+                 (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout') AS lock_timeout,
+                 EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS can_shard";
         meta() = "SELECT name, value FROM {s}.storage_meta ORDER BY name ASC";
         found(TEXT, TEXT, TEXT) =
             "INSERT INTO {s}.storage_meta AS m (name, value)

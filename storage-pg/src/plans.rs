@@ -68,6 +68,10 @@ fn plausible(statement: &Statement, at: usize) -> Box<dyn tokio_postgres::types:
         // Behind the first users, and by hundreds.
         Type::INT8 => Box::new(if at == 0 { 5_000_i64 } else { 100 }),
         Type::INT8_ARRAY => Box::new(vec![5_000_i64, 6_000]),
+        Type::NUMERIC_ARRAY => Box::new(vec![Micros(1_000_000); 2]),
+        Type::TIMESTAMPTZ_ARRAY => Box::new(vec![later; 2]),
+        Type::UUID_ARRAY => Box::new(vec![Uuid::nil(); 2]),
+        Type::TEXT if name.ends_with("gather::post") => Box::new("100"),
         Type::TIMESTAMPTZ => Box::new(later),
         Type::DATE => Box::new(Day(CivilDate::from_days(20_460))),
         Type::NUMERIC => Box::new(Micros(1_000_000)),

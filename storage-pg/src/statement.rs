@@ -89,4 +89,64 @@ mod tests {
             assert!(!text.contains("SET ") || !text.starts_with("SET "), "{name} sets a session's value");
         }
     }
+
+    /// Whether a statement says whose rows it is about: by a parameter, or by the id that leads to the user.
+    fn names_its_user(text: &str) -> bool {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let compared = ["user_id = $", "u.id = $", " id = $", "id = ANY($1)", "id = (SELECT user_id FROM"];
+        let written = ["(user_id,", "users (id,"];
+        compared.iter().any(|words| text.contains(words))
+            || text.contains("VALUES ($1") && written.iter().any(|words| text.contains(words))
+    }
+
+    /// Statements that are about many users or about none, and why that does no harm on a sharded store. A name that ends
+    /// with `::` is a whole file.
+    const OF_MANY_USERS: &[(&str, &str)] = &[
+        ("account::claim", "one row of id_routes, named by its id"),
+        ("dump::", "the whole store, on demand"),
+        ("gather::", "users who ask at the same time; off where a store is sharded"),
+        ("import::is_committed", "a transaction"),
+        ("import::transaction", "a transaction"),
+        ("jobs::list_all", "a list for admins"),
+        ("jobs::list_by_status", "a list for admins"),
+        ("operations::audited_holds", "an audit of everybody"),
+        ("operations::audited_payments", "an audit of everybody"),
+        ("operations::audited_rows", "an audit of everybody"),
+        ("operations::audited_users", "an audit of everybody"),
+        ("payments::list_all", "a list for admins"),
+        ("payments::list_by_status", "a list for admins"),
+        ("referrals::below", "who would close a circle: rare"),
+        ("referrals::list", "whom a referrer brought: they live where they live"),
+        ("referrals::lock", "an advisory lock"),
+        ("reserves::expired", "a sweep over everybody"),
+        ("reserves::list_all", "a list for admins"),
+        ("reserves::list_by_status", "a list for admins"),
+        ("restore::", "the whole store, when it is empty"),
+        ("routes::", "one row of id_routes, named by its id"),
+        ("store::", "the store itself"),
+        ("users::list", "a list for admins"),
+    ];
+
+    /// On a sharded store a statement that names its user visits one node; any other visits them all.
+    #[test]
+    fn every_hot_statement_names_its_user() {
+        let sql = Sql::new(&Schema::default());
+        let mut met = std::collections::BTreeSet::new();
+        for Statement { name, text, .. } in sql.all() {
+            let short = name.trim_start_matches("storage_pg::");
+            let exempt = OF_MANY_USERS
+                .iter()
+                .find(|(listed, _)| short == *listed || listed.ends_with("::") && short.starts_with(listed));
+            match exempt {
+                Some((listed, _)) => {
+                    met.insert(*listed);
+                    // A list that says too much is as wrong as one that says too little.
+                    assert!(listed.ends_with("::") || !names_its_user(text), "{short} names its user after all");
+                }
+                None => assert!(names_its_user(text), "{short} does not name its user: {text}"),
+            }
+        }
+        let listed: std::collections::BTreeSet<_> = OF_MANY_USERS.iter().map(|(listed, _)| *listed).collect();
+        assert_eq!(met, listed, "the list names statements that are gone");
+    }
 }

@@ -70,8 +70,9 @@ pub(crate) struct Attempts<'s, 'c> {
 }
 
 impl<'s, 'c> Attempts<'s, 'c> {
-    pub(crate) fn new(storage: &'s PgStorage, pool: &'s Pool, course: Option<&'c Course<'c>>) -> Self {
-        let (begun, pause) = (Instant::now(), FIRST_PAUSE);
+    /// Of an operation that began at a moment: what it waited for before is a part of its time.
+    pub(crate) fn new(storage: &'s PgStorage, pool: &'s Pool, course: Option<&'c Course<'c>>, begun: Instant) -> Self {
+        let pause = FIRST_PAUSE;
         Self { storage, pool, course, begun, pause, judgements: 0, twins: 0, anew: false, before: None }
     }
 

@@ -441,7 +441,8 @@ impl Gatherer {
             }
             (id, answer)
         };
-        if let Ok(answered) = timeout(self.limits.pool, &mut answer).await {
+        let patience = self.limits.pool.min(self.limits.operation);
+        if let Ok(answered) = timeout(patience, &mut answer).await {
             return Some(answered.unwrap_or(Outcome::Doubt));
         }
         let withdrawn = {
@@ -453,7 +454,8 @@ impl Gatherer {
             return Some(Outcome::Late);
         }
         // It is in a statement, which has a limit of its own.
-        Some(match timeout(self.limits.statement, answer).await {
+        let left = self.limits.statement.min(self.limits.operation.saturating_sub(patience));
+        Some(match timeout(left, answer).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Outcome::Doubt,
         })

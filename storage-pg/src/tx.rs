@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use storage_core::{Environment, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
+use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
@@ -247,12 +248,13 @@ impl PgStorage {
         statement: &Statement,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>> {
+        let begun = Instant::now();
         let reading = async {
             let pool = self.enter().await?;
             match gathered(self.gatherer(), &pool).await {
                 Some(Outcome::Done(rows)) => Ok(rows),
                 Some(Outcome::Late) => Err(pool.busy().not_applied()),
-                None | Some(Outcome::Alone | Outcome::Doubt) => self.read_at(&pool, statement, values).await,
+                None | Some(Outcome::Alone | Outcome::Doubt) => self.read_since(begun, &pool, statement, values).await,
             }
         };
         reading.await.map_err(|error| error.in_operation(operation))
@@ -285,7 +287,17 @@ impl PgStorage {
 
     /// [`PgStorage::read`] for whoever has entered.
     pub(crate) async fn read_at(&self, pool: &Pool, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>> {
-        let mut attempts = Attempts::new(self, pool, None);
+        self.read_since(Instant::now(), pool, statement, values).await
+    }
+
+    async fn read_since(
+        &self,
+        begun: Instant,
+        pool: &Pool,
+        statement: &Statement,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>> {
+        let mut attempts = Attempts::new(self, pool, None, begun);
         loop {
             let mut link = attempts.link().await?;
             link.reads();
@@ -309,6 +321,7 @@ impl PgStorage {
         T: Send,
         J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
     {
+        let begun = Instant::now();
         let writing = async {
             let pool = self.enter().await?;
             let stamp = self.environment().stamp();
@@ -320,7 +333,7 @@ impl PgStorage {
             {
                 return answer;
             }
-            self.write_on(&pool, stamp, &course, express, judge).await
+            self.write_on(begun, &pool, (stamp, &course), express, judge).await
         };
         writing.await.map_err(|error| error.in_operation(operation))
     }
@@ -340,14 +353,14 @@ impl PgStorage {
     {
         let minted = stamp.operation.to_key();
         let course = Course::new(key.unwrap_or(&minted));
-        self.write_on(pool, stamp, &course, express, judge).await
+        self.write_on(Instant::now(), pool, (stamp, &course), express, judge).await
     }
 
     async fn write_on<T, J>(
         &self,
+        begun: Instant,
         pool: &Pool,
-        stamp: Stamp,
-        course: &Course<'_>,
+        (stamp, course): (Stamp, &Course<'_>),
         express: Option<Express<'_, T>>,
         judge: J,
     ) -> Result<T>
@@ -355,7 +368,7 @@ impl PgStorage {
         T: Send,
         J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
     {
-        let mut attempts = Attempts::new(self, pool, Some(course));
+        let mut attempts = Attempts::new(self, pool, Some(course), begun);
         loop {
             let mut link = attempts.link().await?;
             let attempt = self.attempt(&mut link, stamp, course, express.as_ref(), &judge);

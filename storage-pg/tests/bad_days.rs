@@ -257,6 +257,40 @@ async fn a_lock_that_somebody_keeps_ends_in_busy_and_applies_nothing() {
     clean(&storage).await;
 }
 
+/// What is gathered into one statement waits for every user in it, but not for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whom_somebody_keeps_delays_no_neighbour() {
+    let database = support::database(Server::shared().unwrap()).unwrap();
+    let storage = Arc::new(
+        open(&database, |options| (options.gather, options.limits) = (storage_pg::Gather::Always, quick())).await,
+    );
+    for id in 1..=20 {
+        storage.add_balance(credit(id, "1", "first")).await.unwrap();
+    }
+    let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT FROM users WHERE id = 7 FOR UPDATE").await.unwrap();
+    let calls: Vec<_> = (1..=20)
+        .map(|id| {
+            let storage = Arc::clone(&storage);
+            tokio::spawn(async move { (id, storage.add_balance(credit(id, "1", "second")).await) })
+        })
+        .collect();
+    let mut kept = None;
+    for call in calls {
+        match call.await.unwrap() {
+            (7, answer) => kept = Some(answer),
+            (id, answer) => assert_eq!(answer.unwrap().balance_after.to_string(), "2.00", "user {id}"),
+        }
+    }
+    let error = kept.unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Busy { .. }), "{error:?}");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    // Its last attempt was cut short, and may have come through after all.
+    assert_eq!(storage.add_balance(credit(7, "1", "second")).await.unwrap().balance_after.to_string(), "2.00");
+    clean(&storage).await;
+}
+
 #[tokio::test]
 async fn a_server_without_slots_is_unreachable_and_says_so() {
     let server = Server::start(Options {

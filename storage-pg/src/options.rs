@@ -19,7 +19,7 @@ pub enum Statements {
 /// caller has an answer of its own all the same. Never where the store is sharded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gather {
-    /// While every connection is in use.
+    /// Changes while every connection is in use, reads while half of them are.
     #[default]
     WhenBusy,
     /// Never.
@@ -80,7 +80,7 @@ pub struct PgOptions {
     pub max_connections: u32,
     /// How statements reach the server. Default: unnamed.
     pub statements: Statements,
-    /// When operations of many callers are put into one statement. Default: while every connection is in use.
+    /// When operations of many callers are put into one statement. Default: while connections are scarce.
     pub gather: Gather,
     /// The limits of every wait.
     pub limits: Limits,

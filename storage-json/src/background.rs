@@ -105,7 +105,7 @@ fn run(shared: &Arc<Shared>, room: u64) -> Result<()> {
     let Some(begun) = on_writer(shared, move |shared, lock| begin(shared, lock, &before, journal, &also))? else {
         return Ok(());
     };
-    let finished = stage(shared, &begun).and_then(|(pending, segments)| {
+    let finished = ledger_synced(shared).and_then(|()| stage(shared, &begun)).and_then(|(pending, segments)| {
         on_writer(shared, move |shared, lock| finish(shared, lock, &begun, &pending, segments))
     });
     if !matches!(finished, Ok(true)) {
@@ -153,10 +153,9 @@ fn begin(
         if applier.manifest != *before || before.moved_to.is_some() || nothing_new {
             return Ok(None);
         }
-        if !shared.durable() {
-            // What follows in the next journal must not outlive what stands in this one.
-            applier.journal.sync().inspect_err(|error| shared.die_at(error, position))?;
-        }
+        // What follows in the next journal must not outlive what stands in this one; another process may write to it with
+        // relaxed durability.
+        applier.journal.sync().inspect_err(|error| shared.die_at(error, position))?;
         let start = Start { generation: journal.generation, ..Start::of(position) };
         let manifest = Manifest { writing: Some(start), ..before.clone() };
         shared.dir.stage(MANIFEST, &manifest.to_bytes()?)?;
@@ -178,11 +177,25 @@ fn begin(
     })
 }
 
+/// Makes the ledger durable. Where that fails nothing more is promised, which is told between two batches: a mark that was
+/// written beside one could be written over.
+fn ledger_synced(shared: &Arc<Shared>) -> Result<()> {
+    shared.checkpoint.go_on()?;
+    let Err(error) = checkpoint::sync_ledger(shared) else { return Ok(()) };
+    let told = error.clone();
+    on_writer(shared, move |shared, lock| {
+        locked(shared, lock, |shared| {
+            shared.die(&told);
+            Ok(())
+        })
+    })?;
+    Err(error)
+}
+
 /// Writes the files as they were when the checkpoint began.
 fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)> {
     let _staging = unpoisoned(shared.checkpoint.staging.lock());
     shared.checkpoint.go_on()?;
-    checkpoint::sync_ledger(shared).inspect_err(|error| shared.die(error))?;
     let now = shared.options.environment.clock.now();
     let base = Base { dir: &shared.dir, ledger: &shared.ledger, manifest: &begun.manifest, now };
     let prepared = checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared), &begun.frozen);
@@ -216,7 +229,8 @@ fn finish(
         if applier.manifest != begun.manifest {
             return Ok(false);
         }
-        let named = shared.dir.publish(MANIFEST).and_then(|()| shared.dir.sync());
+        let synced = || shared.dir.sync().inspect_err(|error| shared.die(error));
+        let named = shared.dir.publish(MANIFEST).and_then(|()| synced());
         let finished = named.and_then(|()| checkpoint::finish_own(shared, pending));
         let (_, manifest) = finished.inspect_err(|error| {
             // With a full disk the next batch finishes it; anything else leaves uncertain what the disk has.

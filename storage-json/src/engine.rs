@@ -77,7 +77,8 @@ impl Shared {
             warnings.push(warning);
         }
     }
-    /// Turns the store read-only, for this process at once and for the others through the head.
+    /// Turns the store read-only, for this process at once and for the others through the head. The caller holds the writer
+    /// lock.
     pub(crate) fn die(&self, why: &Error) {
         let position = self.state().position;
         self.die_at(why, position);
@@ -87,7 +88,7 @@ impl Shared {
         let report = why.report().to_string();
         if self.dead.set(Dead(report)).is_ok() {
             // When even this fails, the others find out by their own sync.
-            let _ = self.head.write(Mark { position, dead: true, durable: true });
+            let _ = self.head.write(Mark { dead: true, ..self.mark(position) });
         }
     }
     /// A head mark of this handle.

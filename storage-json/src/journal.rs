@@ -161,10 +161,11 @@ impl Journal {
     /// Makes sure that `bytes` more fit behind `offset`. Nothing is written over.
     pub(crate) fn reserve(&mut self, offset: u64, bytes: usize) -> Result<()> {
         let end = offset + bytes as u64;
-        // Another process may have made room meanwhile.
+        // Another process may have made room meanwhile, and used it. To the byte: what an interrupted extension left at the
+        // end is room too, and zeros over it would be zeros over lines that were promised.
         if end >= self.allocated {
             let length = self.file.metadata().map_err(|error| io_error(error, "cannot look at", &self.path))?.len();
-            self.allocated = self.allocated.max(length - length % FIRST_SPACE);
+            self.allocated = self.allocated.max(length).max(offset);
         }
         if end < self.allocated {
             return Ok(());
@@ -351,14 +352,16 @@ impl Head {
             .map_err(|(error, _)| io_error(error, "cannot write", &self.path))
     }
 
-    /// Writes the slot that does not hold the present mark.
+    /// Writes the slot that does not hold the present mark. Dead stays dead, whoever writes: only whoever has the store alone
+    /// again takes it back. The caller holds the writer lock, or two marks might take the same slot.
     pub(crate) fn write(&self, mark: Mark) -> Result<()> {
-        let slot = encode(mark);
         let mut slots = [0; 2 * SLOT];
         read_at(&self.file, &mut slots, 0).map_err(|error| io_error(error, "cannot read", &self.path))?;
         let (first, second) = slots.split_at(SLOT);
         let key =
             |slot: &[u8]| decode(slot).map(|mark| (mark.position.generation, mark.position.offset, mark.position.seq));
+        let dead = [first, second].into_iter().filter_map(decode).any(|present| present.dead);
+        let slot = encode(Mark { dead: mark.dead || dead, ..mark });
         let older = if key(first) <= key(second) { 0 } else { SLOT };
         write_all_at(&self.file, &slot, older as u64).map_err(|(error, _)| io_error(error, "cannot write", &self.path))
     }
@@ -386,4 +389,45 @@ fn decode(slot: &[u8]) -> Option<Mark> {
     let position = Position { generation: number(0)?, offset: number(1)?, seq: number(2)?, ledger: number(3)? };
     let flags = number(4)?;
     Some(Mark { position, dead: flags & 1 == 1, durable: flags & 2 == 2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_never_made_over_what_another_process_wrote() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::new(temp.path().to_owned());
+        let mut one = Journal::create(&dir, 1, 0).unwrap();
+        let end = one.allocated;
+        // An extension that a full disk cut short.
+        write_all_at(&one.file, &[0; 4096], end).unwrap();
+        let mut other = Journal::open(&dir, 1).unwrap().unwrap();
+        let line = [b'x'; 200];
+        other.reserve(end - 100, line.len()).unwrap();
+        other.write(end - 100, &line).unwrap();
+        one.reserve(end + 100, 50).unwrap();
+        assert_eq!(one.bytes(end - 100, Some(end + 100)).unwrap(), line);
+        assert!(one.allocated > end + 150);
+    }
+
+    #[test]
+    fn dead_stays_dead_until_somebody_has_the_store_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let head = Head::open(&Dir::new(temp.path().to_owned())).unwrap();
+        let mark = |generation, offset, dead| Mark {
+            position: Position { generation, offset, seq: offset, ledger: 0 },
+            dead,
+            durable: true,
+        };
+        head.write(mark(1, 10, false)).unwrap();
+        head.write(mark(1, 10, true)).unwrap();
+        for (generation, offset) in [(1, 20), (1, 30), (2, 0), (2, 10), (2, 20)] {
+            head.write(mark(generation, offset, false)).unwrap();
+            assert!(head.read().unwrap().unwrap().dead, "{generation} {offset}");
+        }
+        head.reset(mark(2, 20, false)).unwrap();
+        assert!(!head.read().unwrap().unwrap().dead);
+    }
 }

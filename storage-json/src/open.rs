@@ -111,6 +111,13 @@ fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Resul
     let mut manifest = Manifest::read(dir)?
         .ok_or_else(|| Error::corrupt(Place::new(MANIFEST), "the manifest went missing while the store is open"))?;
     if manifest.next.is_some() {
+        // What a process could not make durable is finished by whoever has the store alone.
+        if head.read()?.is_some_and(|mark| mark.dead) {
+            return Err(Error::new(ErrorKind::ReadOnly).message(format!(
+                "a sync failed in a process that has {} open; close every such process and open it again",
+                dir.path().display()
+            )));
+        }
         manifest = crate::checkpoint::finish(dir, &manifest)?.1;
     }
     manifest.check_policy(&options.environment.policy)?;

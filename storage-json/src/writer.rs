@@ -24,6 +24,7 @@ use crate::tx::{Overlay, Tx};
 /// Runs until the last handle is gone.
 pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
     let (mut work, mut batch) = (Vec::new(), Vec::new());
+    let _end = End(shared);
     loop {
         shared.queue.take(&mut work);
         for work in work.drain(..) {
@@ -38,13 +39,21 @@ pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
                 Work::Stop => {
                     run_batch(shared, &mut lock, &mut batch);
                     shared.queue.wake_rest();
-                    shared.checkpoint.cancelled.store(true, Ordering::Release);
-                    shared.queue.end();
                     return;
                 }
             }
         }
         run_batch(shared, &mut lock, &mut batch);
+    }
+}
+
+/// Whatever ends the writer, nobody waits for it any more.
+struct End<'s>(&'s Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.checkpoint.cancelled.store(true, Ordering::Release);
+        self.0.queue.end();
     }
 }
 
@@ -269,6 +278,11 @@ fn look_at_manifest(shared: &Shared, applier: &mut Applier) -> Result<()> {
     if applier.manifest_stamp == Some(stamp) {
         return Ok(());
     }
+    // What a process could not make durable is nobody's to finish or to build on.
+    if shared.head.read()?.is_some_and(|mark| mark.dead) {
+        let _ = shared.dead.set(crate::engine::Dead("another process reported it".to_owned()));
+        return shared.read_only().map_or(Ok(()), Err);
+    }
     let lost = || Error::corrupt(Place::new(MANIFEST), "the manifest went missing while the store is open");
     let mut manifest = Manifest::read(&shared.dir)?.ok_or_else(lost)?;
     let mut stamp = stamp;
@@ -284,7 +298,7 @@ fn look_at_manifest(shared: &Shared, applier: &mut Applier) -> Result<()> {
         stamp = shared.dir.stamp(MANIFEST)?;
     } else if manifest.writing.is_some() {
         // Its writer may have died before the name was durable, and with it the name of the journal.
-        shared.dir.sync()?;
+        shared.dir.sync().inspect_err(|error| shared.die(error))?;
     }
     let start = manifest.current();
     let announced = shared.head.read()?.is_some_and(|mark| mark.position.generation >= start.generation);

@@ -1,5 +1,6 @@
 //! Every operation as a value, for scenarios that hold for all of them.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use storage_core::{
@@ -272,7 +273,7 @@ pub(crate) async fn every_write(storage: &Arc<dyn Storage>, user: UserId) -> Che
         ("return_free_generation", storage.return_free_generation(give_back).await.map(drop)),
         ("release_expired_reserves", storage.release_expired_reserves(PageSize::DEFAULT).await.map(drop)),
         ("add_generation_to_history", recorded.map(drop)),
-        ("restore", storage.restore(&mut &b""[..]).await.map(drop)),
+        ("restore", storage.restore(&mut Cursor::new(b"")).await.map(drop)),
         ("import_records", storage.import_records(Vec::new()).await.map(drop)),
     ]);
     Ok(answers)

@@ -36,7 +36,6 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere { id: "P1", by: POSTGRES },
     Elsewhere { id: "P2", by: POSTGRES },
     Elsewhere { id: "P3", by: POSTGRES },
-    Elsewhere { id: "M2", by: "tests of `storage-cli`: two stores and their verification" },
     Elsewhere { id: "F1", by: CHOICE },
     Elsewhere { id: "F2", by: CHOICE },
     Elsewhere { id: "F3", by: CHOICE },

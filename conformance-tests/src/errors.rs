@@ -1,6 +1,7 @@
 //! Errors: one type, a message that says what failed and what to do, nothing twice, no secrets.
 
 use std::error::Error as _;
+use std::io::Cursor;
 
 use storage_core::{Error, MarkPaymentStatus, PaymentStatus, RefundPayment, SetReferrer, Storage, SubtractBalance};
 
@@ -97,7 +98,7 @@ async fn a_damaged_dump_is_named_by_line(context: Context) -> Check {
     let damaged = dump.replacen("\"record\":\"ledger\"", "\"record\":\"ledgre\"", 1);
     let line = dump.lines().position(|line| line.contains("\"record\":\"ledger\"")).unwrap_or(0) as u64 + 1;
     let there = context.elsewhere().await?.open().await?;
-    let error = error_of(there.restore(&mut damaged.as_bytes()).await)?;
+    let error = error_of(there.restore(&mut Cursor::new(damaged.as_bytes())).await)?;
     match error.kind() {
         storage_core::ErrorKind::Corrupt(place) => ensure_eq!(place.line, Some(line), "{error}"),
         _ => return Err(error.into()),

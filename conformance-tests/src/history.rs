@@ -1,5 +1,6 @@
 //! The history of delivered generations.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use storage_core::{
@@ -212,7 +213,7 @@ async fn what_was_spent_has_a_limit(context: Context) -> Check {
     record(&*storage, alice, "g-2", "0").await?;
     let dump = dump_text(&*storage).await?;
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     ensure_eq!(restored.get_admin_spent(alice).await?.to_string(), most);
     Ok(())
 }

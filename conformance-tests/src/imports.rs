@@ -1,5 +1,7 @@
 //! Records that another system left (M3), as far as a backend takes part: what is added, kept, refused.
 
+use std::io::Cursor;
+
 use storage_core::{
     AddGenerationJob, Generation, ImportOutcome, ImportRecord, Job, JobStatus, ListPayments, MAX_BANK,
     MarkPaymentStatus, OperationKind, Payment, PaymentOrigin, PaymentStatus, Storage, Timestamp, Total, UserId,
@@ -244,7 +246,7 @@ async fn a_value_over_its_limit_is_refused_by_name(context: Context) -> Check {
     ensure_eq!(storage.get_admin_spent(bob).await?.to_string(), most);
     let dump = dump_text(&*storage).await?;
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     ensure_eq!(dump_text(&*restored).await?, dump);
     Ok(())
 }

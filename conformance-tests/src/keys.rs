@@ -1,5 +1,7 @@
 //! Exactly once: keys and replays (R6), for every operation that takes a key.
 
+use std::io::Cursor;
+
 use storage_core::{
     AddBalance, AddGenerationJob, AddPayment, GiftClaim, MarkPaymentStatus, OperationKey, PaymentStatus, Receipt,
     RefundPayment, ReserveBalance, SetGiftClaimed, SetUserLanguage, Storage, UserId,
@@ -146,7 +148,7 @@ async fn keys_survive_dump_and_restore(context: Context) -> Check {
     let first = first_calls(&*storage, &users).await?;
     let dump = dump_text(&*storage).await?;
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     repeat(&*restored, &users, &first).await?;
     ensure_eq!(dump_text(&*restored).await?, dump);
     for (keyed, user) in users.into_iter().filter(|(keyed, _)| keyed.has_arguments()) {
@@ -322,7 +324,7 @@ async fn a_keyed_order_without_id_finds_its_job_again(context: Context) -> Check
     drop(storage);
     let reopened = context.open().await?;
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump_text(&*reopened).await?.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump_text(&*reopened).await?.as_bytes())).await?;
     for storage in [reopened, restored] {
         let (job, payment) =
             (storage.add_generation_job(order.clone()).await?, storage.add_payment(pay.clone()).await?);

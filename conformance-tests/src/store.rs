@@ -1,17 +1,19 @@
 //! The store as a whole: asked how it is, dumped, restored, opened with another policy.
 
+use std::io::Cursor;
+
 use serde_json::Value;
 use storage_core::{
-    AccountRecord, AddBalance, DumpRecord, DumpSummary, DumpWriter, ErrorKind, HistoryRetention,
-    IncrementFreeGenerations, MAX_BANK, Money, Policy, Storage, UserId,
+    AccountRecord, AddBalance, Destination, DumpRecord, DumpSummary, DumpWriter, ErrorKind, HistoryRetention,
+    ImportRecord, IncrementFreeGenerations, MAX_BANK, Money, Policy, Storage, UserId,
 };
 
-use crate::calls::{Arguments, Keyed, prepare};
+use crate::calls::{Arguments, Keyed, Told, every_read, prepare};
 use crate::check::{Check, Failure, ensure, ensure_eq, present};
 use crate::context::{Context, in_zone, keeping};
 use crate::expect::{Expected, refused, refused_without_trace};
 use crate::scenario::list_scenarios;
-use crate::steps::{balance, clean, credit, dump_text, hold, ledger, record};
+use crate::steps::{balance, clean, credit, dump_text, generation, hold, ledger, record, together};
 
 list_scenarios! {
     "store":
@@ -33,6 +35,12 @@ list_scenarios! {
     a_dump_with_a_value_over_its_limit_is_refused_by_line ["restore", "R12", "R8", "V2"];
     a_dump_of_another_policy_is_refused ["restore", "V12"];
     an_empty_store_dumps_and_restores ["dump", "restore"];
+    a_moved_store_refuses_every_change ["mark_moved", "M2"];
+    a_moved_store_answers_every_read ["mark_moved", "M2"];
+    a_moved_store_answers_repeats ["mark_moved", "R6"];
+    a_mark_lasts_and_every_handle_obeys_it ["mark_moved", "moved_to", "R5"] needs [SecondHandle, Reopen];
+    a_mark_is_lifted_by_name_alone ["lift_moved", "mark_moved", "M2"];
+    nothing_is_acknowledged_behind_a_mark ["mark_moved", "R3"] needs [SecondHandle];
     another_time_zone_is_a_schema_mismatch ["V12"] needs [Reopen, TimeZones];
     another_retention_is_a_schema_mismatch ["V12"] needs [Reopen];
     other_policies_may_change_between_openings ["V12"] needs [Reopen];
@@ -162,7 +170,7 @@ async fn dump_restore_dump_gives_the_same_bytes(context: Context) -> Check {
     let (mut dump, mut again) = (Vec::new(), Vec::new());
     let summary = storage.dump(&mut dump).await?;
     let restored = context.elsewhere().await?.open().await?;
-    ensure_eq!(restored.restore(&mut dump.as_slice()).await?, summary);
+    ensure_eq!(restored.restore(&mut Cursor::new(dump.as_slice())).await?, summary);
     ensure_eq!(restored.dump(&mut again).await?, summary);
     ensure!(dump == again, "{}", first_difference(&dump, &again));
     clean(&*restored).await
@@ -198,7 +206,7 @@ async fn a_restored_store_is_the_same_after_reopening(context: Context) -> Check
     let dump = dump_text(&*storage).await?;
     let there = context.elsewhere().await?;
     let restored = there.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     let restored = reopened(&there, restored).await?;
     let after = dump_text(&*restored).await?;
     ensure!(after == dump, "{}", first_difference(dump.as_bytes(), after.as_bytes()));
@@ -212,7 +220,7 @@ async fn a_restored_store_goes_on_where_the_other_stood(context: Context) -> Che
     record(&*storage, context.alice, "g-1", "1").await?;
     let dump = dump_text(&*storage).await?;
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     for storage in [&storage, &restored] {
         let storage = &**storage;
         storage.commit_reserve(storage_core::CommitReserve::new(context.alice, "job-1".parse()?)).await?;
@@ -229,11 +237,11 @@ async fn restoring_into_a_store_with_records_is_a_conflict(context: Context) -> 
     let storage = context.open().await?;
     filled(&context, &*storage).await?;
     let dump = dump_text(&*storage).await?;
-    let mut bytes = dump.as_bytes();
+    let mut bytes = Cursor::new(dump.as_bytes());
     refused_without_trace!(storage, storage.restore(&mut bytes), Expected::Kind("Conflict"));
     let there = context.elsewhere().await?.open().await?;
     there.get_user(context.alice).await?;
-    let mut bytes = dump.as_bytes();
+    let mut bytes = Cursor::new(dump.as_bytes());
     refused_without_trace!(there, there.restore(&mut bytes), Expected::Kind("Conflict"));
     Ok(())
 }
@@ -242,12 +250,12 @@ async fn restoring_into_a_store_with_records_is_a_conflict(context: Context) -> 
 async fn refuses(context: &Context, broken: &[Vec<u8>], whole: &str) -> Check {
     let storage = context.elsewhere().await?.open().await?;
     for (number, bytes) in broken.iter().enumerate() {
-        let answer = storage.restore(&mut bytes.as_slice()).await;
+        let answer = storage.restore(&mut Cursor::new(bytes.as_slice())).await;
         ensure!(answer.is_err(), "broken dump {number} was taken: {}", String::from_utf8_lossy(bytes));
         refused(answer, &Expected::Kind("Corrupt"))?;
         ensure_eq!(dump_text(&*storage).await?.lines().count(), 2, "broken dump {number} left something");
     }
-    storage.restore(&mut whole.as_bytes()).await?;
+    storage.restore(&mut Cursor::new(whole.as_bytes())).await?;
     ensure_eq!(dump_text(&*storage).await?, whole);
     Ok(())
 }
@@ -295,7 +303,7 @@ async fn the_lowest_and_the_highest_user_are_dumped_and_restored(context: Contex
     let dump = dump_text(&*storage).await?;
     ensure_eq!(lines(&dump)?.iter().filter(|line| line["record"] == "account").count(), 3);
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     ensure_eq!(dump_text(&*restored).await?, dump);
     for user in [lowest, highest] {
         ensure_eq!(restored.find_user(user).await?, storage.find_user(user).await?);
@@ -322,7 +330,7 @@ fn dump_of(records: &[DumpRecord]) -> Check<Vec<u8>> {
 /// Proves that a dump of these records is refused at the line of one of them, and that nothing is taken.
 async fn refused_at(storage: &dyn Storage, records: &[DumpRecord], bad: usize) -> Check {
     let bytes = dump_of(records)?;
-    let answer = storage.restore(&mut bytes.as_slice()).await;
+    let answer = storage.restore(&mut Cursor::new(bytes.as_slice())).await;
     let bad_line = bad as u64 + 2;
     match &answer {
         Err(error) => match error.kind() {
@@ -406,7 +414,7 @@ async fn a_dump_with_a_value_over_its_limit_is_refused_by_line(context: Context)
         hold.committed = "4.000001".parse()?;
     }
     refused_at(&*there, &records, at).await?;
-    there.restore(&mut dump_of(&all)?.as_slice()).await?;
+    there.restore(&mut Cursor::new(dump_of(&all)?.as_slice())).await?;
     clean(&*there).await
 }
 
@@ -421,7 +429,7 @@ async fn a_dump_of_another_policy_is_refused(context: Context) -> Check {
     credit(&*storage, context.alice, "10").await?;
     let dump = dump_text(&*storage).await?;
     let other = context.elsewhere().await?.open_with(keeping(7)).await?;
-    let mut bytes = dump.as_bytes();
+    let mut bytes = Cursor::new(dump.as_bytes());
     refused_without_trace!(other, other.restore(&mut bytes), Expected::Kind("SchemaMismatch"));
     ensure_eq!(other.find_user(context.alice).await?, None);
     Ok(())
@@ -432,7 +440,7 @@ async fn an_empty_store_dumps_and_restores(context: Context) -> Check {
     let dump = dump_text(&*storage).await?;
     ensure_eq!(dump.lines().count(), 2, "header and footer");
     let restored = context.elsewhere().await?.open().await?;
-    restored.restore(&mut dump.as_bytes()).await?;
+    restored.restore(&mut Cursor::new(dump.as_bytes())).await?;
     ensure_eq!(dump_text(&*restored).await?, dump);
     credit(&*restored, context.alice, "1").await?;
     clean(&*restored).await
@@ -508,4 +516,147 @@ async fn history_stays_trimmed_after_reopening(context: Context) -> Check {
     ensure_eq!(record(&*storage, context.alice, "g-1", "1").await?.replayed, true);
     ensure_eq!(storage.get_admin_spent(context.alice).await?.to_string(), "5.00");
     Ok(())
+}
+
+fn elsewhere() -> Check<Destination> {
+    Ok("postgresql://db.example.org/bot".parse()?)
+}
+
+async fn a_moved_store_refuses_every_change(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, bob) = (context.alice, context.bob);
+    prepare(&*storage, alice).await?;
+    let whole = dump_text(&*storage).await?;
+    storage.mark_moved(elsewhere()?).await?;
+    let moved = || Expected::Kind("Moved");
+    for keyed in Keyed::ALL {
+        // Each would be done without the mark.
+        let key = Some(format!("key of {keyed:?}").parse()?);
+        let answer = keyed.call(&*storage, alice, key, Arguments::Usual).await;
+        ensure!(answer.is_err(), "{keyed:?} was done: {answer:?}");
+        refused(answer, &moved())?;
+    }
+    refused(storage.get_user(bob).await, &moved())?;
+    refused(storage.add_generation_to_history(generation(alice, "g-1", "1")?).await, &moved())?;
+    let balance = ImportRecord::Balance { user: bob, balance: "1".parse()?, created_at: None };
+    refused(storage.import_records(vec![balance]).await, &moved())?;
+    ensure_eq!(dump_text(&*storage).await?, whole);
+    let empty = context.elsewhere().await?.open().await?;
+    empty.mark_moved(elsewhere()?).await?;
+    refused(empty.restore(&mut Cursor::new(whole.as_bytes())).await, &moved())?;
+    ensure_eq!(dump_text(&*empty).await?.lines().count(), 2);
+    clean(&*storage).await
+}
+
+async fn a_moved_store_answers_every_read(context: Context) -> Check {
+    let storage = context.open().await?;
+    prepare(&*storage, context.alice).await?;
+    let before = dump_text(&*storage).await?;
+    ensure_eq!(storage.moved_to().await?, None);
+    storage.mark_moved(elsewhere()?).await?;
+    ensure_eq!(storage.moved_to().await?, Some(elsewhere()?));
+    for (operation, answer) in every_read(&*storage, context.alice).await? {
+        ensure!(
+            !matches!(&answer, Err(error) if matches!(error.kind(), ErrorKind::Moved { .. })),
+            "{operation}: {answer:?}"
+        );
+    }
+    ensure_eq!(storage.get_user(context.alice).await?.balance.to_string(), "90.00");
+    ensure_eq!(dump_text(&*storage).await?, before, "a mark is no record");
+    Ok(())
+}
+
+async fn a_moved_store_answers_repeats(context: Context) -> Check {
+    let storage = context.open().await?;
+    prepare(&*storage, context.alice).await?;
+    let key = |keyed: Keyed| Ok::<_, storage_core::Error>(Some(format!("key of {keyed:?}").parse()?));
+    let mut first = Vec::new();
+    for keyed in Keyed::ALL {
+        first.push(keyed.call(&*storage, context.alice, key(keyed)?, Arguments::Usual).await?);
+    }
+    storage.mark_moved(elsewhere()?).await?;
+    for (keyed, told) in Keyed::ALL.into_iter().zip(first) {
+        let again = keyed.call(&*storage, context.alice, key(keyed)?, Arguments::Usual).await;
+        ensure_eq!(again.map_err(|error| error.to_string()), Ok(Told { replayed: true, ..told }), "{keyed:?}");
+    }
+    ensure_eq!(storage.release_expired_reserves(storage_core::PageSize::DEFAULT).await?.len(), 0);
+    Ok(())
+}
+
+async fn a_mark_lasts_and_every_handle_obeys_it(context: Context) -> Check {
+    let (one, other) = (context.open().await?, context.open().await?);
+    credit(&*one, context.alice, "10").await?;
+    credit(&*other, context.alice, "1").await?;
+    one.mark_moved(elsewhere()?).await?;
+    let add = AddBalance::new(context.alice, "1".parse()?);
+    refused(other.add_balance(add.clone()).await, &Expected::Kind("Moved"))?;
+    ensure_eq!(other.moved_to().await?, Some(elsewhere()?));
+    other.close().await?;
+    let one = reopened(&context, one).await?;
+    refused(one.add_balance(add).await, &Expected::Kind("Moved"))?;
+    ensure_eq!(balance(&*one, context.alice).await?, "11.00");
+    let other = context.open().await?;
+    other.lift_moved(elsewhere()?).await?;
+    credit(&*one, context.alice, "5").await?;
+    let other = reopened(&context, other).await?;
+    ensure_eq!(other.moved_to().await?, None);
+    ensure_eq!(balance(&*other, context.alice).await?, "16.00");
+    clean(&*one).await
+}
+
+async fn a_mark_is_lifted_by_name_alone(context: Context) -> Check {
+    let storage = context.open().await?;
+    let other: Destination = "another place".parse()?;
+    // Nothing to lift is nothing to do.
+    storage.lift_moved(other.clone()).await?;
+    storage.mark_moved(elsewhere()?).await?;
+    storage.mark_moved(elsewhere()?).await?;
+    let marked = || crate::expect::conflict("mark", "postgresql://db.example.org/bot");
+    refused(storage.mark_moved(other.clone()).await, &marked())?;
+    refused(storage.lift_moved(other.clone()).await, &marked())?;
+    ensure_eq!(storage.moved_to().await?, Some(elsewhere()?));
+    storage.lift_moved(elsewhere()?).await?;
+    storage.lift_moved(elsewhere()?).await?;
+    credit(&*storage, context.alice, "1").await?;
+    storage.mark_moved(other.clone()).await?;
+    ensure_eq!(storage.moved_to().await?, Some(other));
+    Ok(())
+}
+
+async fn nothing_is_acknowledged_behind_a_mark(context: Context) -> Check {
+    let handles = [context.open().await?, context.open().await?];
+    let (alice, bob) = (context.alice, context.bob);
+    credit(&*handles[0], alice, "1").await?;
+    let answers = together(61, |number| {
+        let handle = std::sync::Arc::clone(&handles[number % 2]);
+        async move {
+            if number == 20 {
+                handle.mark_moved("elsewhere".parse()?).await?;
+                return Ok::<_, Failure>(Some(dump_text(&*handle).await?));
+            }
+            let user = if number % 3 == 0 { bob } else { alice };
+            let add = AddBalance { key: Some(format!("k-{number}").parse()?), ..AddBalance::new(user, "1".parse()?) };
+            match handle.add_balance(add).await {
+                Ok(_) => Ok(None),
+                Err(error) if matches!(error.kind(), ErrorKind::Moved { .. }) => Ok(Some(String::new())),
+                Err(error) => Err(error.into()),
+            }
+        }
+    })
+    .await?;
+    let mut acknowledged = 0;
+    let mut at_mark = String::new();
+    for answer in answers {
+        match answer? {
+            None => acknowledged += 1,
+            Some(dump) if !dump.is_empty() => at_mark = dump,
+            Some(_) => {}
+        }
+    }
+    for handle in &handles {
+        ensure_eq!(dump_text(&**handle).await?, at_mark, "what is here is what was here when the mark was answered");
+    }
+    let rows = at_mark.lines().filter(|line| line.starts_with("{\"record\":\"ledger\"")).count();
+    ensure_eq!(rows, acknowledged + 1);
+    clean(&*handles[1]).await
 }

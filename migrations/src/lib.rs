@@ -12,6 +12,7 @@
 
 mod adopt;
 mod error;
+mod moved;
 mod plan;
 mod run;
 mod schema;
@@ -25,6 +26,7 @@ use tokio_postgres::Client;
 
 pub use adopt::{Adopted, LEGACY_PREFIX};
 pub use error::Error;
+pub use moved::{MOVED_SQLSTATE, Remark};
 pub use plan::{HISTORY_TABLE, Plan, Step};
 pub use run::Outcome;
 pub use schema::{InvalidSchema, Schema};
@@ -77,6 +79,17 @@ pub async fn sharding(client: &Client, schema: &Schema) -> Result<Sharding, Erro
 /// an engine, and where everything is in its place, it does nothing. Waits at most about `wait` for others.
 pub async fn shard(client: &mut Client, schema: &Schema, wait: Duration) -> Result<Vec<&'static str>, Error> {
     shard::apply(client, schema, wait).await
+}
+
+/// Changes the mark of a store whose contents were moved; answers the other place that a present mark names, and then
+/// nothing was changed. Waits at most about `wait` for whoever changes something.
+pub async fn remark(
+    client: &mut Client,
+    schema: &Schema,
+    remark: Remark<'_>,
+    wait: Duration,
+) -> Result<Option<String>, Error> {
+    moved::apply(client, schema, remark, wait).await
 }
 
 /// The functions of the crate, for these migrations.

@@ -71,7 +71,7 @@ impl Sharding {
 }
 
 /// The tables by the column that says where a row lies, users first; `None` is every node.
-const TABLES: [(&str, Option<&str>); 13] = [
+pub(crate) const TABLES: [(&str, Option<&str>); 13] = [
     ("users", Some("id")),
     ("user_settings", Some("user_id")),
     ("daily_free_generations", Some("user_id")),

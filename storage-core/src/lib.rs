@@ -91,9 +91,9 @@ pub use reserves::{
 };
 pub use storage::{BackendInfo, SharedStorage, Storage, Store};
 pub use text::{
-    Actor, ErrorMessage, FileId, GenerationId, HoldName, JobId, Language, MAX_ID_BYTES, MAX_NAME_BYTES, MAX_NOTE_BYTES,
-    MAX_URL_BYTES, MAX_URLS, ModelId, ModelName, Note, OperationKey, PaymentId, PaymentMethod, ProviderKey, Reference,
-    ResultUrls, TaskId,
+    Actor, Destination, ErrorMessage, FileId, GenerationId, HoldName, JobId, Language, MAX_ID_BYTES, MAX_NAME_BYTES,
+    MAX_NOTE_BYTES, MAX_URL_BYTES, MAX_URLS, ModelId, ModelName, Note, OperationKey, PaymentId, PaymentMethod,
+    ProviderKey, Reference, ResultUrls, TaskId,
 };
 pub use timestamp::{CivilDate, Timestamp};
 pub use users::{GiftClaim, SetGiftClaimed, SetUserLanguage, User, Users};

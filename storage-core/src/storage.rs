@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
+use crate::dump::DumpSource;
 use crate::{
-    AdminLimits, Balances, DumpSummary, FreeGenerations, History, ImportOutcome, ImportRecord, Jobs, Operations,
-    Payments, Referrals, Reserves, Result, Users,
+    AdminLimits, Balances, Destination, DumpSummary, FreeGenerations, History, ImportOutcome, ImportRecord, Jobs,
+    Operations, Payments, Referrals, Reserves, Result, Users,
 };
 
 /// Which backend answers, why, and where. Holds no secrets.
@@ -93,6 +94,10 @@ pub trait Store {
 
     /// Loads a dump into an empty store: ledger, keys and receipts included, whole or not at all.
     ///
+    /// # Contract
+    /// - Nothing is written before the dump was read to its end and its footer checked. A backend may read it twice.
+    /// - Nothing of it is seen before all of it is.
+    ///
     /// # Errors
     /// `Conflict` when the store is not empty; `Corrupt` naming the line; `SchemaMismatch` when the dump's policy
     /// is another one.
@@ -100,12 +105,62 @@ pub trait Store {
     /// ```
     /// # use storage_core::*;
     /// # async fn example(storage: &dyn Storage, dump: Vec<u8>) -> Result<()> {
-    /// storage.restore(&mut dump.as_slice()).await?;
+    /// storage.restore(&mut std::io::Cursor::new(dump)).await?;
     /// # Ok(()) }
     /// ```
     ///
     /// Scenarios: `store::*`.
-    async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary>;
+    async fn restore(&self, from: &mut dyn DumpSource) -> Result<DumpSummary>;
+
+    /// Where the store's contents were moved to; `None` while they are here.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// if let Some(to) = storage.moved_to().await? {
+    ///     println!("look at {to}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `store::*`.
+    async fn moved_to(&self) -> Result<Option<Destination>>;
+
+    /// Marks the store as moved.
+    ///
+    /// # Contract
+    /// - From the answer on whatever would change something is refused with `Moved`, by every handle and after reopening:
+    ///   what was acknowledged before it is all that will ever be here.
+    /// - Reads go on, and so do calls that change nothing: a repeat of what was applied before is answered as it was.
+    /// - The same place again changes nothing.
+    ///
+    /// # Errors
+    /// `Conflict` over a `mark` that names another place.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// storage.mark_moved("postgresql://db.example.org/bot".parse()?).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `store::*`.
+    async fn mark_moved(&self, to: Destination) -> Result<()>;
+
+    /// Lifts the mark that names this place: changes are taken again. Without a mark there is nothing to do.
+    ///
+    /// # Errors
+    /// `Conflict` over a `mark` that names another place.
+    ///
+    /// ```
+    /// # use storage_core::*;
+    /// # async fn example(storage: &dyn Storage) -> Result<()> {
+    /// storage.lift_moved("postgresql://db.example.org/bot".parse()?).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Scenarios: `store::*`.
+    async fn lift_moved(&self, to: Destination) -> Result<()>;
 
     /// Puts in records that another system left; each one that the store knows already is kept as it is.
     ///

@@ -146,6 +146,8 @@ text_types! {
     PaymentMethod: "payment method", check_name;
     /// The file id of a payment's screenshot: 1 to 512 bytes, no NUL.
     FileId: "screenshot file id", check_name;
+    /// A place that the contents of a store were moved to, as people read it and without secrets: 1 to 512 bytes, no NUL.
+    Destination: "destination", check_name;
     /// A note: at most 8 KiB, no NUL. Longer is an error, never a cut.
     Note: "note", check_note;
     /// Why a job failed: at most 8 KiB, no NUL. Longer is an error, never a cut.

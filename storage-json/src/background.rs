@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use storage_core::{Error, ErrorKind, Result};
 
-use crate::before::{Before, Walk};
+use crate::before::{Before, Moment, Walk};
 use crate::checkpoint::{self, Base};
 use crate::engine::{Applier, Shared, unpoisoned};
 use crate::index::{Frozen, Segment};
@@ -110,7 +110,7 @@ fn run(shared: &Arc<Shared>, room: u64) -> Result<()> {
     });
     if !matches!(finished, Ok(true)) {
         let mut state = unpoisoned(shared.state.write());
-        state.before = None;
+        state.moments.checkpoint = None;
         state.keys.thaw();
     }
     finished.map(|_| ())
@@ -170,7 +170,7 @@ fn begin(
         *applier = Applier { journal, manifest: manifest.clone(), manifest_stamp: None, retry_at: 0 };
         let mut state = unpoisoned(shared.state.write());
         state.position = start.position();
-        state.before = Some(Before::default());
+        state.moments.checkpoint = Some(Before::default());
         let frozen = state.keys.freeze();
         shared.head.write(shared.mark(state.position)).inspect_err(|error| shared.die_at(error, state.position))?;
         Ok(Some(Begun { manifest, start, files, frozen }))
@@ -198,7 +198,8 @@ fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)
     shared.checkpoint.go_on()?;
     let now = shared.options.environment.clock.now();
     let base = Base { dir: &shared.dir, ledger: &shared.ledger, manifest: &begun.manifest, now };
-    let prepared = checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared), &begun.frozen);
+    let prepared =
+        checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared, Moment::Checkpoint), &begun.frozen);
     if prepared.is_err() {
         // A full disk has better use for the room.
         let copies = crate::files::Dir::new(shared.dir.join(checkpoint::COPIES));
@@ -241,7 +242,7 @@ fn finish(
         checkpoint::drop_old(&shared.dir, &begun.manifest, &manifest);
         {
             let mut state = unpoisoned(shared.state.write());
-            state.before = None;
+            state.moments.checkpoint = None;
             state.keys.settle(segments);
             state.dirty.forget_before(manifest.generation);
         }

@@ -13,7 +13,7 @@ use storage_core::{
     Error, Generation, GenerationId, Hold, HoldName, Job, JobId, Payment, PaymentId, Result, Timestamp, UserId,
 };
 
-use crate::engine::Shared;
+use crate::engine::{Shared, unpoisoned};
 use crate::state::{Account, State};
 
 /// What records were; `None` for one that was not there.
@@ -27,6 +27,29 @@ pub(crate) struct Before {
     pub(crate) jobs: Kept<(Timestamp, JobId), Arc<Job>>,
     pub(crate) payments: Kept<(Timestamp, PaymentId), Arc<Payment>>,
     pub(crate) history: Kept<(UserId, Timestamp, GenerationId), Arc<Generation>>,
+}
+
+/// The moments that somebody looks at.
+#[derive(Debug, Default)]
+pub(crate) struct Moments {
+    /// What a checkpoint that is being written may still have to write.
+    pub(crate) checkpoint: Option<Before>,
+    /// What dumps may still have to write, by their numbers.
+    pub(crate) dumps: BTreeMap<u64, Before>,
+}
+
+impl Moments {
+    /// Those for which what changes now has to be kept.
+    pub(crate) fn all(&mut self) -> impl Iterator<Item = &mut Before> {
+        self.checkpoint.iter_mut().chain(self.dumps.values_mut())
+    }
+}
+
+/// Which moment a walk looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Checkpoint,
+    Dump(u64),
 }
 
 /// Hands out all records of a kind, in the order of the files.
@@ -59,8 +82,8 @@ impl Records for State {
 /// How many records are taken under one hold of the lock: enough to make the lock cheap, too few for a writer to notice.
 const PIECE: usize = 256;
 
-/// The store as it was when [`State::before`] was begun.
-pub(crate) struct Walk<'a>(pub(crate) &'a Shared);
+/// The store as it was at a moment of [`State::moments`].
+pub(crate) struct Walk<'a>(pub(crate) &'a Shared, pub(crate) Moment);
 
 /// The live records of a piece, those that changed replaced by what they were. Answers where the next piece begins.
 fn piece<K: Ord + Clone, V: Clone>(
@@ -96,20 +119,59 @@ impl Walk<'_> {
     ) -> Result<()> {
         let mut next = Some(Bound::Unbounded);
         while let Some(after) = next {
-            if self.0.checkpoint.cancelled.load(Ordering::Acquire) {
-                return Err(Error::closed());
-            }
-            let records;
-            (records, next) = {
-                let state = self.0.state();
-                let Some(before) = &state.before else {
-                    return Err(Error::internal("the moment that is looked at was given up"));
+            let look = |state: &State| {
+                let before = match self.1 {
+                    Moment::Checkpoint => state.moments.checkpoint.as_ref(),
+                    Moment::Dump(number) => state.moments.dumps.get(&number),
                 };
-                piece(live(&state, after.clone()), kept(before), after)
+                before.map(|before| piece(live(state, after.clone()), kept(before), after.clone()))
             };
+            let looked = match self.1 {
+                Moment::Checkpoint if self.0.checkpoint.cancelled.load(Ordering::Acquire) => {
+                    return Err(Error::closed());
+                }
+                Moment::Checkpoint => look(&self.0.state()),
+                // Whoever was too far behind has read everything anew, and kept for dumps what was there before.
+                Moment::Dump(number) => look(&self.0.state())
+                    .or_else(|| unpoisoned(self.0.retired.lock()).get(&number).and_then(|state| look(state))),
+            };
+            let records;
+            (records, next) = looked.ok_or_else(|| Error::internal("the moment that is looked at was given up"))?;
             records.iter().try_for_each(|(key, value)| each(key, value))?;
         }
         Ok(())
+    }
+}
+
+/// Records that are shared instead of copied, for whoever keeps many.
+impl Walk<'_> {
+    pub(crate) fn shared_jobs(&self, each: &mut dyn FnMut(&Arc<Job>)) -> Result<()> {
+        let live = |state: &State, after| {
+            let rest = state.jobs_by_time.range((after, Bound::Unbounded)).take(PIECE);
+            rest.filter_map(|key| Some((key.clone(), Arc::clone(state.jobs.get(&key.1)?)))).collect()
+        };
+        self.walk(
+            |before| &before.jobs,
+            live,
+            |_, job| {
+                each(job);
+                Ok(())
+            },
+        )
+    }
+    pub(crate) fn shared_payments(&self, each: &mut dyn FnMut(&Arc<Payment>)) -> Result<()> {
+        let live = |state: &State, after| {
+            let rest = state.payments_by_time.range((after, Bound::Unbounded)).take(PIECE);
+            rest.filter_map(|key| Some((key.clone(), Arc::clone(state.payments.get(&key.1)?)))).collect()
+        };
+        self.walk(
+            |before| &before.payments,
+            live,
+            |_, payment| {
+                each(payment);
+                Ok(())
+            },
+        )
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier) -> Result<()> {
             return Ok(());
         }
         // A checkpoint of the background that came this far comes to nothing now.
-        state.before = None;
+        state.moments.checkpoint = None;
         state.keys.freeze()
     };
     let written = write_live(shared, &applier.manifest, &shared.state(), &frozen, &also);

@@ -1,7 +1,7 @@
 //! The handle: reads see the published state, writes go through the queue to the writer thread.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
@@ -60,6 +60,10 @@ pub(crate) struct Shared {
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Files that were found as the manifest has them, by their time and length then.
     pub(crate) seen: Mutex<HashMap<FileId, Seen>>,
+    /// How many dumps were begun: each has a number.
+    pub(crate) dumps: AtomicU64,
+    /// States that were replaced while dumps still looked at them, by the dumps' numbers.
+    pub(crate) retired: Mutex<BTreeMap<u64, Arc<State>>>,
     /// Held for as long as the store is open. `None` after closing.
     pub(crate) presence: Mutex<Option<LockFile>>,
 }
@@ -75,6 +79,15 @@ impl Shared {
         let mut warnings = unpoisoned(self.warnings.lock());
         if warnings.len() < 32 && !warnings.contains(&warning) {
             warnings.push(warning);
+        }
+    }
+    /// Puts another state in place of this one, for a handle that read everything anew. Dumps go on with the old one.
+    pub(crate) fn replace_state(&self, fresh: State) {
+        let old = std::mem::replace(&mut *unpoisoned(self.state.write()), fresh);
+        if !old.moments.dumps.is_empty() {
+            let old = Arc::new(old);
+            let mut retired = unpoisoned(self.retired.lock());
+            retired.extend(old.moments.dumps.keys().map(|number| (*number, Arc::clone(&old))));
         }
     }
     /// Turns the store read-only, for this process at once and for the others through the head. The caller holds the writer

@@ -146,6 +146,11 @@ impl Dir {
         if self.check_regular(name)? { self.open(name).map(Some) } else { Ok(None) }
     }
 
+    /// A file without a name, which goes when it is closed.
+    pub(crate) fn scratch(&self) -> Result<File> {
+        tempfile::tempfile_in(&self.path).map_err(|error| io_error(error, "cannot make a file in", &self.path))
+    }
+
     /// Writes a temporary file beside `name` and syncs it; an existing file's mode is kept.
     pub(crate) fn stage(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let staged = staged(name);

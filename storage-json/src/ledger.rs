@@ -104,6 +104,29 @@ pub(crate) struct Ledger {
     path: PathBuf,
 }
 
+/// A piece of the ledger in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    const NEAR: usize = 4 * 1024;
+    const FAR: usize = 256 * 1024;
+
+    /// Where the first line begins that is not whole here.
+    fn end(&self) -> u64 {
+        let whole = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.start + whole as u64
+    }
+    fn line(&self, offset: u64) -> Option<&[u8]> {
+        let rest = self.bytes.get(usize::try_from(offset.checked_sub(self.start)?).ok()?..)?;
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        rest.get(..=end)
+    }
+}
+
 /// What opening a store needs of a line.
 #[derive(Deserialize)]
 pub(crate) struct Glance<'a> {
@@ -172,6 +195,28 @@ impl Ledger {
                 return Err(self.damaged(offset, "no ledger line stands here"));
             }
             buffer.resize((buffer.len() * 8).min(MAX_LINE), 0);
+        }
+    }
+
+    /// Reads the line at an offset, from what was read before where that has it: lines that were written one behind the other
+    /// cost one call together.
+    pub(crate) fn line_in(&self, window: &mut Window, offset: u64) -> Result<Line> {
+        if let Some(text) = window.line(offset) {
+            return self.parse(text, offset);
+        }
+        // What goes on where the window ended will probably go on.
+        let ahead = if offset == window.end() { Window::FAR } else { Window::NEAR };
+        window.bytes.resize(ahead, 0);
+        let count = read_at(&self.file, &mut window.bytes, offset)
+            .map_err(|error| io_error(error, "cannot read", &self.path))?;
+        window.bytes.truncate(count);
+        window.start = offset;
+        match window.line(offset) {
+            Some(text) => self.parse(text, offset),
+            None => {
+                *window = Window::default();
+                self.line_at(offset)
+            }
         }
     }
 

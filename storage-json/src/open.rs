@@ -2,7 +2,7 @@
 //! their journal.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use storage_core::{Error, ErrorKind, Place, Result, UserId};
@@ -64,6 +64,8 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
         checkpoint: Background::default(),
         warnings: Mutex::new(warnings),
         seen: Mutex::new(HashMap::new()),
+        dumps: AtomicU64::new(0),
+        retired: Mutex::default(),
         presence: Mutex::new(None),
         dir,
         options,
@@ -174,7 +176,7 @@ pub(crate) fn read_index(dir: &Dir, manifest: &Manifest) -> Result<Option<KeyInd
 /// Reads everything again, for a handle that is too far behind. The caller holds the writer lock and the applier.
 pub(crate) fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
     let (state, journal, manifest) = join(&shared.dir, &shared.options, &shared.head, &shared.ledger)?;
-    *unpoisoned(shared.state.write()) = state;
+    shared.replace_state(state);
     *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0 };
     Ok(())
 }

@@ -10,7 +10,7 @@ use storage_core::{
     ProviderKey, TaskId, Timestamp, UserId,
 };
 
-use crate::before::Before;
+use crate::before::Moments;
 use crate::index::KeyIndex;
 use crate::lists::{UserIndex, UserMap};
 
@@ -188,8 +188,8 @@ pub(crate) struct State {
     pub(crate) keys: KeyIndex,
     pub(crate) position: Position,
     pub(crate) dirty: Dirty,
-    /// While a checkpoint is being written: what it may still have to write and has changed since.
-    pub(crate) before: Option<Before>,
+    /// While a checkpoint or a dump is being written: what it may still have to write and has changed since.
+    pub(crate) moments: Moments,
 }
 
 impl State {
@@ -211,13 +211,13 @@ impl State {
                 let (user, generation) = record.into_generation();
                 self.put_generation(user, Arc::new(generation));
             }
-            Change::Trim { user, at, id } => self.trim(user, at, id),
+            Change::Trim { user, at, id } => self.trim(user, at, &id),
         }
     }
 
     pub(crate) fn put_account(&mut self, record: AccountRecord) {
         let user = record.user;
-        if let Some(before) = &mut self.before {
+        for before in self.moments.all() {
             before.accounts.entry(user).or_insert_with(|| self.accounts.get(&user).cloned());
         }
         let old = self.accounts.get(&user).map(|account| &account.record);
@@ -255,7 +255,7 @@ impl State {
 
     pub(crate) fn put_hold(&mut self, hold: Arc<Hold>) {
         self.touch(FileId::Holds);
-        if let Some(before) = &mut self.before {
+        for before in self.moments.all() {
             let key = (hold.user, hold.name.clone());
             let old = self.holds.get(&key).cloned();
             before.holds.entry(key).or_insert(old);
@@ -275,7 +275,7 @@ impl State {
 
     pub(crate) fn put_job(&mut self, job: Arc<Job>) {
         self.touch(FileId::Jobs);
-        if let Some(before) = &mut self.before {
+        for before in self.moments.all() {
             let old = self.jobs.get(&job.id).cloned();
             before.jobs.entry((job.created_at, job.id.clone())).or_insert(old);
         }
@@ -295,7 +295,7 @@ impl State {
 
     pub(crate) fn put_payment(&mut self, payment: Arc<Payment>) {
         self.touch(FileId::Payments);
-        if let Some(before) = &mut self.before {
+        for before in self.moments.all() {
             let old = self.payments.get(&payment.id).cloned();
             before.payments.entry((payment.created_at, payment.id.clone())).or_insert(old);
         }
@@ -316,16 +316,16 @@ impl State {
         {
             account.history += 1;
         }
-        if let Some(before) = &mut self.before {
-            before.history.entry((user, at, id)).or_insert(old);
+        for before in self.moments.all() {
+            before.history.entry((user, at, id.clone())).or_insert_with(|| old.clone());
         }
     }
 
-    fn trim(&mut self, user: UserId, at: Timestamp, id: GenerationId) {
+    fn trim(&mut self, user: UserId, at: Timestamp, id: &GenerationId) {
         if let Some(old) = self.history.remove(user, at, id.clone()) {
             self.touch(FileId::History);
-            if let Some(before) = &mut self.before {
-                before.history.entry((user, at, id)).or_insert(Some(old));
+            for before in self.moments.all() {
+                before.history.entry((user, at, id.clone())).or_insert_with(|| Some(Arc::clone(&old)));
             }
             if let Some(account) = self.accounts.get_mut(&user) {
                 account.history -= 1;
@@ -337,7 +337,7 @@ impl State {
     pub(crate) fn mark_line(&mut self, mark: &LineMark) {
         self.keys.insert(mark.user, mark.space, &mark.key, mark.offset);
         let Some(rows) = mark.last_row else { return };
-        if let Some(before) = &mut self.before {
+        for before in self.moments.all() {
             before.accounts.entry(mark.user).or_insert_with(|| self.accounts.get(&mark.user).cloned());
         }
         if let Some(account) = self.accounts.get_mut(&mark.user) {

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use storage_core::dump::DumpSource;
 use storage_core::{
-    BackendInfo, DumpReader, DumpSummary, DumpWriter, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
+    BackendInfo, Destination, DumpSummary, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
 };
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncWrite;
 
 use crate::engine::{JsonStorage, Shared, unpoisoned};
 use crate::locks::{LockFile, Try};
 use crate::options::Access;
 use crate::writer::{catch_up, locked};
-use crate::{import, snapshot};
+use crate::{import, moved};
 
 /// How many imported records are decided in one batch.
 const IMPORT_BATCH: usize = 256;
@@ -58,11 +59,27 @@ impl Store for JsonStorage {
     }
 
     async fn dump(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
-        self.dump_inner(out).await.map_err(|error| error.in_operation("dump"))
+        self.dump_into(out).await.map_err(|error| error.in_operation("dump"))
     }
 
-    async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
-        self.restore_inner(from).await.map_err(|error| error.in_operation("restore"))
+    async fn restore(&self, from: &mut dyn DumpSource) -> Result<DumpSummary> {
+        self.restore_from(from).await.map_err(|error| error.in_operation("restore"))
+    }
+
+    async fn moved_to(&self) -> Result<Option<Destination>> {
+        let looked = async {
+            self.shared.check_open()?;
+            self.control_in_time(moved::look).await
+        };
+        looked.await.map_err(|error| error.in_operation("moved_to"))
+    }
+
+    async fn mark_moved(&self, to: Destination) -> Result<()> {
+        self.remark(moved::Mark::Set(to)).await.map_err(|error| error.in_operation("mark_moved"))
+    }
+
+    async fn lift_moved(&self, to: Destination) -> Result<()> {
+        self.remark(moved::Mark::Lift(to)).await.map_err(|error| error.in_operation("lift_moved"))
     }
 
     async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
@@ -134,82 +151,9 @@ fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
 }
 
 impl JsonStorage {
-    async fn dump_inner(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
-        let failed = |error: std::io::Error| {
-            let full = error.kind() == std::io::ErrorKind::StorageFull;
-            Error::new(if full { ErrorKind::StorageFull } else { ErrorKind::Unavailable })
-                .message("the dump cannot be written")
-                .caused_by(error)
-        };
-        let snapshot = self.read("dump", snapshot::Snapshot::take).await?;
-        let mut writer = DumpWriter::new(&self.env().policy)?;
-        let ledger = self.ledger();
-        let mut records = self.blocking(move || snapshot.into_records(ledger)).await?;
-        loop {
-            // The disk is read away from the runtime, a piece at a time.
-            let (rest, piece) = self
-                .blocking(move || {
-                    while writer.waiting() < 256 * 1024 {
-                        let Some(record) = records.next().transpose()? else {
-                            return Ok((None, writer));
-                        };
-                        writer.record(&record)?;
-                    }
-                    Ok((Some(records), writer))
-                })
-                .await?;
-            writer = piece;
-            out.write_all(&writer.take()).await.map_err(failed)?;
-            match rest {
-                Some(rest) => records = rest,
-                None => break,
-            }
-        }
-        let (bytes, summary) = writer.finish()?;
-        out.write_all(&bytes).await.map_err(failed)?;
-        out.flush().await.map_err(failed)?;
-        Ok(summary)
-    }
-
-    async fn restore_inner(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
-        self.shared.check_open()?;
-        let mut reader = DumpReader::new();
-        let mut records = Vec::new();
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let mut limited = tokio::io::AsyncReadExt::take(&mut *from, storage_core::dump::MAX_DUMP_LINE as u64 + 1);
-            let count = limited.read_until(b'\n', &mut line).await.map_err(|error| {
-                Error::new(ErrorKind::Unavailable).message("the dump cannot be read").caused_by(error)
-            })?;
-            if count == 0 {
-                break;
-            }
-            records.extend(reader.line(&line)?);
-        }
-        let (header, summary) = reader.finish()?;
-        let policy = &self.env().policy;
-        if header.time_zone != policy.time_zone || header.history != policy.history {
-            return Err(Error::schema(
-                format!("a dump of the time zone {} with retention {:?}", header.time_zone, header.history),
-                format!("{} with {:?}", policy.time_zone, policy.history),
-                "storage restore with the dump's policy (STORAGE_TIME_ZONE, STORAGE_HISTORY)",
-            ));
-        }
-        self.control_in_time(move |shared, lock| {
-            locked(shared, lock, |shared| {
-                let mut applier = shared.applier();
-                catch_up(shared, &mut applier)?;
-                snapshot::restore(shared, &mut applier, records)
-            })
-        })
-        .await?;
-        Ok(summary)
-    }
-
     /// Runs a step on the writer thread, and stops waiting for it at the deadline, or after a minute where that is
     /// longer: a step may write whole files.
-    async fn control_in_time<T: Send + 'static>(
+    pub(crate) async fn control_in_time<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {

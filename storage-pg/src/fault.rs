@@ -98,7 +98,11 @@ impl Fault {
     /// Whether a constraint stopped the statement. A statement that does everything at once lets the constraints tell
     /// that it is not the plain case; why is judged afterwards.
     pub(crate) fn is_constraint(&self) -> bool {
-        self.code().is_some_and(|code| code.code().starts_with("23") || *code == SqlState::NUMERIC_VALUE_OUT_OF_RANGE)
+        self.code().is_some_and(|code| {
+            // A marked store refuses the statement whatever it would have changed; the judgement knows repeats.
+            let refused = code.code().starts_with("23") || code.code() == migrations::MOVED_SQLSTATE;
+            refused || *code == SqlState::NUMERIC_VALUE_OUT_OF_RANGE
+        })
     }
 
     /// The error for the caller.
@@ -140,6 +144,10 @@ fn classify(server: &DbError) -> (ErrorKind, String) {
     let code = server.code().code();
     let table = || server.table().map_or_else(|| "a table".to_owned(), |table| format!("table {table}"));
     match code {
+        migrations::MOVED_SQLSTATE => {
+            let to = server.detail().unwrap_or("another place").to_owned();
+            (ErrorKind::Moved { to }, "changes are refused here until the mark is lifted by that name".to_owned())
+        }
         "25006" => (
             ErrorKind::ReadOnly,
             "the server is a standby or read-only: name the primary, or several hosts with \

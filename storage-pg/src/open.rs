@@ -163,6 +163,7 @@ struct Meta {
     time_zone: Option<String>,
     history: Option<String>,
     store_id: Option<String>,
+    moved_to: Option<String>,
 }
 
 impl Meta {
@@ -175,6 +176,7 @@ impl Meta {
                 "time_zone" => meta.time_zone = Some(value),
                 "history" => meta.history = Some(value),
                 "store_id" => meta.store_id = Some(value),
+                "moved_to" => meta.moved_to = Some(value),
                 // A later program may remember more.
                 _ => {}
             }
@@ -183,8 +185,13 @@ impl Meta {
     }
 }
 
-/// Founds the store when it is new, and compares its policy. Answers the store's id.
-async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatch: PolicyMismatch) -> Result<String> {
+/// Founds the store when it is new, and compares its policy. Answers the store's id, and where it was moved to.
+async fn policy(
+    wire: Wire<'_>,
+    sql: &Sql,
+    environment: &Environment,
+    on_mismatch: PolicyMismatch,
+) -> Result<(String, Option<String>)> {
     let failed = |error: tokio_postgres::Error| Fault::from(error).into_error();
     let (zone, history) = (environment.policy.time_zone.name(), retention_text(environment.policy.history));
     let mut meta = Meta::read(&wire.alone(&sql.store.meta, &[]).await.map_err(failed)?)?;
@@ -207,7 +214,8 @@ async fn policy(wire: Wire<'_>, sql: &Sql, environment: &Environment, on_mismatc
             format!("storage policy --time-zone {zone} --history {history}"),
         ));
     }
-    meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))
+    let id = meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))?;
+    Ok((id, meta.moved_to))
 }
 
 /// What the server says of itself.
@@ -299,7 +307,7 @@ impl PgStorage {
         let PgOptions { environment, limits, gather, .. } = options;
         // A statement for many users would visit many nodes.
         let gather = if sharded { Gather::Never } else { gather };
-        Ok(Self::new(Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id }))
+        Ok(Self::new(Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded }))
     }
 }
 
@@ -323,14 +331,15 @@ async fn look(
     // Not in a transaction of its own: what the session has is to be seen.
     let wire = connection.parts.wire(&connection.client);
     let rows = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
-    let Facts { warnings, lock_timeout, can_shard } = facts(rows.first(), connection.encrypted, target)?;
+    let Facts { mut warnings, lock_timeout, can_shard } = facts(rows.first(), connection.encrypted, target)?;
     manager.notice_pooler(connection, &lock_timeout);
     let wire = connection.parts.wire(&connection.client);
     match migrations::inspect(&connection.client, schema).await.map_err(migration_error)? {
         State::Current { .. } => {}
         other => return Err(mismatch(&other)),
     }
-    let store_id = policy(wire, sql, &options.environment, options.on_policy_mismatch).await?;
+    let (store_id, moved_to) = policy(wire, sql, &options.environment, options.on_policy_mismatch).await?;
+    warnings.extend(moved_to.map(|to| format!("the contents were moved to {to}: changes are refused here")));
     let sharded =
         can_shard && migrations::sharding(&connection.client, schema).await.map_err(migration_error)?.is_sharded();
     Ok(Seen { store_id, warnings, sharded })

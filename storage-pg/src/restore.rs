@@ -1,15 +1,18 @@
 //! Loading a dump: whole or not at all, into an empty store only.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use storage_core::{DumpReader, DumpRecord, DumpSummary, Error, ErrorKind, Place, Result, TaskId};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
+use futures_util::future::join;
+use storage_core::dump::{DumpSource, ProvedDump};
+use storage_core::{DumpRecord, DumpSummary, Error, Result, TaskId};
 use tokio::time::timeout;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::account;
 use crate::codec::{Day, Micros, Moment};
+use crate::copy::Target;
 use crate::fault::Fault;
 use crate::pool::{Link, Parts};
 use crate::statement::{Statement, statements};
@@ -17,8 +20,10 @@ use crate::store::PgStorage;
 use crate::tx::{Param, borrowed, param};
 use crate::{history, jobs, keys, payments, reserves};
 
-/// Records that are sent without waiting for an answer.
+/// Statements that are sent without waiting for an answer.
 const PIECE: usize = 500;
+/// Rows that go by COPY at once.
+const COPIED: usize = 8000;
 /// The longest that one piece may take.
 const STEP: Duration = Duration::from_mins(1);
 
@@ -32,53 +37,28 @@ statements! {
     }
 }
 
-/// Reads a whole dump; header, order and footer are checked before anything is written.
-async fn read(from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<(Vec<DumpRecord>, DumpReader)> {
-    let (mut reader, mut records, mut line, mut lines) = (DumpReader::new(), Vec::new(), Vec::new(), 0);
-    loop {
-        line.clear();
-        lines += 1;
-        let longest = storage_core::dump::MAX_DUMP_LINE;
-        let mut limited = (&mut *from).take(longest as u64 + 1);
-        let count = limited
-            .read_until(b'\n', &mut line)
-            .await
-            .map_err(|error| Error::new(ErrorKind::Unavailable).message("the dump cannot be read").caused_by(error))?;
-        if count == 0 {
-            return Ok((records, reader));
-        }
-        if line.len() > longest {
-            return Err(Error::corrupt(Place::new("dump").at(lines, 1), "the line is longer than a dump's may be"));
-        }
-        records.extend(reader.line(&line)?);
-    }
-}
+/// What waits to be written: statements with their values, in the order in which they have to be.
+type Queued<'l> = Vec<(&'l Statement, Vec<Param>)>;
 
 impl PgStorage {
-    pub(crate) async fn restore_from(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
+    pub(crate) async fn restore_from(&self, from: &mut dyn DumpSource) -> Result<DumpSummary> {
         let pool = self.enter().await?;
-        let (records, reader) = read(from).await?;
-        let (header, summary) = reader.finish()?;
-        let policy = &self.environment().policy;
-        if header.time_zone != policy.time_zone || header.history != policy.history {
-            return Err(Error::schema(
-                format!("a dump of the time zone {} with retention {:?}", header.time_zone, header.history),
-                format!("{} with {:?}", policy.time_zone, policy.history),
-                "storage restore with the dump's policy (STORAGE_TIME_ZONE, STORAGE_HISTORY)",
-            ));
-        }
+        let mut dump = ProvedDump::prove(from).await?;
+        dump.check_policy(&self.environment().policy)?;
         let mut link = pool.checkout(Duration::MAX).await?;
-        self.load_in(&mut link, &records).await?;
+        self.load_in(&mut link, &mut dump).await?;
         link.finished();
-        Ok(summary)
+        Ok(dump.summary().clone())
     }
 
-    async fn load_in(&self, link: &mut Link<'_>, records: &[DumpRecord]) -> Result<()> {
+    async fn load_in(&self, link: &mut Link<'_>, dump: &mut ProvedDump<'_>) -> Result<()> {
         let (client, parts) = link.split();
         let transaction = in_time(client.transaction()).await?;
-        let loading = Loading { transaction, parts, storage: self };
+        // A pooler lends a connection to others, who might have a statement of the same name.
+        let by_copy = self.is_whole() && !parts.behind_pooler();
+        let mut loading = Loading { transaction, parts, storage: self, targets: by_copy.then(HashMap::new) };
         loading.begin().await?;
-        loading.load(records).await?;
+        loading.load(dump).await?;
         // From here on nobody knows without its answer whether the commit took place.
         in_time(loading.transaction.commit()).await.map_err(|error| error.unknown(None))
     }
@@ -93,6 +73,8 @@ struct Loading<'l> {
     transaction: Transaction<'l>,
     parts: &'l Parts,
     storage: &'l PgStorage,
+    /// Where each statement's rows go by COPY; none where they go by the statements themselves.
+    targets: Option<HashMap<&'static str, Target>>,
 }
 
 impl<'l> Loading<'l> {
@@ -108,37 +90,66 @@ impl<'l> Loading<'l> {
         }
     }
 
-    /// Sends every record; accounts come first in a dump, so that what refers to them finds them.
-    async fn load(&self, records: &[DumpRecord]) -> Result<()> {
-        let mut rows_of = std::collections::HashMap::new();
-        for record in records {
-            if let DumpRecord::Ledger(row) = record {
-                let rows = rows_of.entry(row.user).or_insert(0);
-                *rows = row.seq.max(*rows);
+    /// Writes every record; accounts come first in a dump, so that what refers to them finds them. While the server takes
+    /// one piece the next one is read.
+    async fn load(&mut self, dump: &mut ProvedDump<'_>) -> Result<()> {
+        let size = if self.targets.is_some() { COPIED } else { PIECE };
+        let mut ready = self.piece(dump, size).await?;
+        while !ready.is_empty() {
+            for (statement, _) in &ready {
+                self.aim(statement)?;
             }
+            let (read, sent) = join(self.piece(dump, size), self.send(ready)).await;
+            sent?;
+            ready = read?;
         }
-        let mut queued: Vec<(&'l Statement, Vec<Param>)> = Vec::new();
-        for record in records {
-            self.queue(record, &|user| rows_of.get(&user).copied().unwrap_or(0), &mut queued);
-            if queued.len() >= PIECE {
-                self.send(std::mem::take(&mut queued)).await?;
-            }
-        }
-        self.send(queued).await
-    }
-
-    async fn send(&self, queued: Vec<(&'l Statement, Vec<Param>)>) -> Result<()> {
-        let batch: Vec<_> = queued.iter().map(|(statement, values)| (*statement, borrowed(values))).collect();
-        in_time(self.parts.wire(self.transaction.client()).pipeline(&batch)).await?;
         Ok(())
     }
 
-    fn queue(
-        &self,
-        record: &DumpRecord,
-        rows_of: &dyn Fn(storage_core::UserId) -> u64,
-        queued: &mut Vec<(&'l Statement, Vec<Param>)>,
-    ) {
+    async fn piece(&self, dump: &mut ProvedDump<'_>, size: usize) -> Result<Queued<'l>> {
+        let mut queued = Vec::with_capacity(size + 8);
+        while queued.len() < size {
+            let Some(record) = dump.next().await? else { break };
+            self.queue(&record, &|user| dump.ledger_rows(user), &mut queued);
+        }
+        Ok(queued)
+    }
+
+    /// Makes sure that it is known where the rows of a statement go.
+    fn aim(&mut self, statement: &Statement) -> Result<()> {
+        if let Some(targets) = &mut self.targets
+            && !targets.contains_key(statement.name)
+        {
+            let target = Target::of(statement)
+                .ok_or_else(|| Error::internal(format!("{} does not insert a row of its values", statement.name)))?;
+            targets.insert(statement.name, target);
+        }
+        Ok(())
+    }
+
+    async fn send(&self, queued: Queued<'l>) -> Result<()> {
+        let Some(targets) = &self.targets else {
+            let batch: Vec<_> = queued.iter().map(|(statement, values)| (*statement, borrowed(values))).collect();
+            in_time(self.parts.wire(self.transaction.client()).pipeline(&batch)).await?;
+            return Ok(());
+        };
+        // Tables in the order in which they first come: parents before children, routes before what they lead to.
+        let mut tables: Vec<(&'static str, Vec<Vec<Param>>)> = Vec::new();
+        for (statement, values) in queued {
+            match tables.iter_mut().find(|(name, _)| *name == statement.name) {
+                Some((_, rows)) => rows.push(values),
+                None => tables.push((statement.name, vec![values])),
+            }
+        }
+        for (name, rows) in &tables {
+            if let Some(target) = targets.get(name) {
+                in_time(target.put(self.transaction.client(), rows)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn queue(&self, record: &DumpRecord, rows_of: &dyn Fn(storage_core::UserId) -> u64, queued: &mut Queued<'l>) {
         let sql = self.storage.sql();
         let claim = |kind: &'static str, id: &str, user: storage_core::UserId| {
             (&sql.account.claim, vec![param(kind), param(id.to_owned()), param(user.get())])

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use migrations::Schema;
+use migrations::{Remark, Schema};
+use storage_core::dump::DumpSource;
 use storage_core::{
-    BackendInfo, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
+    BackendInfo, Destination, DumpSummary, Environment, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
 };
-use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::timeout;
 
@@ -37,6 +38,7 @@ statements! {
                  current_setting('server_version_num')::bigint AS version,
                  (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout') AS lock_timeout,
                  EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS can_shard";
+        moved_to() = "SELECT value FROM {s}.storage_meta WHERE name = 'moved_to'";
         meta() = "SELECT name, value FROM {s}.storage_meta ORDER BY name ASC";
         found(TEXT, TEXT, TEXT) =
             "INSERT INTO {s}.storage_meta AS m (name, value)
@@ -157,6 +159,8 @@ pub struct PgStorage {
     schema: Schema,
     info: BackendInfo,
     store_id: String,
+    /// Whether users lie on several nodes.
+    sharded: bool,
     pauses: AtomicU64,
 }
 
@@ -177,6 +181,7 @@ pub(crate) struct Opened {
     pub(crate) schema: Schema,
     pub(crate) info: BackendInfo,
     pub(crate) store_id: String,
+    pub(crate) sharded: bool,
 }
 
 /// The right to work: the handle is not closed, and will not be while this is held.
@@ -191,7 +196,7 @@ impl Deref for Entered<'_> {
 
 impl PgStorage {
     pub(crate) fn new(opened: Opened) -> Self {
-        let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id } = opened;
+        let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded } = opened;
         let limits_text = (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
         Self {
             pool: RwLock::new(Some(Arc::new(pool))),
@@ -205,6 +210,7 @@ impl PgStorage {
             schema,
             info,
             store_id,
+            sharded,
             pauses: AtomicU64::new(u64::from(std::process::id())),
         }
     }
@@ -232,6 +238,13 @@ impl PgStorage {
     /// How much of one piece of work goes side by side: as much as there are connections.
     pub(crate) fn at_once(&self) -> usize {
         self.at_once
+    }
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+    /// Whether rows of many users may go by one statement: not where users lie on several nodes.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.sharded
     }
     pub(crate) fn shown(&self) -> &str {
         &self.info.location
@@ -294,8 +307,20 @@ impl Store for PgStorage {
         self.dump_into(out).await.map_err(|error| error.in_operation("dump"))
     }
 
-    async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
+    async fn restore(&self, from: &mut dyn DumpSource) -> Result<DumpSummary> {
         self.restore_from(from).await.map_err(|error| error.in_operation("restore"))
+    }
+
+    async fn moved_to(&self) -> Result<Option<Destination>> {
+        self.destination().await
+    }
+
+    async fn mark_moved(&self, to: Destination) -> Result<()> {
+        self.remark(Remark::Set(to.as_str())).await.map_err(|error| error.in_operation("mark_moved"))
+    }
+
+    async fn lift_moved(&self, to: Destination) -> Result<()> {
+        self.remark(Remark::Lift(to.as_str())).await.map_err(|error| error.in_operation("lift_moved"))
     }
 
     async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {

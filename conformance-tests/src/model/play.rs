@@ -1,5 +1,6 @@
 //! Plays a history on a backend: one site after another, some handles, a driven clock, driven ids.
 
+use std::io::Cursor;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -212,7 +213,7 @@ impl Player {
         }
         self.found().await?;
         let Some(handle) = &self.handles[place] else { return Err("no handle".to_owned()) };
-        let restored = handle.restore(&mut before.as_bytes()).await;
+        let restored = handle.restore(&mut Cursor::new(before.as_bytes())).await;
         restored.map_err(|error| format!("restore: {}", text(&error)))?;
         let after = self.dump(place).await?;
         if before == after { Ok(()) } else { Err(format!("the restored store dumps differently\n{before}\n{after}")) }

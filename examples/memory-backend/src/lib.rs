@@ -23,7 +23,7 @@ mod users;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use storage_core::{Environment, Error, Policy, Result, Stamp};
+use storage_core::{Destination, Environment, Error, ErrorKind, Policy, Result, Stamp};
 
 use crate::state::State;
 
@@ -90,7 +90,31 @@ impl MemoryStorage {
         self.check_open().map_err(|error| error.in_operation(operation))?;
         let mut copy = State::clone(&place);
         let answer = change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?;
+        if let Some(to) = place.moved.as_ref().filter(|_| copy != **place) {
+            return Err(Error::new(ErrorKind::Moved { to: to.to_string() }).in_operation(operation));
+        }
         *place = Arc::new(copy);
         Ok(answer)
+    }
+
+    /// Puts another mark in the place of `expected`; where something else stands, it is told.
+    fn remark(
+        &self,
+        operation: &'static str,
+        expected: Option<&Destination>,
+        wanted: Option<Destination>,
+    ) -> Result<()> {
+        let mut contents = self.place.lock();
+        self.check_open().map_err(|error| error.in_operation(operation))?;
+        if contents.moved == wanted {
+            return Ok(());
+        }
+        if contents.moved.as_ref() != expected {
+            let present = contents.moved.iter().map(ToString::to_string).collect::<String>();
+            let reason = "the store is marked as moved there; that mark is lifted by this name";
+            return Err(Error::conflict("mark", present, reason).in_operation(operation));
+        }
+        Arc::make_mut(&mut contents).moved = wanted;
+        Ok(())
     }
 }

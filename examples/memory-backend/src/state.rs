@@ -6,14 +6,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, Answer, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace, LedgerRow,
-    Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt, Result, SignedMoney,
-    Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
+    AccountRecord, Answer, Destination, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId,
+    KeySpace, LedgerRow, Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt,
+    Result, SignedMoney, Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
 };
 
 /// Everything that a store knows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
+    /// Where the contents were moved to; nothing changes any more then.
+    pub(crate) moved: Option<Destination>,
     pub(crate) founded: Option<(TimeZone, HistoryRetention)>,
     pub(crate) accounts: BTreeMap<UserId, AccountRecord>,
     pub(crate) ledger: BTreeMap<UserId, Vec<Arc<LedgerRow>>>,

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use storage_core::dump::{GenerationRecord, JobRecord, KeyRecord, MAX_DUMP_LINE, PaymentRecord};
+use storage_core::dump::{DumpSource, DumpStream, GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
 use storage_core::{
-    BackendInfo, DumpReader, DumpRecord, DumpSummary, DumpWriter, Error, ImportOutcome, ImportRecord, Place, Result,
-    Store,
+    BackendInfo, Destination, DumpRecord, DumpSummary, DumpWriter, Error, ImportOutcome, ImportRecord, Result, Store,
 };
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::state::State;
 use crate::{MemoryStorage, imports};
@@ -55,23 +54,6 @@ fn io_failed(error: std::io::Error) -> Error {
     Error::internal("the dump's stream failed").caused_by(error)
 }
 
-/// Reads a whole dump; the footer is checked before anything is used.
-async fn read_dump(from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<(Vec<DumpRecord>, DumpReader)> {
-    let (mut reader, mut records, mut line, mut lines) = (DumpReader::new(), Vec::new(), Vec::new(), 0);
-    loop {
-        line.clear();
-        lines += 1;
-        let mut limited = (&mut *from).take(MAX_DUMP_LINE as u64 + 1);
-        if limited.read_until(b'\n', &mut line).await.map_err(io_failed)? == 0 {
-            return Ok((records, reader));
-        }
-        if line.len() > MAX_DUMP_LINE {
-            return Err(Error::corrupt(Place::new("dump").at(lines, 1), "the line is longer than a dump's may be"));
-        }
-        records.extend(reader.line(&line)?);
-    }
-}
-
 #[async_trait]
 impl Store for MemoryStorage {
     async fn ping(&self) -> Result<()> {
@@ -110,19 +92,15 @@ impl Store for MemoryStorage {
         Ok(summary)
     }
 
-    async fn restore(&self, from: &mut (dyn AsyncBufRead + Send + Unpin)) -> Result<DumpSummary> {
+    async fn restore(&self, from: &mut dyn DumpSource) -> Result<DumpSummary> {
         self.read("restore", |_| Ok(()))?;
-        let (records, reader) = read_dump(from).await.map_err(|error| error.in_operation("restore"))?;
-        let (header, summary) = reader.finish().map_err(|error| error.in_operation("restore"))?;
+        let (mut dump, mut records) = (DumpStream::new(from), Vec::new());
+        while let Some(record) = dump.next().await.map_err(|error| error.in_operation("restore"))? {
+            records.push(record);
+        }
+        let (header, summary) = dump.finish().map_err(|error| error.in_operation("restore"))?;
         self.write("restore", |state, _| {
-            let policy = self.policy();
-            if (&header.time_zone, header.history) != (&policy.time_zone, policy.history) {
-                return Err(Error::schema(
-                    format!("a dump of zone {} that keeps {:?}", header.time_zone, header.history),
-                    format!("zone {} and {:?}", policy.time_zone, policy.history),
-                    "open the store with the dump's policy",
-                ));
-            }
+            header.check_policy(self.policy())?;
             let empty = state.accounts.is_empty() && state.jobs.is_empty() && state.payments.is_empty();
             if !empty {
                 return Err(Error::conflict("store", "memory", "it is not empty"));
@@ -132,6 +110,18 @@ impl Store for MemoryStorage {
             }
             Ok(summary)
         })
+    }
+
+    async fn moved_to(&self) -> Result<Option<Destination>> {
+        self.read("moved_to", |state| Ok(state.moved.clone()))
+    }
+
+    async fn mark_moved(&self, to: Destination) -> Result<()> {
+        self.remark("mark_moved", None, Some(to))
+    }
+
+    async fn lift_moved(&self, to: Destination) -> Result<()> {
+        self.remark("lift_moved", Some(&to), None)
     }
 
     async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {

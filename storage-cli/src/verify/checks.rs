@@ -1,5 +1,6 @@
 //! The checks of `storage verify`, each on a store of its own. After each the audit must be clean.
 
+use std::io::Cursor;
 use std::pin::Pin;
 
 use storage_core::{
@@ -398,14 +399,14 @@ async fn dump_and_restore(site: &Site) -> Check {
     let storage = site.open().await?;
     fill(&storage).await?;
     let dump = dumped(&storage).await?;
-    let occupied = storage.restore(&mut dump.as_slice()).await;
+    let occupied = storage.restore(&mut Cursor::new(dump.as_slice())).await;
     refused("restoring into a store that holds something", occupied, "Conflict")?;
     storage.close().await?;
     let beside = site.beside();
     let storage = beside.open().await?;
     let cut = dump.len() - 1;
-    refused("a dump that was cut", storage.restore(&mut &dump[..cut]).await, "Corrupt")?;
-    storage.restore(&mut dump.as_slice()).await?;
+    refused("a dump that was cut", storage.restore(&mut Cursor::new(&dump[..cut])).await, "Corrupt")?;
+    storage.restore(&mut Cursor::new(dump.as_slice())).await?;
     same_bytes("the restored store", &dump, &dumped(&storage).await?)?;
     storage.close().await?;
     beside.audited().await

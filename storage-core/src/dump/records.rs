@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Amount, BonusCount, CivilDate, Error, ErrorMessage, FileId, Fingerprint, Generation, GenerationId, Hold, Job,
-    JobId, JobStatus, Language, LedgerRow, ModelId, ModelName, Money, Note, OperationKey, Params, Payment, PaymentId,
-    PaymentMethod, PaymentOrigin, PaymentStatus, ProviderKey, Quota, Result, ResultUrls, TaskId, Timestamp, Total,
-    UsedKey, UserId, check_spent,
+    Amount, BonusCount, CivilDate, Error, ErrorMessage, FileId, Fingerprint, Generation, GenerationId, Job, JobId,
+    JobStatus, Language, ModelId, ModelName, Money, Note, OperationKey, Params, Payment, PaymentId, PaymentMethod,
+    PaymentOrigin, PaymentStatus, ProviderKey, Quota, Result, ResultUrls, TaskId, Timestamp, Total, UsedKey, UserId,
+    check_spent,
 };
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -379,77 +379,4 @@ pub struct KeyRecord {
     pub key: OperationKey,
     /// What used it.
     pub used: UsedKey,
-}
-
-/// One record of a dump.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-// Not `kind`: a ledger row has a field of that name.
-#[serde(tag = "record", rename_all = "snake_case")]
-pub enum DumpRecord {
-    /// A user.
-    Account(AccountRecord),
-    /// A history entry.
-    Generation(GenerationRecord),
-    /// A hold.
-    Hold(Hold),
-    /// A job.
-    Job(JobRecord),
-    /// A used key.
-    Key(KeyRecord),
-    /// A ledger row.
-    Ledger(LedgerRow),
-    /// A payment.
-    Payment(PaymentRecord),
-}
-
-impl DumpRecord {
-    /// The kind's word: what the footer counts by.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Account(_) => "account",
-            Self::Generation(_) => "generation",
-            Self::Hold(_) => "hold",
-            Self::Job(_) => "job",
-            Self::Key(_) => "key",
-            Self::Ledger(_) => "ledger",
-            Self::Payment(_) => "payment",
-        }
-    }
-    /// Proves what no type proves. `InvalidInput` naming the field and its limit.
-    pub fn check(&self) -> Result<()> {
-        match self {
-            Self::Account(account) => account.check(),
-            Self::Hold(hold) if hold.committed > hold.amount.money() => {
-                Err(Error::invalid("committed", "must be at most the hold's amount"))
-            }
-            Self::Generation(_) | Self::Hold(_) | Self::Job(_) | Self::Key(_) | Self::Ledger(_) | Self::Payment(_) => {
-                Ok(())
-            }
-        }
-    }
-    /// Whose record it is.
-    pub fn user(&self) -> UserId {
-        match self {
-            Self::Account(account) => account.user,
-            Self::Generation(generation) => generation.user,
-            Self::Hold(hold) => hold.user,
-            Self::Job(job) => job.user,
-            Self::Key(used) => used.user,
-            Self::Ledger(row) => row.user,
-            Self::Payment(payment) => payment.user,
-        }
-    }
-    /// Where the record belongs in the order: kind, user, key.
-    pub fn place(&self) -> (&'static str, UserId, String) {
-        let key = match self {
-            Self::Account(_) => String::new(),
-            Self::Generation(generation) => generation.id.to_string(),
-            Self::Hold(hold) => hold.name.to_string(),
-            Self::Job(job) => job.id.to_string(),
-            Self::Key(used) => format!("{}/{}", used.space.as_str(), used.key),
-            Self::Ledger(row) => format!("{:020}", row.seq),
-            Self::Payment(payment) => payment.id.to_string(),
-        };
-        (self.kind(), self.user(), key)
-    }
 }

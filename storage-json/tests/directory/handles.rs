@@ -1,5 +1,7 @@
 //! Several handles on one directory.
 
+use std::io::Cursor;
+
 use super::*;
 
 #[tokio::test]
@@ -53,7 +55,7 @@ async fn a_restore_is_seen_by_a_handle_that_was_open_before() {
     let empty = temp.path().join("empty");
     let (one, other) = (open(&empty).await.unwrap(), open(&empty).await.unwrap());
     assert_eq!(other.get_balance(user(1)).await.unwrap(), Money::ZERO);
-    one.restore(&mut dump.as_slice()).await.unwrap();
+    one.restore(&mut Cursor::new(dump.as_slice())).await.unwrap();
     assert_eq!(other.get_balance(user(1)).await.unwrap(), money("10"));
     credit(&other, 1, "1").await;
     assert_eq!(one.get_balance(user(1)).await.unwrap(), money("11"));

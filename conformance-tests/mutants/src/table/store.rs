@@ -16,6 +16,14 @@ const POSITION: &str = "let after: Option<P> = «request.position(filter)?»;";
 /// Where a list is put in order.
 const SORT: &str = "one.0.cmp(&other.0)";
 
+/// A restore that ends as if the footer had come.
+const FINISHED_ANYHOW: super::Change = Replace(
+    "store.rs",
+    "dump.finish().map_err(|error| error.in_operation(\"restore\"))?",
+    "let policy = self.policy(); dump.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, \
+     time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
+);
+
 /// A write of one operation that lets go of the lock between reading and writing.
 macro_rules! not_atomic {
     ($name:literal, $operation:literal, $defect:literal, $caught_by:literal) => {
@@ -441,35 +449,74 @@ pub(super) const ALL: &[Mutant] = &[
         name: "cut-dump-taken",
         defect: "a dump that was cut is taken as far as it goes (W40)",
         caught_by: "store::a_cut_dump_is_refused_and_nothing_is_taken",
-        changes: &[Replace(
-            "store.rs",
-            "reader.finish().map_err(|error| error.in_operation(\"restore\"))?",
-            "let policy = self.policy(); reader.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, \
-             time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
-        )],
+        changes: &[
+            Replace(
+                "store.rs",
+                "dump.next().await.map_err(|error| error.in_operation(\"restore\"))?",
+                "dump.next().await.unwrap_or_default()",
+            ),
+            FINISHED_ANYHOW,
+        ],
     },
     Mutant {
         name: "damaged-dump-taken",
         defect: "damaged lines of a dump are left out and the rest is taken (W40)",
         caught_by: "store::a_damaged_dump_is_refused_and_nothing_is_taken",
         changes: &[
-            Replace("store.rs", "«reader.line(&line)?»", "reader.line(&line).unwrap_or_default()"),
             Replace(
                 "store.rs",
-                "reader.finish().map_err(|error| error.in_operation(\"restore\"))?",
-                "let policy = self.policy(); reader.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, \
-                 time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
+                "dump.next().await.map_err(|error| error.in_operation(\"restore\"))?",
+                "match dump.next().await { Ok(next) => next, Err(_) => dump.next().await.unwrap_or_default() }",
             ),
+            FINISHED_ANYHOW,
         ],
     },
     Mutant {
         name: "dump-of-another-policy",
         defect: "a dump of another policy is taken",
         caught_by: "store::a_dump_of_another_policy_is_refused",
+        changes: &[Replace("store.rs", "header.check_policy(self.policy())?", "let _ = &header;")],
+    },
+    Mutant {
+        name: "mark-without-effect",
+        defect: "a store that is marked as moved goes on changing (M2)",
+        caught_by: "store::a_moved_store_refuses_every_change",
+        changes: &[Replace("lib.rs", "place.moved.as_ref().filter(|_| «copy != **place»)", "false")],
+    },
+    Mutant {
+        name: "mark-refuses-repeats",
+        defect: "a store that is marked as moved refuses also what changes nothing (M2)",
+        caught_by: "store::a_moved_store_answers_repeats",
+        changes: &[Replace("lib.rs", "place.moved.as_ref().filter(|_| «copy != **place»)", "true")],
+    },
+    Mutant {
+        name: "mark-overwritten",
+        defect: "a second mark takes the place of the first (M2)",
+        caught_by: "store::a_mark_is_lifted_by_name_alone",
         changes: &[Replace(
-            "store.rs",
-            "(&header.time_zone, header.history) != (&policy.time_zone, policy.history)",
-            "let _ = (&header, policy); false",
+            "lib.rs",
+            "«contents.moved.as_ref() != expected» {",
+            "wanted.is_none() && contents.moved.as_ref() != expected",
+        )],
+    },
+    Mutant {
+        name: "mark-lifted-by-any-name",
+        defect: "a mark is lifted whatever place is named (M2)",
+        caught_by: "store::a_mark_is_lifted_by_name_alone",
+        changes: &[Replace(
+            "lib.rs",
+            "«contents.moved.as_ref() != expected» {",
+            "wanted.is_some() && contents.moved.as_ref() != expected",
+        )],
+    },
+    Mutant {
+        name: "mark-of-a-handle",
+        defect: "a mark is gone when the store is opened anew (M2)",
+        caught_by: "store::a_mark_lasts_and_every_handle_obeys_it",
+        changes: &[Before(
+            "lib.rs",
+            "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
+            "Arc::make_mut(&mut place.lock()).moved = None;",
         )],
     },
     Mutant {

@@ -1,0 +1,107 @@
+//! The mark of a store whose contents were moved elsewhere: a row that names the place, and a trigger on every table that
+//! refuses changes. A store that is not marked pays nothing for it, and one that is marked refuses also the programs that
+//! had it open before, and people with `psql`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Transaction};
+
+use crate::error::Error;
+use crate::run::{Attempt, Patience, begin, or_again};
+use crate::schema::Schema;
+use crate::shard::TABLES;
+
+/// What the server says to a change of a marked store; the detail names the place.
+pub const MOVED_SQLSTATE: &str = "SM001";
+
+/// What to do with the mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remark<'p> {
+    /// The store was moved to this place.
+    Set(&'p str),
+    /// The store that is marked as moved to this place takes changes again.
+    Lift(&'p str),
+}
+
+/// Changes the mark; `Some` is the other place that a present mark names, and then nothing was changed.
+///
+/// Setting waits until whoever is changing something has ended, and from then on nobody can: all of it is one transaction.
+/// Repeating it is harmless. Waits at most about `wait` for others.
+pub(crate) async fn apply(
+    client: &mut Client,
+    schema: &Schema,
+    remark: Remark<'_>,
+    wait: Duration,
+) -> Result<Option<String>, Error> {
+    let patience = Patience::new(wait);
+    loop {
+        match attempt(client, schema, remark, &patience).await.map_err(Error::Postgres).or_else(or_again)? {
+            Attempt::Done(outcome) => return Ok(outcome),
+            Attempt::Again(source) => patience.pause(source).await?,
+        }
+    }
+}
+
+async fn attempt(
+    client: &mut Client,
+    schema: &Schema,
+    remark: Remark<'_>,
+    patience: &Patience,
+) -> Result<Attempt<Option<String>>, tokio_postgres::Error> {
+    let Some(transaction) = begin(client, schema, patience).await? else { return Ok(Attempt::Again(None)) };
+    let s = schema.quoted();
+    let present = transaction
+        .query_typed_opt(&format!("SELECT value FROM {s}.storage_meta WHERE name = 'moved_to'"), &[])
+        .await?
+        .map(|row| row.try_get::<_, String>(0))
+        .transpose()?;
+    match (remark, present) {
+        (Remark::Lift(_), None) => {}
+        (Remark::Set(place), Some(present)) if place == present => {}
+        (Remark::Set(place), None) => set(&transaction, schema, place).await?,
+        (Remark::Lift(place), Some(present)) if place == present => lift(&transaction, schema).await?,
+        (_, Some(present)) => return Ok(Attempt::Done(Some(present))),
+    }
+    transaction.commit().await?;
+    Ok(Attempt::Done(None))
+}
+
+/// The tables that hold what users own.
+fn tables() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|(table, _)| *table).filter(|table| *table != "storage_meta")
+}
+
+async fn set(transaction: &Transaction<'_>, schema: &Schema, place: &str) -> Result<(), tokio_postgres::Error> {
+    let s = schema.quoted();
+    let insert = format!("INSERT INTO {s}.storage_meta (name, value) VALUES ('moved_to', $1)");
+    transaction.execute_typed(&insert, &[(&place, Type::TEXT)]).await?;
+    let mut sql = format!(
+        "CREATE OR REPLACE FUNCTION {s}.storage_refuse_moved() RETURNS trigger LANGUAGE plpgsql AS $refuse$
+         BEGIN
+             RAISE EXCEPTION 'the contents of this store were moved' USING ERRCODE = '{MOVED_SQLSTATE}',
+                 DETAIL = (SELECT value FROM {s}.storage_meta WHERE name = 'moved_to');
+         END $refuse$;\n"
+    );
+    // Users first, as every operation does; each waits for those who change the table, and lets readers go on.
+    for table in tables() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            sql,
+            "CREATE TRIGGER storage_moved BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {s}.{table}
+                 FOR EACH STATEMENT EXECUTE FUNCTION {s}.storage_refuse_moved();"
+        );
+    }
+    transaction.batch_execute(&sql).await
+}
+
+async fn lift(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), tokio_postgres::Error> {
+    let s = schema.quoted();
+    let mut sql = String::new();
+    for table in tables() {
+        let _ = writeln!(sql, "DROP TRIGGER IF EXISTS storage_moved ON {s}.{table};");
+    }
+    let _ = writeln!(sql, "DELETE FROM {s}.storage_meta WHERE name = 'moved_to';");
+    transaction.batch_execute(&sql).await
+}

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use storage_core::{
-    Actor, Amount, Cursor, HistoryRetention, JobId, JobStatus, Language, Note, OperationKey, PageRequest, PageSize,
-    PaymentId, PaymentStatus, TimeZone, UserId,
+    Actor, Amount, Cursor, Destination, HistoryRetention, JobId, JobStatus, Language, Note, OperationKey, PageRequest,
+    PageSize, PaymentId, PaymentStatus, TimeZone, UserId,
 };
 use storage_factory::{Config, choose};
 
 use crate::context::Context;
+use crate::endpoint::Endpoint;
 use crate::exit::Failure;
 use crate::output::Output;
 
@@ -114,6 +115,15 @@ pub(crate) enum Command {
         #[arg(default_value = "-")]
         file: PathBuf,
     },
+    /// Copy everything from one store into another, empty one, and prove that it arrived
+    Copy(CopyArgs),
+    /// Compare two stores record by record; exit with 4 when they differ
+    Compare(CompareArgs),
+    /// Let a store take changes again that was marked as moved
+    Lift {
+        /// The place that the mark names; `storage status` shows it
+        place: Destination,
+    },
     /// Users and their money
     #[command(subcommand)]
     User(UserCommand),
@@ -157,6 +167,32 @@ pub(crate) struct ImportArgs {
     /// The zone of times that were written without one, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub(crate) time_zone: TimeZone,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    #[arg(help = "The source: json:DIR, a PostgreSQL URL, or the word DATABASE_URL", long, value_name = "STORE")]
+    pub(crate) from: Endpoint,
+    #[arg(
+        help = "The target, which must be empty: json:DIR, a PostgreSQL URL, or the word DATABASE_URL",
+        long,
+        value_name = "STORE"
+    )]
+    pub(crate) to: Endpoint,
+    /// Do not mark the source as moved: it goes on being used, and the copy is of one moment
+    #[arg(long)]
+    pub(crate) keep_source: bool,
+    /// Write the receipt into a file too, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    #[arg(help = "One store: json:DIR, a PostgreSQL URL, or the word DATABASE_URL", value_name = "STORE")]
+    pub(crate) from: Endpoint,
+    #[arg(help = "The other one, written in the same way", value_name = "STORE")]
+    pub(crate) to: Endpoint,
 }
 
 #[derive(Debug, Args)]
@@ -334,7 +370,7 @@ pub(crate) enum Parsed {
 /// The variable whose database `storage migrate` prefers.
 const MIGRATION_URL: &str = "MIGRATION_DATABASE_URL";
 
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Reads arguments and environment.
 pub(crate) fn parse(arguments: Vec<OsString>, environment: Lookup<'_>) -> Parsed {

@@ -3,8 +3,11 @@
 use std::io::{BufRead, IsTerminal};
 
 use serde_json::{Map, Value, json};
+use storage_core::DumpSummary;
 
 use crate::context::Context;
+use crate::dump::kind_word;
+use crate::endpoint::Place;
 use crate::exit::Failure;
 use crate::output::facts;
 
@@ -24,9 +27,26 @@ impl Plan {
         plan.add("store", format!("{}{fresh}", context.choice));
         plan
     }
+    /// A plan that is about other stores than that of the configuration.
+    pub(crate) fn of_places(title: impl Into<String>, places: &[(&'static str, &Place)]) -> Self {
+        let mut plan = Self { title: title.into(), lines: Vec::new(), reads_stdin: false };
+        for (name, place) in places {
+            let fresh = if place.exists { "" } else { ", which will be created" };
+            plan.add(name, format!("{}{fresh}", place.name));
+        }
+        plan
+    }
     /// Adds a figure.
     pub(crate) fn add(&mut self, name: &'static str, value: impl Into<String>) {
         self.lines.push((name, value.into()));
+    }
+    /// Adds what a dump holds.
+    pub(crate) fn add_summary(&mut self, summary: &DumpSummary) {
+        for (kind, count) in &summary.counts {
+            self.add(kind_word(kind), count.to_string());
+        }
+        self.add("balances", summary.balances.to_string());
+        self.add("held", summary.held.to_string());
     }
     /// Says that stdin holds data, so that nobody can be asked there.
     pub(crate) fn reads_stdin(&mut self) {

@@ -1,15 +1,12 @@
 //! `storage dump` and `storage restore`: the whole store as lines of JSON.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{self, Poll};
 
 use serde_json::json;
-use storage_core::dump::{DumpHeader, DumpReader, MAX_DUMP_LINE};
-use storage_core::{DumpSummary, Error, ErrorKind, PageRequest, PageSize};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use storage_core::dump::{DumpHeader, ProvedDump};
+use storage_core::{DumpSummary, Error, ErrorKind, PageRequest, PageSize, Storage};
+use tokio::io::AsyncWriteExt;
 
 use crate::args::is_pipe;
 use crate::confirm::Plan;
@@ -17,6 +14,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, quoted};
 use crate::output::{facts, stdout_failed};
 use crate::policy::retention;
+use crate::progress::Progress;
+use crate::stream::{Coding, Outgoing, Spooled};
 
 pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
     if !context.choice.exists() {
@@ -27,10 +26,10 @@ pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
             return Plan::new(context, "every record will be written to stdout").approve(context).map(|_| Exit::Done);
         }
         let summary = context
-            .with_store(async |storage| {
-                let mut stdout = Watched::new(tokio::io::stdout());
+            .looking_at_store(async |storage| {
+                let mut stdout = Outgoing::new(tokio::io::stdout(), None);
                 let written = storage.dump(&mut stdout).await;
-                let summary = stdout.settle(written, stdout_failed)?;
+                let summary = written.map_err(|error| stdout.why().map_or_else(|| error.into(), stdout_failed))?;
                 stdout.flush().await.map_err(stdout_failed)?;
                 Ok(summary)
             })
@@ -51,7 +50,7 @@ pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
     if target.replaces {
         plan.ask(context)?;
     }
-    let summary = context.with_store(async |storage| target.write(storage).await).await?;
+    let summary = context.looking_at_store(async |storage| target.write(storage).await).await?;
     context
         .out
         .answer(&object(&summary, file), || format!("{}\ndump: {}", to_text("dumped", &summary), file.display()))?;
@@ -59,14 +58,14 @@ pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
 }
 
 /// A file that a dump goes to.
-struct Target {
+pub(crate) struct Target {
     path: PathBuf,
     parent: PathBuf,
     replaces: bool,
 }
 
 impl Target {
-    fn new(context: &Context, file: &Path) -> Result<Self, Failure> {
+    pub(crate) fn new(context: &Context, file: &Path) -> Result<Self, Failure> {
         let (path, replaces) = match file.canonicalize() {
             Ok(path) if path.is_file() => (path, true),
             Ok(_) => {
@@ -92,82 +91,42 @@ impl Target {
     }
 
     /// Writes beside the target and renames: the file is whole or not there.
-    async fn write(&self, storage: &dyn storage_core::Storage) -> Result<DumpSummary, Failure> {
+    pub(crate) async fn write(&self, storage: &dyn Storage) -> Result<DumpSummary, Failure> {
         let failed = |error| Failure::io(format!("{} could not be written", self.path.display()), error);
         let temporary = tempfile::Builder::new().prefix(".storage-dump-").tempfile_in(&self.parent).map_err(failed)?;
         let file = temporary.as_file().try_clone().map_err(failed)?;
         let buffered = tokio::io::BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
-        let mut out = Watched::new(buffered);
+        let progress = Progress::open_end("dumping");
+        let mut out = Outgoing::new(Coding::of(&self.path).encode(buffered), Some(&progress));
         let written = storage.dump(&mut out).await;
-        let summary = out.settle(written, failed)?;
-        out.flush().await.map_err(failed)?;
-        out.inner.get_ref().sync_all().await.map_err(failed)?;
+        let summary = written.map_err(|error| out.why().map_or_else(|| error.into(), failed))?;
+        out.shutdown().await.map_err(failed)?;
+        drop(progress);
+        let parent = self.parent.clone();
+        let kept = tokio::task::spawn_blocking(move || {
+            temporary.as_file().sync_all()?;
+            Ok::<_, io::Error>((temporary, parent))
+        });
+        let (temporary, parent) = kept.await.map_err(io::Error::other).flatten().map_err(failed)?;
         temporary.persist(&self.path).map_err(|error| failed(error.error))?;
         if cfg!(unix) {
             // Without this a power cut could take the new name away again.
-            File::open(&self.parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
+            std::fs::File::open(&parent).and_then(|parent| parent.sync_all()).map_err(failed)?;
         }
         Ok(summary)
-    }
-}
-
-/// An output that remembers why it failed: the store only knows that its dump did not get through.
-struct Watched<W> {
-    inner: W,
-    failed: Option<io::Error>,
-}
-
-impl<W> Watched<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, failed: None }
-    }
-    /// What a dump answered, or why this output failed.
-    fn settle(
-        &mut self,
-        written: Result<DumpSummary, Error>,
-        failed: impl FnOnce(io::Error) -> Failure,
-    ) -> Result<DumpSummary, Failure> {
-        written.map_err(|error| self.failed.take().map_or_else(|| error.into(), failed))
-    }
-    fn watch<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &polled {
-            let same = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
-            self.failed.get_or_insert(same);
-        }
-        polled
-    }
-}
-
-impl<W: AsyncWrite + Unpin> AsyncWrite for Watched<W> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.watch(polled)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.watch(polled)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.watch(polled)
     }
 }
 
 pub(crate) async fn restore(context: &Context, file: &Path) -> Outcome {
     let failed = |error| Failure::io(format!("{} could not be read", shown(file)), error);
     // Proved whole before a store is opened, let alone created; what can be read only once is kept.
-    let mut source = opened(file).map_err(failed)?;
-    let (header, proved) = prove(BufReader::new(&source)).map_err(|problem| match problem {
-        Problem::Read(error) => failed(error),
-        Problem::Dump(error) if matches!(error.kind(), ErrorKind::Corrupt(_)) => {
-            Failure::from(error).with_hint("storage restore with another dump; this one is damaged")
-        }
-        Problem::Dump(error) => error.into(),
-    })?;
+    let opened = if is_pipe(file) { Spooled::take(tokio::io::stdin()).await } else { Spooled::open(file).await };
+    let mut source = opened.map_err(|error| unreadable(file, error))?;
+    let (header, proved) = prove(&mut source).await?;
     same_policy(context, &header, file)?;
     if context.choice.exists() {
         let first = PageRequest::first(PageSize::new(1)?);
-        let users = context.with_store(async |storage| Ok(storage.list_users(first).await?)).await?;
+        let users = context.looking_at_store(async |storage| Ok(storage.list_users(first).await?)).await?;
         if !users.items.is_empty() {
             let message =
                 format!("a dump is restored into an empty store, and there are users at {}", context.choice.location());
@@ -175,23 +134,48 @@ pub(crate) async fn restore(context: &Context, file: &Path) -> Outcome {
         }
     }
     let mut plan = Plan::new(context, format!("{} will be restored", shown(file)));
-    for (kind, count) in &proved.counts {
-        plan.add(kind_word(kind), count.to_string());
-    }
-    plan.add("balances", proved.balances.to_string());
-    plan.add("held", proved.held.to_string());
+    plan.add_summary(&proved);
     if is_pipe(file) {
         plan.reads_stdin();
     }
     if !plan.approve(context)? {
         return Ok(Exit::Done);
     }
-    source.rewind().map_err(failed)?;
-    let mut from = tokio::io::BufReader::with_capacity(1 << 20, tokio::fs::File::from_std(source));
-    let summary = context.with_new_store(async |storage| Ok(storage.restore(&mut from).await?)).await?;
+    source.rewind().await.map_err(failed)?;
+    let summary = context
+        .with_new_store(async |storage| {
+            let progress = Progress::of_bytes("restoring");
+            Ok(storage.restore(&mut source.watched(&progress)).await?)
+        })
+        .await?;
     let printed = context.out.answer(&object(&summary, file), || to_text("restored", &summary));
     printed.map_err(|failure| failure.after_change("storage status"))?;
     Ok(Exit::Done)
+}
+
+/// Reads a dump to its end and proves it whole.
+pub(crate) async fn prove(source: &mut Spooled) -> Result<(DumpHeader, DumpSummary), Failure> {
+    let progress = Progress::of_bytes("proving the dump");
+    let mut watched = source.watched(&progress);
+    let proved = ProvedDump::prove(&mut watched).await.map_err(|error| {
+        let damaged = matches!(error.kind(), ErrorKind::Corrupt(_));
+        let failure = Failure::from(error);
+        if damaged { failure.with_hint("storage restore with another dump; this one is damaged") } else { failure }
+    })?;
+    let header = proved.header().cloned().ok_or_else(|| Error::internal("a dump without a header is whole"))?;
+    Ok((header, proved.summary().clone()))
+}
+
+/// Why a dump could not be read; compressed ones end in words of their own.
+fn unreadable(file: &Path, error: io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
+            let place = storage_core::Place::new(shown(file));
+            let error = Error::corrupt(place, "the compressed dump is damaged or was cut").caused_by(error);
+            Failure::from(error).with_hint("storage restore with another dump; this one is damaged")
+        }
+        _ => Failure::io(format!("{} could not be read", shown(file)), error),
+    }
 }
 
 /// Zone and retention are fixed when a store is created: a store of other ones must not come to be by accident.
@@ -208,49 +192,6 @@ fn same_policy(context: &Context, header: &DumpHeader, file: &Path) -> Result<()
     Err(Error::schema(format!("a dump with time zone {zone} and history {history}"), wanted, run).into())
 }
 
-/// The dump as a file that can be read twice.
-fn opened(file: &Path) -> io::Result<File> {
-    if is_pipe(file) {
-        return spooled(&mut io::stdin().lock());
-    }
-    let mut opened = File::open(file)?;
-    if opened.metadata()?.is_file() { Ok(opened) } else { spooled(&mut opened) }
-}
-
-/// Copies what can be read only once to where it can be read again.
-fn spooled(from: &mut impl Read) -> io::Result<File> {
-    let mut spool = tempfile::tempfile()?;
-    io::copy(from, &mut spool)?;
-    spool.flush()?;
-    spool.rewind()?;
-    Ok(spool)
-}
-
-enum Problem {
-    Read(io::Error),
-    Dump(Error),
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        Self::Dump(error)
-    }
-}
-
-/// Reads a dump to its end and proves it whole.
-fn prove(mut lines: impl BufRead) -> Result<(DumpHeader, DumpSummary), Problem> {
-    let mut reader = DumpReader::new();
-    let (mut line, longest) = (Vec::new(), MAX_DUMP_LINE as u64);
-    loop {
-        line.clear();
-        lines.by_ref().take(longest).read_until(b'\n', &mut line).map_err(Problem::Read)?;
-        if line.is_empty() {
-            return Ok(reader.finish()?);
-        }
-        reader.line(&line)?;
-    }
-}
-
 /// The file as the command line takes it.
 fn word(file: &Path) -> String {
     if is_pipe(file) { "-".to_owned() } else { quoted(&file.display().to_string()) }
@@ -260,7 +201,8 @@ fn shown(file: &Path) -> String {
     if is_pipe(file) { "stdin".to_owned() } else { file.display().to_string() }
 }
 
-fn kind_word(kind: &str) -> &'static str {
+/// What the records of a kind are called.
+pub(crate) fn kind_word(kind: &str) -> &'static str {
     match kind {
         "account" => "users",
         "generation" => "generations",

@@ -26,14 +26,18 @@
 mod adopt;
 mod args;
 mod audit;
+mod compare;
 mod confirm;
 mod context;
+mod copy;
 mod doctor;
 mod dump;
+mod endpoint;
 mod exit;
 mod history;
 mod import;
 mod jobs;
+mod lift;
 mod migrate;
 mod output;
 mod payments;
@@ -42,6 +46,7 @@ mod progress;
 mod referrals;
 mod shard;
 mod status;
+mod stream;
 mod users;
 mod verify;
 
@@ -50,7 +55,7 @@ pub use exit::Exit;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use args::{Command, Parsed};
+use args::{Command, Lookup, Parsed};
 use context::Context;
 use exit::{Failure, Outcome};
 
@@ -63,7 +68,7 @@ pub fn main() -> ExitCode {
 pub fn run(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Exit {
     match args::parse(arguments, environment) {
         Parsed::Run(command, context) => {
-            let outcome = block_on(*command, &context);
+            let outcome = block_on(*command, &context, environment);
             outcome.unwrap_or_else(|failure| context.out.failure(&failure.advised(&context)))
         }
         Parsed::Wrong(out, failure) => out.failure(&failure),
@@ -72,18 +77,18 @@ pub fn run(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsStri
     }
 }
 
-fn block_on(command: Command, context: &Context) -> Outcome {
+fn block_on(command: Command, context: &Context, environment: Lookup<'_>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io("the runtime could not be started", error))?;
-    let outcome = runtime.block_on(dispatch(command, context));
+    let outcome = runtime.block_on(dispatch(command, context, environment));
     // A read of stdin that nobody waits for any more must not keep the process.
     runtime.shutdown_background();
     outcome
 }
 
-async fn dispatch(command: Command, context: &Context) -> Outcome {
+async fn dispatch(command: Command, context: &Context, environment: Lookup<'_>) -> Outcome {
     match command {
         Command::Status => status::status(context).await,
         Command::Doctor => doctor::doctor(context).await,
@@ -94,6 +99,9 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Policy { time_zone, history } => policy::policy(context, time_zone, history).await,
         Command::Dump { file } => dump::dump(context, &file).await,
         Command::Restore { file } => dump::restore(context, &file).await,
+        Command::Copy(arguments) => copy::run(context, arguments, environment).await,
+        Command::Compare(arguments) => compare::run(context, arguments, environment).await,
+        Command::Lift { place } => lift::run(context, place).await,
         Command::User(command) => users::run(context, command).await,
         Command::Payments(command) => payments::run(context, command).await,
         Command::Jobs(command) => jobs::run(context, command).await,

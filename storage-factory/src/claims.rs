@@ -115,9 +115,19 @@ fn not_kept(dir: &Path, error: io::Error) -> Error {
 }
 
 /// Whether users were written into the JSON store of a directory that stood in for a database, or may be at any moment,
-/// because a program still has it open.
+/// because a program still has it open. Not where its contents were moved: then nobody writes there any more.
 pub(crate) fn may_be_written(dir: &Path) -> bool {
-    holds_users(dir) || is_open(dir).unwrap_or(true)
+    !is_moved(dir) && (holds_users(dir) || is_open(dir).unwrap_or(true))
+}
+
+/// Whether the JSON store of a directory is marked as moved elsewhere.
+pub(crate) fn is_moved(dir: &Path) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Manifest {
+        moved_to: Option<String>,
+    }
+    let manifest = fs::read(dir.join("manifest.json")).ok();
+    manifest.is_some_and(|text| serde_json::from_slice(&text).is_ok_and(|Manifest { moved_to }| moved_to.is_some()))
 }
 
 /// Whoever has a JSON store open keeps a lock on this file.

@@ -94,8 +94,9 @@ pub async fn examine(config: Config) -> Result<Vec<storage_core::Diagnosis>> {
 ///
 /// # Errors
 /// `InvalidInput` for a configuration that contradicts itself, `BackendDisabled` for a backend that is not compiled
-/// in, `Conflict` over a `backend` where `auto` would switch between two stores, `Corrupt` for a `backend.json` that
-/// cannot be understood, and whatever the backend's opening answers.
+/// in, `Conflict` over a `backend` where `auto` would switch between two stores, `Moved` where `auto` finds a store whose
+/// contents are elsewhere by now, `Corrupt` for a `backend.json` that cannot be understood, and whatever the backend's
+/// opening answers.
 pub async fn connect(config: Config) -> Result<SharedStorage> {
     open::open(config, Manner::WORK).await
 }

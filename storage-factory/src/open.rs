@@ -1,6 +1,6 @@
 //! From a configuration to an open store: what `auto` tries, when it falls back, and when it refuses to.
 
-use storage_core::{Result, SharedStorage};
+use storage_core::{Error, ErrorKind, Result, SharedStorage};
 
 use crate::choose::{Backend, choose};
 use crate::marker::{self, Marker};
@@ -22,7 +22,22 @@ impl Manner {
     pub(crate) const WORK: Self = Self { create: true, remember: true, adopt: false };
 }
 
+/// Opens a store; in mode `auto` not one to work with whose contents are elsewhere by now.
 pub(crate) async fn open(config: Config, manner: Manner) -> Result<SharedStorage> {
+    let judged = config.mode == Mode::Auto && manner.remember;
+    let storage = open_chosen(config, manner).await?;
+    let moved = if judged { storage.moved_to().await } else { Ok(None) };
+    let refusal = match moved {
+        Ok(None) => return Ok(storage),
+        Ok(Some(to)) => Error::new(ErrorKind::Moved { to: to.to_string() }).in_operation("connect"),
+        Err(error) => error.in_operation("connect"),
+    };
+    // The refusal is worth more than a close that fails after it.
+    let _ = storage.close().await;
+    Err(refusal)
+}
+
+async fn open_chosen(config: Config, manner: Manner) -> Result<SharedStorage> {
     let choice = choose(&config)?;
     match choice.backend {
         Backend::Json => {

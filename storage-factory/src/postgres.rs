@@ -71,10 +71,10 @@ pub(crate) async fn open(config: Config, url: &DatabaseUrl, reason: String, mann
         };
     }
     let mut notes = Vec::new();
-    if marker.fallback.is_none() && claims::holds_users(&dir) {
+    if marker.fallback.is_none() && claims::holds_users(&dir) && !claims::is_moved(&dir) {
         notes.push(format!(
-            "{} holds a JSON store with users, which PostgreSQL knows nothing of: bring them over with `storage copy`, \
-             or set STORAGE_MODE=json",
+            "{0} holds a JSON store with users, which PostgreSQL knows nothing of: bring them over with `storage copy --from \
+             json:{0} --to DATABASE_URL`, or set STORAGE_MODE=json",
             config.data_dir.display()
         ));
     }

@@ -51,6 +51,9 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     } else {
         join(&dir, &options, &head, &ledger)?
     };
+    warnings.extend(
+        manifest.moved_to.as_ref().map(|to| format!("the contents were moved to {to}: changes are refused here")),
+    );
     Holder::sign(&dir, options.environment.clock.now());
     let shared = Shared {
         state: RwLock::new(state),

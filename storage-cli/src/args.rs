@@ -117,6 +117,8 @@ pub(crate) enum Command {
     },
     /// Copy everything from one store into another, empty one, and prove that it arrived
     Copy(CopyArgs),
+    /// Do on one store what another did while it stood in for it, once, by the operations' own keys
+    Merge(MergeArgs),
     /// Compare two stores record by record; exit with 4 when they differ
     Compare(CompareArgs),
     /// Let a store take changes again that was marked as moved
@@ -185,6 +187,25 @@ pub(crate) struct CopyArgs {
     /// Write the receipt into a file too, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    #[arg(
+        help = "The store that stood in: json:DIR, a PostgreSQL URL, or the word DATABASE_URL",
+        long,
+        value_name = "STORE"
+    )]
+    pub(crate) from: Endpoint,
+    #[arg(
+        help = "The store that goes on: json:DIR, a PostgreSQL URL, or the word DATABASE_URL",
+        long,
+        value_name = "STORE"
+    )]
+    pub(crate) to: Endpoint,
+    /// Do not mark the source as moved: it goes on being used, and what it does next is for another merge
+    #[arg(long)]
+    pub(crate) keep_source: bool,
 }
 
 #[derive(Debug, Args)]

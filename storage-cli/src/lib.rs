@@ -38,6 +38,7 @@ mod history;
 mod import;
 mod jobs;
 mod lift;
+mod merge;
 mod migrate;
 mod output;
 mod payments;
@@ -100,6 +101,7 @@ async fn dispatch(command: Command, context: &Context, environment: Lookup<'_>) 
         Command::Dump { file } => dump::dump(context, &file).await,
         Command::Restore { file } => dump::restore(context, &file).await,
         Command::Copy(arguments) => copy::run(context, arguments, environment).await,
+        Command::Merge(arguments) => merge::run(context, arguments, environment).await,
         Command::Compare(arguments) => compare::run(context, arguments, environment).await,
         Command::Lift { place } => lift::run(context, place).await,
         Command::User(command) => users::run(context, command).await,

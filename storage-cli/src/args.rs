@@ -2,9 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use storage_core::{
     Actor, Amount, Cursor, Destination, HistoryRetention, JobId, JobStatus, Language, Note, OperationKey, PageRequest,
     PageSize, PaymentId, PaymentStatus, TimeZone, UserId,
@@ -115,6 +116,8 @@ pub(crate) enum Command {
         #[arg(default_value = "-")]
         file: PathBuf,
     },
+    /// Dump into a new file of a directory, prove it by a restore, and keep the newest ones
+    Backup(BackupArgs),
     /// Copy everything from one store into another, empty one, and prove that it arrived
     Copy(CopyArgs),
     /// Do on one store what another did while it stood in for it, once, by the operations' own keys
@@ -169,6 +172,29 @@ pub(crate) struct ImportArgs {
     /// The zone of times that were written without one, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub(crate) time_zone: TimeZone,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The directory that holds the backups
+    pub(crate) dir: PathBuf,
+    /// How many stay, the new one included; older ones are removed when the new one is proved. All when not given
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) keep: Option<NonZeroU32>,
+    /// How it is compressed
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Compression::Zst)]
+    pub(crate) compress: Compression,
+}
+
+/// How a backup is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compression {
+    /// Zstandard
+    Zst,
+    /// gzip
+    Gz,
+    /// Not at all
+    None,
 }
 
 #[derive(Debug, Args)]

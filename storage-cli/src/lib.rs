@@ -26,6 +26,7 @@
 mod adopt;
 mod args;
 mod audit;
+mod backup;
 mod compare;
 mod confirm;
 mod context;
@@ -100,6 +101,7 @@ async fn dispatch(command: Command, context: &Context, environment: Lookup<'_>) 
         Command::Policy { time_zone, history } => policy::policy(context, time_zone, history).await,
         Command::Dump { file } => dump::dump(context, &file).await,
         Command::Restore { file } => dump::restore(context, &file).await,
+        Command::Backup(arguments) => backup::run(context, arguments).await,
         Command::Copy(arguments) => copy::run(context, arguments, environment).await,
         Command::Merge(arguments) => merge::run(context, arguments, environment).await,
         Command::Compare(arguments) => compare::run(context, arguments, environment).await,

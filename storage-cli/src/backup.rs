@@ -74,7 +74,9 @@ pub(crate) async fn run(context: &Context, arguments: BackupArgs) -> Outcome {
         // Kept for whoever looks into it, under a name that no retention counts.
         let failed = PathBuf::from(format!("{}.failed", file.display()));
         rename(&file, &failed).map_err(|error| unusable(&dir, error))?;
-        return Err(failure.with_hint(format!("storage verify, and storage audit; the file is kept as {}", failed.display())));
+        return Err(
+            failure.with_hint(format!("storage verify, and storage audit; the file is kept as {}", failed.display()))
+        );
     }
     let mut removed = Vec::new();
     for gone in going {
@@ -148,7 +150,10 @@ fn stamp(at: Timestamp) -> String {
 fn is_stamp(text: &str) -> bool {
     let form = "0000-00-00T00-00-00Z";
     text.len() == form.len()
-        && text.chars().zip(form.chars()).all(|(c, wanted)| if wanted == '0' { c.is_ascii_digit() } else { c == wanted })
+        && text
+            .chars()
+            .zip(form.chars())
+            .all(|(c, wanted)| if wanted == '0' { c.is_ascii_digit() } else { c == wanted })
 }
 
 fn name_of(path: &Path) -> String {
@@ -157,7 +162,8 @@ fn name_of(path: &Path) -> String {
 
 fn unusable(dir: &Path, error: io::Error) -> Failure {
     let dir = dir.display();
-    Failure::io(format!("the directory {dir} cannot be used"), error).with_hint(format!("mkdir -p {dir}, and the same command"))
+    Failure::io(format!("the directory {dir} cannot be used"), error)
+        .with_hint(format!("mkdir -p {dir}, and the same command"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a backup is no file of a store's directory")]

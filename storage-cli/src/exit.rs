@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     Refused { message: String, hint: String },
     /// A file or stream outside the store failed.
     Io { message: String, error: std::io::Error, hint: Option<String> },
+    /// Somebody pressed Ctrl-C.
+    Interrupted { message: String, hint: String },
     /// The change was made; only its answer could not be printed.
     Unprinted { error: std::io::Error, see: String },
     /// Whoever reads our output has gone.
@@ -80,6 +82,7 @@ impl Failure {
     pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
         match self {
             Self::Store { error, .. } => Self::Store { error, hint: Some(hint.into()) },
+            Self::Interrupted { message, .. } => Self::Interrupted { message, hint: hint.into() },
             Self::Io { message, error, .. } => Self::Io { message, error, hint: Some(hint.into()) },
             other => other,
         }
@@ -119,7 +122,7 @@ impl Failure {
             Self::Store { error, .. } => exit_of(error.kind()),
             Self::Usage(_) => Exit::Usage,
             Self::Refused { .. } => Exit::Refused,
-            Self::Io { .. } | Self::Unprinted { .. } => Exit::Failed,
+            Self::Io { .. } | Self::Interrupted { .. } | Self::Unprinted { .. } => Exit::Failed,
             // As with `head`: whoever stops reading has what was wanted.
             Self::ReaderGone => Exit::Done,
         }
@@ -136,6 +139,7 @@ impl Failure {
                 ("Usage", text.strip_prefix("error: ").unwrap_or(text).to_owned(), "storage --help".to_owned())
             }
             Self::Refused { message, hint } => ("Refused", message.clone(), hint.clone()),
+            Self::Interrupted { message, hint } => ("Interrupted", message.clone(), hint.clone()),
             Self::Io { message, error, hint } => {
                 let room = error.kind() == std::io::ErrorKind::StorageFull;
                 let advice = if room { ROOM } else { "the same command again" };
@@ -157,6 +161,7 @@ impl Failure {
                 (applied, error.key().map(ToString::to_string))
             }
             Self::Unprinted { .. } => ("yes", None),
+            Self::Interrupted { .. } => ("unknown", None),
             _ => ("no", None),
         };
         Report { kind, message: redact(&message), applied, key, advice: redact(&advice) }

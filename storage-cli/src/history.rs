@@ -9,7 +9,8 @@ use crate::output::{Table, short, when};
 
 pub(crate) async fn history(context: &Context, user: UserId, page: &Paging<10>) -> Outcome {
     let list = GetUserGenerationsHistory { user, page: page.request()? };
-    let generations = context.with_store(async |storage| Ok(storage.get_user_generations_history(list).await?)).await?;
+    let generations =
+        context.looking_at_store(async |storage| Ok(storage.get_user_generations_history(list).await?)).await?;
     context.out.page(&generations, "generations", || {
         let mut table = Table::new(&["time (UTC)", "generation", "price>", "model", "result"]);
         for generation in &generations.items {

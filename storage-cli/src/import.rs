@@ -13,6 +13,7 @@ use crate::args::ImportArgs;
 use crate::confirm::Plan;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, quoted};
+use crate::interrupt;
 use crate::output::{Table, facts};
 use crate::progress::Progress;
 use crate::status::Totals;
@@ -69,7 +70,7 @@ pub(crate) async fn import_records(
 ) -> Outcome {
     report.dry_run = context.dry_run;
     report.before = if context.choice.exists() {
-        context.with_store(async |storage| Ok(Totals::of(storage).await?)).await?
+        context.looking_at_store(async |storage| Ok(Totals::of(storage).await?)).await?
     } else {
         Totals::default()
     };
@@ -103,6 +104,9 @@ async fn put_in(storage: &dyn Storage, records: Vec<LegacyRecord>, report: &mut 
     let (mut done, total) = (0, records.len() as u64);
     let mut records = records.into_iter();
     loop {
+        if interrupt::asked() {
+            return Err(interrupt::stopped(done.min(total), total));
+        }
         let (mut spots, mut batch) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         for LegacyRecord { file, key, record } in records.by_ref().take(BATCH) {
             spots.push((file, key, Figure::of(&record)));

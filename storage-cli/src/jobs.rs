@@ -17,7 +17,7 @@ pub(crate) async fn run(context: &Context, command: JobsCommand) -> Outcome {
 }
 
 async fn list(context: &Context, list: ListJobs) -> Outcome {
-    let jobs = context.with_store(async |storage| Ok(storage.list_jobs(list).await?)).await?;
+    let jobs = context.looking_at_store(async |storage| Ok(storage.list_jobs(list).await?)).await?;
     context.out.page(&jobs, "jobs", || {
         let mut table = Table::new(&["job", "user", "status", "price>", "model", "created (UTC)"]);
         for job in &jobs.items {
@@ -37,7 +37,7 @@ async fn list(context: &Context, list: ListJobs) -> Outcome {
 
 async fn show(context: &Context, id: &JobId) -> Outcome {
     let job = context
-        .with_store(async |storage| Ok(storage.get_job(id).await?.ok_or_else(|| Error::not_found("job", id))?))
+        .looking_at_store(async |storage| Ok(storage.get_job(id).await?.ok_or_else(|| Error::not_found("job", id))?))
         .await?;
     context.out.answer(&*job, || {
         let mut about = vec![

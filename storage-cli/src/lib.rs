@@ -37,6 +37,7 @@ mod endpoint;
 mod exit;
 mod history;
 mod import;
+mod interrupt;
 mod jobs;
 mod lift;
 mod merge;
@@ -84,7 +85,9 @@ fn block_on(command: Command, context: &Context, environment: Lookup<'_>) -> Out
         .enable_all()
         .build()
         .map_err(|error| Failure::io("the runtime could not be started", error))?;
-    let outcome = runtime.block_on(dispatch(command, context, environment));
+    let stop = interrupt::Stop::of(&command);
+    let work = dispatch(command, context, environment);
+    let outcome = runtime.block_on(interrupt::until_asked(stop, &context.out, work));
     // A read of stdin that nobody waits for any more must not keep the process.
     runtime.shutdown_background();
     outcome

@@ -18,6 +18,7 @@ use crate::confirm::Plan;
 use crate::context::Context;
 use crate::endpoint::Place;
 use crate::exit::{Exit, Failure, Outcome, quoted};
+use crate::interrupt;
 use crate::output::{Table, facts};
 use crate::progress::Progress;
 
@@ -128,6 +129,9 @@ async fn do_all(target: &dyn Storage, plan: Planned, report: &mut Report) -> Res
     let total = plan.steps.len() as u64;
     for (number, step) in plan.steps.into_iter().enumerate() {
         progress.set(number as u64, total);
+        if interrupt::asked() {
+            return Err(interrupt::stopped(number as u64, total));
+        }
         let (kind, change) = (step.action.kind(), step.action.change());
         if let Err(error) = step.action.run(target).await {
             if !is_refusal(&error) {

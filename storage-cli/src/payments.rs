@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context, command: PaymentsCommand) -> Outcome 
 }
 
 async fn list(context: &Context, list: ListPayments) -> Outcome {
-    let payments = context.with_store(async |storage| Ok(storage.list_payments(list).await?)).await?;
+    let payments = context.looking_at_store(async |storage| Ok(storage.list_payments(list).await?)).await?;
     context.out.page(&payments, "payments", || {
         let mut table = Table::new(&["payment", "user", "amount>", "status", "method", "created (UTC)"]);
         for payment in &payments.items {
@@ -46,7 +46,7 @@ async fn list(context: &Context, list: ListPayments) -> Outcome {
 
 async fn find(context: &Context, id: &PaymentId) -> Result<Arc<Payment>, crate::exit::Failure> {
     context
-        .with_store(async |storage| {
+        .looking_at_store(async |storage| {
             Ok(storage.get_payment(id).await?.ok_or_else(|| Error::not_found("payment", id))?)
         })
         .await
@@ -83,7 +83,7 @@ async fn decide(context: &Context, arguments: DecisionArgs, status: PaymentStatu
     let mark = MarkPaymentStatus { payment: id, status, admin, notes: reason, key };
     let done = payment.judge_mark(&mark, payment.updated_at)?.is_none();
     let user = payment.user;
-    let balance = context.with_store(async |storage| Ok(storage.get_balance(user).await?)).await?;
+    let balance = context.looking_at_store(async |storage| Ok(storage.get_balance(user).await?)).await?;
     let moves = match (status, payment.origin) {
         _ if done => "nothing: it is so already",
         (PaymentStatus::Approved, _) => "the amount is credited to the user",

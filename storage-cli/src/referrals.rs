@@ -11,7 +11,7 @@ use crate::output::{Table, when};
 pub(crate) async fn referrals(context: &Context, user: UserId, page: &Paging<100>) -> Outcome {
     let list = GetReferrals { referrer: user, page: page.request()? };
     let (referrer, brought) = context
-        .with_store(async |storage| Ok((storage.get_referrer(user).await?, storage.get_referrals(list).await?)))
+        .looking_at_store(async |storage| Ok((storage.get_referrer(user).await?, storage.get_referrals(list).await?)))
         .await?;
     let object = json!({ "user": user, "referrer": referrer, "items": brought.items, "next": brought.next });
     context.out.answer(&object, || {

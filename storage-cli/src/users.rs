@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &Context, command: UserCommand) -> Outcome {
 }
 
 async fn list(context: &Context, page: PageRequest) -> Outcome {
-    let users = context.with_store(async |storage| Ok(storage.list_users(page).await?)).await?;
+    let users = context.looking_at_store(async |storage| Ok(storage.list_users(page).await?)).await?;
     context.out.page(&users, "users", || {
         let mut table = Table::new(&["user", "balance>", "language", "gift", "brought by", "since (UTC)"]);
         for user in &users.items {
@@ -71,7 +71,7 @@ struct Admin {
 
 async fn show(context: &Context, id: UserId, size: PageSize) -> Outcome {
     let statement = context
-        .with_store(async |storage| {
+        .looking_at_store(async |storage| {
             let user = storage.find_user(id).await?.ok_or_else(|| Error::not_found("user", id))?;
             let holds = open_holds(storage, id).await?;
             let ledger = ListOperations { user: id, page: PageRequest::first(size) };
@@ -287,7 +287,7 @@ async fn balance_now(context: &Context, user: UserId) -> Result<Option<Money>, F
     if !context.choice.exists() {
         return Ok(None);
     }
-    context.with_store(async |storage| Ok(storage.find_user(user).await?.map(|user| user.balance))).await
+    context.looking_at_store(async |storage| Ok(storage.find_user(user).await?.map(|user| user.balance))).await
 }
 
 /// An unknown outcome names the key that settles it.
@@ -314,7 +314,7 @@ fn with_statement(failure: Failure, user: UserId) -> Failure {
 
 async fn set_language(context: &Context, user: UserId, language: Language, key: Option<OperationKey>) -> Outcome {
     let now = if context.choice.exists() {
-        context.with_store(async |storage| Ok(Some(storage.get_user_language(user).await?))).await?
+        context.looking_at_store(async |storage| Ok(Some(storage.get_user_language(user).await?))).await?
     } else {
         None
     };

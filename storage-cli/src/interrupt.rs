@@ -1,0 +1,82 @@
+//! Ctrl-C: what is one atom is given up whole, what goes in batches ends after the batch, and either says how to go on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::args::Command;
+use crate::exit::Failure;
+use crate::output::Output;
+
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// How a command stops.
+pub(crate) enum Stop {
+    /// At once: nothing of it is there then. The advice.
+    AtOnce(&'static str),
+    /// After the batch that is under way.
+    AfterBatch,
+    /// As the system has it: it is over in a moment.
+    Never,
+}
+
+impl Stop {
+    pub(crate) fn of(command: &Command) -> Self {
+        match command {
+            Command::Dump { .. } => Self::AtOnce("the same command again; no file was written"),
+            Command::Backup(_) => Self::AtOnce("the same command again; no older backup was removed"),
+            Command::Restore { .. } => {
+                Self::AtOnce("storage status, which tells whether it was restored; all of it or nothing is there")
+            }
+            Command::Copy(_) => Self::AtOnce("the same command again, which goes on"),
+            Command::Compare(_) => Self::AtOnce("the same command again"),
+            Command::Import(_) | Command::Merge(_) | Command::Migrate(_) => Self::AfterBatch,
+            _ => Self::Never,
+        }
+    }
+}
+
+/// Whether somebody pressed Ctrl-C: whoever works in batches looks between two of them.
+pub(crate) fn asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
+
+/// The failure of a command that stopped between two batches.
+pub(crate) fn stopped(done: u64, total: u64) -> Failure {
+    Failure::Interrupted {
+        message: format!("interrupted after {done} of {total}; what was done stays done"),
+        hint: "the same command again, which goes on and does nothing twice".to_owned(),
+    }
+}
+
+/// Runs a command until it ends or is told to stop.
+pub(crate) async fn until_asked<T>(
+    stop: Stop,
+    out: &Output,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match stop {
+        Stop::Never => work.await,
+        Stop::AtOnce(hint) => tokio::select! {
+            outcome = work => outcome,
+            // Dropping the work takes back what it had begun: a transaction, a temporary file.
+            Ok(()) = tokio::signal::ctrl_c() => {
+                Err(Failure::Interrupted { message: "interrupted".to_owned(), hint: hint.to_owned() })
+            }
+        },
+        Stop::AfterBatch => {
+            let out = out.clone();
+            let listening = tokio::spawn(async move {
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    ASKED.store(true, Ordering::Relaxed);
+                    out.note("stopping after this batch; Ctrl-C once more stops at once");
+                }
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    // As a shell tells of a program that a signal ended.
+                    std::process::exit(130);
+                }
+            });
+            let outcome = work.await;
+            listening.abort();
+            outcome
+        }
+    }
+}

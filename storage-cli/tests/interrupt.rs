@@ -48,7 +48,10 @@ fn an_import_ends_after_a_batch_and_goes_on() {
     begun(&mut child, &place.data().join("manifest.json"));
     interrupt(&child);
     let ran = ended(child).exits(1);
-    assert!(ran.stderr.contains("stopping after this batch") && ran.stderr.contains("error: interrupted after"), "{ran:#?}");
+    assert!(
+        ran.stderr.contains("stopping after this batch") && ran.stderr.contains("error: interrupted after"),
+        "{ran:#?}"
+    );
     assert!(ran.stderr.contains("try: the same command again"), "{ran:#?}");
     place.run(&["audit"]).exits(0);
     let report = place.run(&["import", "legacy", "--yes", "--json"]).exits(0).json();

@@ -1,5 +1,6 @@
 //! Dumping from one consistent snapshot, a piece at a time: memory does not grow with the store.
 
+use futures_util::future::join;
 use storage_core::dump::{GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
 use storage_core::{DumpRecord, DumpSummary, DumpWriter, Error, ErrorKind, Result};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -104,28 +105,37 @@ fn first(statement: &Statement) -> Start {
     std::iter::once(param(i64::MIN)).chain(lowest).collect()
 }
 
-/// Writes one kind of records, from the first to the last.
+/// Writes one kind of records, from the first to the last. The server reads the next piece while this one is written.
 async fn walk(
     view: &View<'_>,
     sink: &mut Sink<'_>,
     statement: &Statement,
     read: impl Fn(&Row) -> Result<DumpRecord>,
 ) -> Result<()> {
-    let mut start = Some(first(statement));
-    while let Some(from) = start {
-        let mut values = borrowed(&from);
-        values.push(&PIECE);
-        let rows = view.rows(statement, &values).await?;
-        let mut last = None;
-        for row in &rows {
-            let record = read(row)?;
-            sink.put(&record).await?;
-            last = Some(record);
-        }
+    let mut rows = piece(view, statement, Some(first(statement))).await?;
+    while let Some(row) = rows.last() {
         let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == PIECE);
-        start = last.filter(|_| is_full).as_ref().and_then(after);
+        let start = if is_full { after(&read(row)?) } else { None };
+        let write = async {
+            for row in &rows {
+                sink.put(&read(row)?).await?;
+            }
+            Ok(())
+        };
+        // In this order: the question is on its way before the writing begins.
+        let (next, written): (_, Result<()>) = join(piece(view, statement, start), write).await;
+        written?;
+        rows = next?;
     }
     Ok(())
+}
+
+/// The rows from a place on; none from nowhere.
+async fn piece(view: &View<'_>, statement: &Statement, start: Option<Start>) -> Result<Vec<Row>> {
+    let Some(start) = start else { return Ok(Vec::new()) };
+    let mut values = borrowed(&start);
+    values.push(&PIECE);
+    view.rows(statement, &values).await
 }
 
 impl PgStorage {

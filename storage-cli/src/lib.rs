@@ -34,12 +34,14 @@ mod copy;
 mod doctor;
 mod dump;
 mod endpoint;
+mod examples;
 mod exit;
 mod history;
 mod import;
 mod interrupt;
 mod jobs;
 mod lift;
+mod manual;
 mod merge;
 mod migrate;
 mod output;
@@ -74,6 +76,7 @@ pub fn run(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsStri
             let outcome = block_on(*command, &context, environment);
             outcome.unwrap_or_else(|failure| context.out.failure(&failure.advised(&context)))
         }
+        Parsed::About(command, out) => manual::run(*command).unwrap_or_else(|failure| out.failure(&failure)),
         Parsed::Wrong(out, failure) => out.failure(&failure),
         // Help and version: what clap could not print, nobody reads.
         Parsed::Shown(text) => text.print().map_or(Exit::Failed, |()| Exit::Done),
@@ -109,6 +112,7 @@ async fn dispatch(command: Command, context: &Context, environment: Lookup<'_>) 
         Command::Merge(arguments) => merge::run(context, arguments, environment).await,
         Command::Compare(arguments) => compare::run(context, arguments, environment).await,
         Command::Lift { place } => lift::run(context, place).await,
+        Command::Completions { .. } | Command::Man { .. } => manual::run(command),
         Command::User(command) => users::run(context, command).await,
         Command::Payments(command) => payments::run(context, command).await,
         Command::Jobs(command) => jobs::run(context, command).await,

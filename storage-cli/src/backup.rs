@@ -111,12 +111,12 @@ async fn test(context: &Context, file: &Path, summary: &DumpSummary) -> Result<(
         let (dumped, compared) =
             piped(&*storage, async |theirs| compare(reader, theirs, ["the backup", "its restore"], None).await).await?;
         let audit = storage.audit(AuditScope::Everyone).await?;
-        if restored == *summary && dumped == *summary && compared.different == 0 && audit.findings.is_empty() {
+        if restored == *summary && dumped == *summary && compared.different_records == 0 && audit.findings.is_empty() {
             return Ok(());
         }
         let message = format!(
             "the backup does not hold what was dumped: {} records differ, the audit found {}",
-            compared.different,
+            compared.different_records,
             audit.findings.len()
         );
         Err(Failure::from(storage_core::Error::corrupt(storage_core::Place::new(file.display().to_string()), message)))

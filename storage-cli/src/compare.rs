@@ -33,8 +33,8 @@ pub(crate) struct Difference {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Compared {
     /// Records that both sides have, equal to the byte.
-    pub(crate) equal: u64,
-    pub(crate) different: u64,
+    pub(crate) equal_records: u64,
+    pub(crate) different_records: u64,
     /// The first of them.
     pub(crate) differences: Vec<Difference>,
 }
@@ -86,7 +86,7 @@ pub(crate) async fn compare(
             progress.set(done.min(total), total);
         }
         if one.is_record && one.line == other.line {
-            found.equal += 1;
+            found.equal_records += 1;
             one.advance().await.map_err(failed)?;
             other.advance().await.map_err(failed)?;
             continue;
@@ -103,7 +103,7 @@ pub(crate) async fn compare(
             Ordering::Greater => (&right, format!("only in {}", names[1])),
             Ordering::Equal => (&left, fields_that_differ(&one.line, &other.line)),
         };
-        found.different += 1;
+        found.different_records += 1;
         if let Some(record) = record.as_ref().filter(|_| found.differences.len() < NAMED) {
             let (kind, user, key) = record.place();
             let key = key.trim_start_matches(|c| kind == "ledger" && c == '0').to_owned();
@@ -190,7 +190,7 @@ pub(crate) async fn run(context: &Context, arguments: CompareArgs, environment: 
     let _ = left.close().await;
     let _ = right.close().await;
     let (ours, (theirs, compared)) = outcome?;
-    let equal = ours == theirs && compared.different == 0;
+    let equal = ours == theirs && compared.different_records == 0;
     let answer = Answer {
         from: one.name.to_string(),
         to: other.name.to_string(),
@@ -210,7 +210,7 @@ pub(crate) async fn run(context: &Context, arguments: CompareArgs, environment: 
         }
         table.row(["balances".to_owned(), ours.balances.to_string(), theirs.balances.to_string()]);
         table.row(["held".to_owned(), ours.held.to_string(), theirs.held.to_string()]);
-        text = format!("{text}\n{}\n  {} records are equal to the byte", table.to_text("  "), compared.equal);
+        text = format!("{text}\n{}\n  {} records are equal to the byte", table.to_text("  "), compared.equal_records);
         if let Some(listed) = listed(&compared) {
             text = format!("{text}\n\n{listed}");
         }
@@ -226,9 +226,9 @@ pub(crate) fn listed(compared: &Compared) -> Option<String> {
         table.row([(*record).to_owned(), user.to_string(), key.clone(), what.clone()]);
     }
     let named = compared.differences.len() as u64;
-    let more = match compared.different.saturating_sub(named) {
+    let more = match compared.different_records.saturating_sub(named) {
         0 => String::new(),
         more => format!("\n  and {more} more"),
     };
-    (named > 0).then(|| format!("{} differences\n{}{more}", compared.different, table.to_text("  ")))
+    (named > 0).then(|| format!("{} differences\n{}{more}", compared.different_records, table.to_text("  ")))
 }

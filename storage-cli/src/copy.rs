@@ -139,7 +139,7 @@ async fn with_source(
     let moved = move_into(&*target, there, spooled, [from, to], &summary).await;
     close(context, target).await;
     let (held, compared) = moved.map_err(|failure| again(failure, from, to))?;
-    let verified = compared.different == 0 && held == summary;
+    let verified = compared.different_records == 0 && held == summary;
     let answer = Receipt {
         from: from.name.to_string(),
         to: to.name.to_string(),

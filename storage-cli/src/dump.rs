@@ -13,7 +13,6 @@ use crate::confirm::Plan;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, quoted};
 use crate::output::{facts, stdout_failed};
-use crate::policy::retention;
 use crate::progress::Progress;
 use crate::stream::{Coding, Outgoing, Spooled};
 
@@ -174,6 +173,8 @@ fn unreadable(file: &Path, error: io::Error) -> Failure {
             let error = Error::corrupt(place, "the compressed dump is damaged or was cut").caused_by(error);
             Failure::from(error).with_hint("storage restore with another dump; this one is damaged")
         }
+        io::ErrorKind::NotFound => Failure::io(format!("{} could not be read", shown(file)), error)
+            .with_hint("ls, and the same command with a file that is there"),
         _ => Failure::io(format!("{} could not be read", shown(file)), error),
     }
 }
@@ -184,11 +185,11 @@ fn same_policy(context: &Context, header: &DumpHeader, file: &Path) -> Result<()
     if header.time_zone == policy.time_zone && header.history == policy.history {
         return Ok(());
     }
-    let (zone, history) = (header.time_zone.name(), retention(header.history));
+    let (zone, history) = (header.time_zone.name(), header.history);
     let place = context.choice.data_dir().map(|dir| format!(" --data-dir {}", quoted(&dir.display().to_string())));
     let place = place.unwrap_or_default();
     let run = format!("STORAGE_TIME_ZONE={zone} STORAGE_HISTORY={history} storage restore {}{place}", word(file));
-    let wanted = format!("{} and {}", policy.time_zone, retention(policy.history));
+    let wanted = format!("{} and {}", policy.time_zone, policy.history);
     Err(Error::schema(format!("a dump with time zone {zone} and history {history}"), wanted, run).into())
 }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::args::{Command, command};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome, quoted};
 use crate::output::stdout_failed;
 
 pub(crate) fn run(asked: Command) -> Outcome {
@@ -34,7 +34,9 @@ fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
 
 /// One page for each command, named as `man` looks them up: `storage-user-credit.1`.
 fn write_pages(dir: &Path) -> Outcome {
-    clap_mangen::generate_to(command(), dir)
-        .map_err(|error| Failure::io(format!("the pages could not be written into {}", dir.display()), error))?;
+    clap_mangen::generate_to(command(), dir).map_err(|error| {
+        let hint = format!("mkdir -p {}, and the same command", quoted(&dir.display().to_string()));
+        Failure::io(format!("the pages could not be written into {}", dir.display()), error).with_hint(hint)
+    })?;
     print(format!("the manual is in {}; man -l {}\n", dir.display(), dir.join("storage.1").display()).as_bytes())
 }

@@ -159,7 +159,7 @@ fn is_refusal(error: &Error) -> bool {
 
 fn shown(places: [&Place; 2], report: &Report, keep_source: bool) -> Plan {
     let [from, to] = places;
-    let ends = if keep_source { "" } else { ", which takes no changes any more" };
+    let ends = if keep_source { String::new() } else { format!("; {} takes no changes any more", from.name) };
     let title = format!("what {} did will be done on {} too{ends}", from.name, to.name);
     let mut plan = Plan::of_places(title, &[("from", from), ("to", to)]);
     for (kind, count) in &report.steps {
@@ -206,8 +206,13 @@ impl Report {
         about.extend(self.steps.iter().map(|(kind, count)| (*kind, count.to_string())));
         about.push(("balances changed by", self.balance_change.to_string()));
         about.push(("known there already", self.known.to_string()));
-        let word = if self.open.is_empty() { context.out.good("merged") } else { context.out.bad("merged in part") };
-        let mut parts = vec![format!("{word}\n{}", facts("  ", &about))];
+        let words = match (self.dry_run, self.open.is_empty()) {
+            (true, true) => context.out.good("would be merged"),
+            (true, false) => context.out.bad("would be merged in part"),
+            (false, true) => context.out.good("merged"),
+            (false, false) => context.out.bad("merged in part"),
+        };
+        let mut parts = vec![format!("{words}\n{}", facts("  ", &about))];
         if !self.both.is_empty() {
             let mut table = Table::new(&["user", "from here", "ledger rows there"]);
             for Both { user, steps, rows_there } in &self.both {

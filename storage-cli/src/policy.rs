@@ -25,7 +25,7 @@ pub(crate) async fn policy(
     let history = history.unwrap_or(policy.history);
     let mut plan = Plan::new(context, "days and history will be counted by another policy from now on");
     plan.add("time zone", time_zone.name());
-    plan.add("history kept", retention(history));
+    plan.add("history kept", history.to_string());
     if !plan.approve(context)? {
         return Ok(Exit::Done);
     }
@@ -33,19 +33,11 @@ pub(crate) async fn policy(
     config.environment.policy.time_zone = time_zone.clone();
     config.environment.policy.history = history;
     adopt_policy(config).await?.close().await?;
-    let history = retention(history);
+    let history = history.to_string();
     let object = json!({ "time_zone": time_zone, "history": history });
     let printed = context.out.answer(&object, || {
         format!("the store has its policy; every program needs it too: STORAGE_TIME_ZONE={time_zone} STORAGE_HISTORY={history}")
     });
     printed.map_err(|failure| failure.after_change("storage status"))?;
     Ok(Exit::Done)
-}
-
-/// A retention as `STORAGE_HISTORY` takes it.
-pub(crate) fn retention(history: HistoryRetention) -> String {
-    match history {
-        HistoryRetention::Newest(count) => count.to_string(),
-        HistoryRetention::Everything => "everything".to_owned(),
-    }
 }

@@ -40,7 +40,7 @@ fn everything_is_copied_and_proved_and_the_source_takes_no_changes() {
     let receipt = run(&place, &url, &[&THERE[..], &["--json", "--receipt", "receipt.json"]].concat()).exits(0).json();
     assert_eq!(receipt["verified"], true);
     assert_eq!((&receipt["balances"], &receipt["counts"]["account"]), (&json!("12.500001"), &json!(3)));
-    assert_eq!((&receipt["different"], &receipt["source_marked"]), (&json!(0), &json!(true)));
+    assert_eq!((&receipt["different_records"], &receipt["source_marked"]), (&json!(0), &json!(true)));
     let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(place.path("receipt.json")).unwrap()).unwrap();
     assert_eq!(kept, receipt);
     assert!(!receipt.to_string().contains(server.password()), "{receipt}");

@@ -102,6 +102,26 @@ impl HistoryRetention {
     }
 }
 
+impl fmt::Display for HistoryRetention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest(count) => count.fmt(f),
+            Self::Everything => f.write_str("everything"),
+        }
+    }
+}
+
+impl FromStr for HistoryRetention {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if text.eq_ignore_ascii_case("everything") {
+            return Ok(Self::Everything);
+        }
+        let count = text.parse().map(Self::Newest);
+        count.map_err(|_| Error::invalid("history retention", "must be a whole number from 1, or everything"))
+    }
+}
+
 /// The rules of the shop.
 ///
 /// Time zone and history retention are stored when a store is created; opening it with another value is
@@ -123,6 +143,28 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Proves that a store can be opened with this policy: zone and retention are those that it was made with.
+    ///
+    /// # Errors
+    /// `SchemaMismatch` with the command that changes them, and the variables that keep them.
+    pub fn check_store(&self, time_zone: &TimeZone, history: HistoryRetention) -> Result<()> {
+        if (time_zone, history) == (&self.time_zone, self.history) {
+            return Ok(());
+        }
+        let shown = |zone: &TimeZone, history| match history {
+            HistoryRetention::Newest(count) => format!("time zone {zone} and the newest {count} history entries"),
+            HistoryRetention::Everything => format!("time zone {zone} and all history"),
+        };
+        Err(Error::schema(
+            format!("a store with {}", shown(time_zone, history)),
+            shown(&self.time_zone, self.history),
+            format!(
+                "storage policy --time-zone {} --history {} to change the store, or keep it with \
+                 STORAGE_TIME_ZONE={time_zone} STORAGE_HISTORY={history}",
+                self.time_zone, self.history,
+            ),
+        ))
+    }
     /// The civil date at `now` in the policy's zone.
     pub fn today(&self, now: Timestamp) -> CivilDate {
         self.time_zone.date_of(now)

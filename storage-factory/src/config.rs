@@ -277,20 +277,8 @@ struct Retention(HistoryRetention);
 impl FromStr for Retention {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        parse_history(text).map(Self)
+        str::parse::<HistoryRetention>(text).map(Self)
     }
-}
-
-/// Reads how much history is kept, as `STORAGE_HISTORY` gives it: a number from 1, or `everything` in any case.
-///
-/// # Errors
-/// `InvalidInput` for anything else.
-pub fn parse_history(text: &str) -> Result<HistoryRetention> {
-    if text.eq_ignore_ascii_case("everything") {
-        return Ok(HistoryRetention::Everything);
-    }
-    let count = text.parse().map_err(|_| Error::invalid("history", "must be a whole number from 1, or everything"))?;
-    Ok(HistoryRetention::Newest(count))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ mod open;
 mod postgres;
 
 pub use choose::{Backend, Choice, choose};
-pub use config::{Config, Fallback, Mode, PostgresSettings, StatementMode, parse_history};
+pub use config::{Config, Fallback, Mode, PostgresSettings, StatementMode};
 pub use database_url::DatabaseUrl;
 pub use global::{SharedStore, get_storage};
 #[cfg(feature = "postgres")]

@@ -233,27 +233,6 @@ impl Manifest {
 
     /// Refuses a policy other than the one that the store was created with.
     pub(crate) fn check_policy(&self, policy: &Policy) -> Result<()> {
-        if (&self.time_zone, self.history) == (&policy.time_zone, policy.history) {
-            return Ok(());
-        }
-        let shown = |zone: &TimeZone, history| match history {
-            HistoryRetention::Newest(count) => format!("time zone {zone} and the newest {count} history entries"),
-            HistoryRetention::Everything => format!("time zone {zone} and all history"),
-        };
-        let word = |history| match history {
-            HistoryRetention::Newest(count) => count.to_string(),
-            HistoryRetention::Everything => "everything".to_owned(),
-        };
-        Err(Error::schema(
-            format!("a store with {}", shown(&self.time_zone, self.history)),
-            shown(&policy.time_zone, policy.history),
-            format!(
-                "storage policy --time-zone {} --history {} to change the store, or keep it with STORAGE_TIME_ZONE={} STORAGE_HISTORY={}",
-                policy.time_zone,
-                word(policy.history),
-                self.time_zone,
-                word(self.history)
-            ),
-        ))
+        policy.check_store(&self.time_zone, self.history)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use migrations::{Schema, State};
-use storage_core::{BackendInfo, Environment, Error, ErrorKind, HistoryRetention, Result};
+use storage_core::{BackendInfo, Environment, Error, ErrorKind, Place, Result};
 use tokio_postgres::Row;
 
 use crate::connect::{Failure, Target};
@@ -150,13 +150,6 @@ pub(crate) fn mismatch(state: &State) -> Error {
     Error::schema(found, wanted, run)
 }
 
-fn retention_text(history: HistoryRetention) -> String {
-    match history {
-        HistoryRetention::Newest(count) => count.to_string(),
-        HistoryRetention::Everything => "everything".to_owned(),
-    }
-}
-
 /// What the store remembers of itself.
 #[derive(Debug, Default)]
 struct Meta {
@@ -193,7 +186,7 @@ async fn policy(
     on_mismatch: PolicyMismatch,
 ) -> Result<(String, Option<String>)> {
     let failed = |error: tokio_postgres::Error| Fault::from(error).into_error();
-    let (zone, history) = (environment.policy.time_zone.name(), retention_text(environment.policy.history));
+    let (zone, history) = (environment.policy.time_zone.name(), environment.policy.history.to_string());
     let mut meta = Meta::read(&wire.alone(&sql.store.meta, &[]).await.map_err(failed)?)?;
     if meta.store_id.is_none() || meta.time_zone.is_none() || meta.history.is_none() {
         let id = environment.ids.next_id().to_string();
@@ -203,16 +196,14 @@ async fn policy(
     }
     if on_mismatch == PolicyMismatch::Adopt {
         wire.alone(&sql.store.adopt_policy, &[&zone, &history]).await.map_err(failed)?;
-    } else if meta.time_zone.as_deref() != Some(zone) || meta.history.as_deref() != Some(&history) {
-        return Err(Error::schema(
-            format!(
-                "a store of the time zone {} that keeps {} history entries of a user",
-                meta.time_zone.unwrap_or_default(),
-                meta.history.unwrap_or_default()
-            ),
-            format!("the time zone {zone} and {history} entries"),
-            format!("storage policy --time-zone {zone} --history {history}"),
-        ));
+    } else {
+        let (found_zone, found_history) = (meta.time_zone.unwrap_or_default(), meta.history.unwrap_or_default());
+        let unknown = |error: Error| {
+            Error::corrupt(Place::new("table storage_meta"), "it does not say what the store was made with")
+                .caused_by(error)
+        };
+        let found_zone = found_zone.parse().map_err(unknown)?;
+        environment.policy.check_store(&found_zone, found_history.parse().map_err(unknown)?)?;
     }
     let id = meta.store_id.ok_or_else(|| Error::internal("a store that was just founded has no id"))?;
     Ok((id, meta.moved_to))

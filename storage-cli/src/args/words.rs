@@ -36,7 +36,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ZONE", required_unless_present = "history")]
         time_zone: Option<TimeZone>,
         /// How many history entries of a user are kept, or everything; as it is when not given
-        #[arg(long, value_name = "COUNT", value_parser = storage_factory::parse_history)]
+        #[arg(long, value_name = "COUNT")]
         history: Option<HistoryRetention>,
     },
     /// Write every record to a file, or to stdout

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "postgres")]
 pub(crate) mod pg;
+pub(crate) mod shapes;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -107,6 +108,29 @@ pub(crate) fn finish(mut command: Command, stdin: &[u8]) -> Ran {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Every command by its words, as the help lists them.
+pub(crate) fn commands(place: &Place) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in listed(place, &[]) {
+        let help = place.run(&[&*name, "--help"]).exits(0).stdout;
+        if help.contains("\nCommands:\n") {
+            all.extend(listed(place, &[&*name]).into_iter().map(|below| format!("{name} {below}")));
+        } else {
+            all.push(name);
+        }
+    }
+    all
+}
+
+fn listed(place: &Place, path: &[&str]) -> Vec<String> {
+    let help = place.run(&[path, &["--help"]].concat()).exits(0).stdout;
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let lines = list.lines().take_while(|line| !line.is_empty());
+    // A description that is long goes on below itself.
+    let lines = lines.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    lines.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
 /// Every file below a directory with its bytes.

@@ -146,8 +146,8 @@ impl DumpHeader {
             return Ok(());
         }
         Err(Error::schema(
-            format!("a dump of the time zone {} with retention {:?}", self.time_zone, self.history),
-            format!("{} with {:?}", policy.time_zone, policy.history),
+            format!("a dump with time zone {} and history {}", self.time_zone, self.history),
+            format!("time zone {} and history {}", policy.time_zone, policy.history),
             "storage restore with the dump's policy (STORAGE_TIME_ZONE, STORAGE_HISTORY)",
         ))
     }

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use storage_core::{Error, ErrorKind, HistoryRetention, ImportOutcome, ImportRecord, Storage, Total, UserId};
 use storage_json::Found;
-use storage_json::legacy::{self, FileNote, LeftAlone, Legacy, LegacyRecord, ReadOptions, Refusal, UncertainPayment};
+use storage_json::legacy::{
+    self, FileNote, LeftAlone, Legacy, LegacyRecord, ReadOptions, Refusal, UncertainPayment, Unsettled,
+};
 
 use crate::args::ImportArgs;
 use crate::confirm::Plan;
 use crate::context::Context;
 use crate::exit::{Exit, Failure, Outcome, quoted};
 use crate::interrupt;
-use crate::output::{Table, facts};
+use crate::output::{Table, facts, or_dash};
 use crate::progress::Progress;
 use crate::status::Totals;
 
@@ -22,14 +24,19 @@ use crate::status::Totals;
 const BATCH: usize = 1000;
 
 pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome {
-    let ImportArgs { dir, strict, time_zone } = arguments;
+    let ImportArgs { dir, strict, time_zone, map } = arguments;
+    let mapped = map.len();
+    let map: BTreeMap<_, _> = map.into_iter().collect();
+    if map.len() < mapped {
+        return Err(Failure::Usage("error: --map names one file for each role".to_owned()));
+    }
     not_its_own_source(context, &dir)?;
     not_a_store(&dir)?;
     // Everything is read before anything is opened: a file that cannot be parsed refuses the whole import.
     let now = context.config.environment.clock.now();
     let Legacy { records, report: read } = {
         let progress = Progress::new("reading");
-        let options = ReadOptions { time_zone, ..ReadOptions::new(now) };
+        let options = ReadOptions { time_zone, map, ..ReadOptions::new(now) };
         legacy::read(&dir, &options, &mut |at| {
             progress.say(at.file);
             progress.set(at.done, at.total);
@@ -53,6 +60,8 @@ pub(crate) async fn import(context: &Context, arguments: ImportArgs) -> Outcome 
         left_alone: read.left_alone,
         uncertain_payments: read.uncertain_payments,
         uncertain_sum: read.uncertain_sum,
+        unsettled: read.unsettled,
+        unsettled_sum: read.unsettled_sum,
         ..Report::default()
     };
     import_records(context, records, report, "generations_history.json", strict, Some(&dir)).await
@@ -302,6 +311,8 @@ pub(crate) struct Report {
     pub(crate) left_alone: Vec<LeftAlone>,
     pub(crate) uncertain_payments: Vec<UncertainPayment>,
     pub(crate) uncertain_sum: Total,
+    pub(crate) unsettled: Vec<Unsettled>,
+    pub(crate) unsettled_sum: Total,
     pub(crate) before: Totals,
     pub(crate) after: Option<Totals>,
 }
@@ -335,6 +346,17 @@ impl Report {
             let (count, sum) = (self.uncertain_payments.len(), self.uncertain_sum);
             let title = format!("Approved, and nobody knows whether credited: {count} payments, {sum}");
             parts.push(format!("{title}\n{}", shortened(&table)));
+        }
+        if !self.unsettled.is_empty() {
+            let mut table = Table::new(&["file", "key", "user", "amount>", "what"]);
+            for Unsettled { file, key, user, amount, what } in &self.unsettled {
+                table.row([file.clone(), key.clone(), or_dash(user.as_ref()), or_dash(amount.as_ref()), what.clone()]);
+            }
+            let (count, sum) = (self.unsettled.len(), self.unsettled_sum);
+            parts.push(format!(
+                "For you to settle: {count} records without a counterpart here, {sum}\n{}",
+                shortened(&table)
+            ));
         }
         if !self.notes.is_empty() {
             parts.push(format!("Notes\n{}", shortened(&self.notes_by_words())));

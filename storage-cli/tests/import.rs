@@ -204,3 +204,88 @@ fn history_that_is_not_kept_is_told() {
         place.run_with(&["import", "legacy", "--dry-run", "--data-dir", "new"], &[("STORAGE_HISTORY", "everything")]);
     assert!(!all.exits(0).stdout.contains("not kept"));
 }
+
+#[test]
+#[cfg(feature = "postgres")]
+fn both_backends_take_in_the_same() {
+    let server = pg_test_server::Server::shared().unwrap();
+    for (shape, seed) in [("unified", 5), ("bot", 6), ("mixed", 7), ("mixed", 8)] {
+        let (database, place) = (common::pg::migrated(server), Place::new());
+        legacy(&place.path("legacy"), shape, 150, seed);
+        let url = database.url();
+        let there = [("DATABASE_URL", url.as_str()), ("STORAGE_MODE", "postgres")];
+        let import = ["import", "legacy", "--yes", "--json"];
+        let here = [("STORAGE_MODE", "json")];
+        let both = || {
+            let ours = place.run_with(&import, &here).exits(0).json();
+            (ours, place.run_with(&import, &there).exits(0).json())
+        };
+        let (ours, theirs) = both();
+        assert_eq!(ours, theirs, "{shape} {seed}");
+        let (ours, theirs) = both();
+        assert_eq!(ours, theirs, "{shape} {seed}, once more");
+        assert_eq!(theirs["added"], 0, "{shape} {seed}");
+        place.run_with(&["audit"], &there).exits(0);
+    }
+}
+
+#[test]
+fn a_file_of_another_name_is_taken_for_what_it_is_said_to_be() {
+    let place = Place::new();
+    let source = place.path("legacy");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("money-2025.json"), r#"{"1001": 12.5}"#).unwrap();
+    std::fs::write(place.path("elsewhere.json"), r#"{"1001": "en"}"#).unwrap();
+    let plain = place.run(&["import", "legacy", "--dry-run", "--json"]).exits(0).json();
+    assert_eq!((&plain["users"], &plain["left_alone"][0]["file"]), (&json!(0), &json!("money-2025.json")));
+    let elsewhere = format!("user_languages={}", place.path("elsewhere.json").display());
+    let mapped = ["import", "legacy", "--map", "user_balances=money-2025.json", "--map", &elsewhere, "--yes", "--json"];
+    let report = place.run(&mapped).exits(0).json();
+    assert_eq!((&report["balance_sum"], &report["added"]), (&json!("12.50"), &json!(2)));
+    assert_eq!(report["left_alone"], json!([]));
+    assert_eq!(place.run(&["user", "show", "1001", "--json"]).exits(0).json()["language"], "en");
+
+    // Nobody could tell which of the two counts; and a missing file is no empty one.
+    std::fs::write(source.join("user_balances.json"), "{}").unwrap();
+    let both = place.run(&["import", "legacy", "--map", "user_balances=money-2025.json", "--yes"]).exits(2);
+    assert!(both.stderr.contains("user_balances.json is there too"), "{both:#?}");
+    let missing = place.run(&["import", "legacy", "--map", "payments=gone.json", "--yes"]);
+    assert!(missing.code != 0 && missing.stderr.contains("gone.json"), "{missing:#?}");
+    for wrong in ["balances=x.json", "user_balances=", "user_balances"] {
+        let ran = place.run(&["import", "legacy", "--map", wrong, "--yes"]).exits(2);
+        assert!(ran.stderr.contains("generation_jobs"), "{ran:#?}");
+    }
+    place.run(&["import", "legacy", "--map", "jobs=a.json", "--map", "jobs=b.json", "--yes"]).exits(2);
+}
+
+#[test]
+fn what_has_no_counterpart_is_listed_with_its_sum() {
+    let place = Place::new();
+    let source = place.path("legacy");
+    std::fs::create_dir(&source).unwrap();
+    for (name, text) in [
+        ("user_balances.json", r#"{"1001": 1}"#),
+        (
+            "balance_reserves.json",
+            r#"{"a":{"user_id":1001,"task_id":"t1","amount":7.5,"status":"reserved"},
+                "b":{"user_id":1001,"amount":1,"status":"committed"},
+                "c":{"user_id":1002,"amount":2.25,"status":"reserved"},
+                "d":{"user_id":1002,"amount":-1,"status":"reserved"}}"#,
+        ),
+        ("user_bonuses.json", r#"{"1001":{"bonus_balance":3,"bonus_points":10}}"#),
+        (
+            "promocodes.json",
+            r#"{"promocodes":[{"code":"X1","value":50,"active":true},{"code":"X2","value":5,"active":false}]}"#,
+        ),
+        ("blocked_users.json", r#"{"1009":true,"1010":false}"#),
+    ] {
+        std::fs::write(source.join(name), text).unwrap();
+    }
+    let report = place.run(&["import", "legacy", "--yes", "--json"]).exits(0).json();
+    assert_eq!((&report["unsettled_sum"], report["unsettled"].as_array().unwrap().len()), (&json!("12.75"), 6));
+    assert_eq!(refused(&report, "balance_reserves.json"), 1);
+    // Nothing of it became money.
+    assert_eq!((&report["balance_sum"], &report["users"]), (&json!("1.00"), &json!(1)));
+    let text = place.run(&["import", "legacy", "--dry-run"]).exits(0).stdout;
+    assert!(text.contains("For you to settle: 6 records without a counterpart here, 12.75"), "{text}");
+}

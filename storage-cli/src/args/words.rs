@@ -117,6 +117,25 @@ pub(crate) struct ImportArgs {
     /// The zone of times that were written without one, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub(crate) time_zone: TimeZone,
+    /// A file of another name: its usual one without .json, such as `user_balances=balances-2025.json`; may be repeated
+    #[arg(long, value_name = "ROLE=FILE", value_parser = mapping)]
+    pub(crate) map: Vec<(String, PathBuf)>,
+}
+
+/// Which file stands for which.
+fn mapping(text: &str) -> Result<(String, PathBuf), String> {
+    let known = || storage_json::legacy::roles().collect::<Vec<_>>().join(", ");
+    match text.split_once('=') {
+        Some((role, file)) if !file.is_empty() => {
+            let role = role.strip_suffix(".json").unwrap_or(role);
+            if storage_json::legacy::roles().any(|known| known == role) {
+                Ok((role.to_owned(), file.into()))
+            } else {
+                Err(format!("{role:?} is no file of the earlier system; there are: {}", known()))
+            }
+        }
+        _ => Err(format!("must be ROLE=FILE, where ROLE is one of {}", known())),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,8 @@
 //! * A job in both job files is taken from `generation_jobs.json`.
 //! * `approved` without `balance_charged`, and anything approved that says it was not charged, is listed under
 //!   [`Report::uncertain_payments`].
+//! * What people had and what has no counterpart here (open holds, bonus balances, promotion codes, blocks) is listed under
+//!   [`Report::unsettled`].
 
 mod admin_limits;
 mod balances;
@@ -32,6 +34,7 @@ mod report;
 mod source_files;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 mod users;
 
 use std::path::Path;
@@ -41,8 +44,9 @@ use storage_core::Result;
 use self::gather::Gather;
 pub use self::report::{
     FileNote, FileSeen, LeftAlone, Legacy, LegacyRecord, Progress, ReadOptions, Refusal, Report, RoundedMoney,
-    UncertainPayment,
+    UncertainPayment, Unsettled,
 };
+pub use self::source_files::roles;
 use self::source_files::{LegacyFile, Subject, list};
 
 /// Reads a data directory of the earlier system, and tells `progress` how far it is.
@@ -93,6 +97,10 @@ pub fn read(dir: &Path, options: &ReadOptions, progress: &mut dyn FnMut(Progress
             Subject::ReferralEvents => referrals::read_events(&mut gather, &file),
             Subject::Payments => payments::read(&mut gather, &file),
             Subject::Jobs | Subject::JobStates => jobs::read(&mut gather, &file),
+            Subject::Holds => unsettled::read_holds(&mut gather, &file),
+            Subject::Bonuses => unsettled::read_bonuses(&mut gather, &file),
+            Subject::Codes => unsettled::read_codes(&mut gather, &file),
+            Subject::Blocked => unsettled::read_blocked(&mut gather, &file),
         }?;
         gather.end(&file);
     }

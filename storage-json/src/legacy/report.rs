@@ -1,5 +1,7 @@
 //! What reading a data directory of the earlier system found.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -12,12 +14,14 @@ pub struct ReadOptions {
     pub time_zone: TimeZone,
     /// The present moment: the time of a record that has none, in a file whose own time cannot be told.
     pub now: Timestamp,
+    /// Files of other names, by the usual name without `.json`; a relative one is looked for in the directory.
+    pub map: BTreeMap<String, PathBuf>,
 }
 
 impl ReadOptions {
-    /// Times without a zone are UTC.
+    /// Times without a zone are UTC, and files have their usual names.
     pub fn new(now: Timestamp) -> Self {
-        Self { time_zone: TimeZone::UTC, now }
+        Self { time_zone: TimeZone::UTC, now, map: BTreeMap::new() }
     }
 }
 
@@ -101,6 +105,21 @@ pub struct UncertainPayment {
     pub amount: Money,
 }
 
+/// Something that people had and that has no counterpart here: it is listed and not brought in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unsettled {
+    /// The file's name.
+    pub file: String,
+    /// The record's key, as in [`LegacyRecord::key`].
+    pub key: String,
+    /// Whose, when it is somebody's.
+    pub user: Option<UserId>,
+    /// How much, when it is money.
+    pub amount: Option<Money>,
+    /// What it is.
+    pub what: String,
+}
+
 /// A file that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileSeen {
@@ -149,6 +168,10 @@ pub struct Report {
     pub uncertain_payments: Vec<UncertainPayment>,
     /// Their sum.
     pub uncertain_sum: Total,
+    /// Open holds, bonus balances, promotion codes, blocks: for the operator to settle.
+    pub unsettled: Vec<Unsettled>,
+    /// The sum of the amounts among them.
+    pub unsettled_sum: Total,
     /// The files that were read.
     pub files: Vec<FileSeen>,
     /// The files and directories that were not, and why.

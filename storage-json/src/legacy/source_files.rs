@@ -29,6 +29,36 @@ pub(super) enum Subject {
     Payments,
     Jobs,
     JobStates,
+    Holds,
+    Bonuses,
+    Codes,
+    Blocked,
+}
+
+/// The files that are read, without their ending.
+const READ: [(&str, Subject); 17] = [
+    ("user_balances", Subject::Balances),
+    ("user_languages", Subject::Languages),
+    ("gift_claimed", Subject::Gifts),
+    ("daily_free_generations", Subject::Quotas),
+    ("referral_free_bank", Subject::FreeBank),
+    ("admin_limits", Subject::AdminLimits),
+    ("generations_history", Subject::History),
+    ("history_events", Subject::HistoryEvents),
+    ("referrals", Subject::Referrals),
+    ("referral_events", Subject::ReferralEvents),
+    ("payments", Subject::Payments),
+    ("generation_jobs", Subject::Jobs),
+    ("jobs", Subject::JobStates),
+    ("balance_reserves", Subject::Holds),
+    ("user_bonuses", Subject::Bonuses),
+    ("promocodes", Subject::Codes),
+    ("blocked_users", Subject::Blocked),
+];
+
+/// What a file can be: the usual names of those that are read, without `.json`.
+pub fn roles() -> impl Iterator<Item = &'static str> {
+    READ.iter().map(|(role, _)| *role)
 }
 
 /// What a name says.
@@ -41,8 +71,6 @@ enum Known {
 /// Why the files without a counterpart are left alone.
 const NO_COUNTERPART: &[(&str, &str)] = &[
     ("balance_deductions.json", "charges that the balances already contain"),
-    ("balance_reserves.json", "holds of the earlier system: look through those that are still open"),
-    ("blocked_users.json", "blocked users have no counterpart here"),
     ("broadcasts.json", "broadcasts have no counterpart here"),
     ("currency_rate.json", "currency rates have no counterpart here"),
     ("delivery_records.json", "deliveries that jobs and history already contain"),
@@ -52,32 +80,19 @@ const NO_COUNTERPART: &[(&str, &str)] = &[
     ("observability_correlations.json", "telemetry"),
     ("pending_git_pushes", "notices about balances, which the balances already contain"),
     ("processed_transactions.json", "transactions that the balances already contain"),
-    ("promocodes.json", "promotion codes have no counterpart here"),
     ("telegram_idempotency.json", "message keys of the bot have no counterpart here"),
     ("ui_actions.json", "telemetry"),
-    ("user_bonuses.json", "bonus points have no counterpart here"),
     ("user_profiles.json", "profiles have no counterpart here"),
     ("user_registry.json", "people's names have no counterpart here"),
 ];
 
 fn known(name: &str) -> Option<Known> {
     let has_end = |end| name.rsplit_once('.').is_some_and(|(_, found)| found == end);
-    let subject = match name {
-        "user_balances.json" => Subject::Balances,
-        "user_languages.json" => Subject::Languages,
-        "gift_claimed.json" => Subject::Gifts,
-        "daily_free_generations.json" => Subject::Quotas,
-        "referral_free_bank.json" => Subject::FreeBank,
-        "admin_limits.json" => Subject::AdminLimits,
-        "generations_history.json" => Subject::History,
-        "history_events.json" => Subject::HistoryEvents,
-        "referrals.json" => Subject::Referrals,
-        "referral_events.json" => Subject::ReferralEvents,
-        "payments.json" => Subject::Payments,
-        "generation_jobs.json" => Subject::Jobs,
-        "jobs.json" => Subject::JobStates,
-        _ if name.starts_with("user_balances_bot_") && has_end("json") => Subject::Balances,
-        _ => {
+    let read = READ.iter().find(|(known, _)| name.strip_suffix(".json") == Some(*known));
+    let subject = match read {
+        Some((_, subject)) => *subject,
+        None if name.starts_with("user_balances_bot_") && has_end("json") => Subject::Balances,
+        None => {
             let corrupted = name.rsplit_once(".corrupted.").is_some_and(|(_, number)| number.parse::<u64>().is_ok());
             let locked = name.starts_with('.') && has_end("lock");
             if has_end("tmp") || name.ends_with(".json.backup") || corrupted || locked {
@@ -107,10 +122,14 @@ fn unreadable(name: &str, error: io::Error) -> Error {
 pub(super) fn list(dir: &Path, options: &ReadOptions, report: &mut Report) -> Result<Vec<Listed>> {
     let no_directory =
         |error| Error::invalid("data directory", "must be a directory that can be read").caused_by(error);
-    let mut found = Vec::new();
+    let mut found = mapped(dir, options)?;
+    let taken: Vec<PathBuf> = found.iter().filter_map(|listed: &Listed| listed.path.canonicalize().ok()).collect();
     for entry in fs::read_dir(dir).map_err(no_directory)? {
         let entry = entry.map_err(no_directory)?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().canonicalize().is_ok_and(|path| taken.contains(&path)) {
+            continue;
+        }
         match known(&name) {
             Some(Known::Read(subject)) => found.push(look(subject, name, entry.path(), options)?),
             Some(Known::Ignored) => report.ignored.push(name),
@@ -127,6 +146,30 @@ pub(super) fn list(dir: &Path, options: &ReadOptions, report: &mut Report) -> Re
     found.sort_by_key(|listed| (listed.subject, listed.name != "user_balances.json"));
     report.left_alone.sort_by(|a, b| a.file.cmp(&b.file));
     report.ignored.sort();
+    Ok(found)
+}
+
+/// The files of other names. Each stands for a file that must not be there too: nobody could tell which one counts.
+fn mapped(dir: &Path, options: &ReadOptions) -> Result<Vec<Listed>> {
+    let mut found = Vec::new();
+    for (role, file) in &options.map {
+        let Some((_, subject)) = READ.iter().find(|(known, _)| known == role) else {
+            let known = roles().collect::<Vec<_>>().join(", ");
+            return Err(Error::invalid(
+                "map",
+                format!("{role:?} is no file of the earlier system; there are: {known}"),
+            ));
+        };
+        let (usual, path) = (dir.join(format!("{role}.json")), dir.join(file));
+        if usual.exists() && usual.canonicalize().ok() != path.canonicalize().ok() {
+            let usual = usual.display();
+            return Err(Error::invalid(
+                "map",
+                format!("{usual} is there too: take one of the two out of the directory"),
+            ));
+        }
+        found.push(look(*subject, file.display().to_string(), path, options)?);
+    }
     Ok(found)
 }
 

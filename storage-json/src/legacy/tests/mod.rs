@@ -1,6 +1,7 @@
 //! The examples, shapes, words and rules of `docs/legacy.md`, the bad input, and generated directories.
 
 mod accounts;
+mod examples;
 mod files;
 mod generated;
 mod history;

@@ -110,7 +110,7 @@ fn times_in_every_form() {
             "payments.json",
             &format!(r#"{{"p":{{"user_id":1,"amount":1,"status":"pending","payment_method":"m",{text}}}}}"#),
         )]);
-        let options = ReadOptions { time_zone: TimeZone::new(zone).unwrap(), now: NOW.parse().unwrap() };
+        let options = ReadOptions { time_zone: TimeZone::new(zone).unwrap(), ..ReadOptions::new(NOW.parse().unwrap()) };
         let legacy = read(dir.0.path(), &options, &mut |_| {}).unwrap();
         let ImportRecord::Payment(payment) = only(&legacy) else { panic!() };
         (payment.created_at, notes(&legacy))

@@ -175,3 +175,28 @@ fn a_debit_that_the_other_side_cannot_pay_is_named_and_the_rest_is_done() {
     assert_eq!(there(&place, &url, &["user", "show", "8", "--json"]).exits(0).json()["balance"], "5.00");
     there(&place, &url, &["audit"]).exits(0);
 }
+
+#[test]
+fn what_came_by_no_operation_is_named() {
+    let server = Server::shared().unwrap();
+    let (database, place) = (migrated(server), Place::new());
+    let url = database.url();
+    std::fs::create_dir(place.path("legacy")).unwrap();
+    for (name, text) in [
+        ("user_balances.json", r#"{"7": 5}"#),
+        ("daily_free_generations.json", r#"{"7": {"date": "2025-12-20", "count": 1, "bonus": 4}}"#),
+        ("admin_limits.json", r#"{"7": {"limit": 10, "spent": 3}}"#),
+    ] {
+        std::fs::File::create(place.path("legacy").join(name))
+            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+            .unwrap();
+    }
+    place.run(&["import", "legacy", "--yes"]).exits(0);
+    let told = run(&place, &url, &[&MERGE[..], &["--yes"]].concat()).exits(4);
+    assert!(told.stdout.contains("4 in the bank came by no operation"), "{told:#?}");
+    assert!(told.stdout.contains("3.00 of what was spent is in no generation that is kept"), "{told:#?}");
+    // The balance is an opening one there too, and its user is not credited twice.
+    run(&place, &url, &MERGE[..]).exits(7);
+    run(&place, &url, &[&MERGE[..], &["--yes"]].concat()).exits(4);
+    assert_eq!(there(&place, &url, &["user", "show", "7", "--json"]).exits(0).json()["balance"], "5.00");
+}

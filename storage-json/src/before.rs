@@ -131,9 +131,12 @@ impl Walk<'_> {
                     return Err(Error::closed());
                 }
                 Moment::Checkpoint => look(&self.0.state()),
-                // Whoever was too far behind has read everything anew, and kept for dumps what was there before.
-                Moment::Dump(number) => look(&self.0.state())
-                    .or_else(|| unpoisoned(self.0.retired.lock()).get(&number).and_then(|state| look(state))),
+                Moment::Dump(number) => {
+                    let live = look(&self.0.state());
+                    // Whoever was too far behind has read everything anew, and kept for dumps what was there before. The
+                    // state is let go of first: the exchange takes the two the other way round.
+                    live.or_else(|| unpoisoned(self.0.retired.lock()).get(&number).and_then(|state| look(state)))
+                }
             };
             let records;
             (records, next) = looked.ok_or_else(|| Error::internal("the moment that is looked at was given up"))?;

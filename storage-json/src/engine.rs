@@ -83,10 +83,11 @@ impl Shared {
     }
     /// Puts another state in place of this one, for a handle that read everything anew. Dumps go on with the old one.
     pub(crate) fn replace_state(&self, fresh: State) {
+        // Held around the exchange: whoever finds a moment in neither place waits here, and then finds it.
+        let mut retired = unpoisoned(self.retired.lock());
         let old = std::mem::replace(&mut *unpoisoned(self.state.write()), fresh);
         if !old.moments.dumps.is_empty() {
             let old = Arc::new(old);
-            let mut retired = unpoisoned(self.retired.lock());
             retired.extend(old.moments.dumps.keys().map(|number| (*number, Arc::clone(&old))));
         }
     }

@@ -46,6 +46,7 @@ statements! {
                  (SELECT count(*) FROM pg_catalog.pg_stat_replication) AS standbys,
                  (SELECT count(*) FROM pg_catalog.pg_stat_replication
                      WHERE sync_state IN ('sync', 'quorum')) AS in_step";
+        moved_to() = "SELECT value FROM {s}.storage_meta WHERE name = 'moved_to'";
         tables(TEXT) =
             "SELECT relname::text AS name, n_live_tup AS living, n_dead_tup AS dead
              FROM pg_catalog.pg_stat_all_tables WHERE schemaname = $1 ORDER BY relname ASC";
@@ -135,6 +136,11 @@ impl Patient<'_> {
             let schema = self.schema.name().to_owned();
             found.push(dead_rows(&self.rows(|sql| &sql.tables, &[&schema]).await?, &self.schema)?);
             found.push(indexes(&self.rows(|sql| &sql.indexes, &[&schema]).await?, &self.schema)?);
+            for row in self.rows(|sql| &sql.moved_to, &[]).await? {
+                let mut fields = Fields::of(&row, "storage_meta");
+                let told = format!("the contents were moved to {}", fields.word()?);
+                found.push(Diagnosis::notice("moved", told, "use that store; writing here is refused"));
+            }
         }
         Ok(())
     }

@@ -68,6 +68,7 @@ pub(super) fn plan(source: &Source, target: &Target, today: CivilDate) -> Result
     planner.generations();
     planner.quotas(today);
     planner.accounts()?;
+    planner.unexplained();
     let mut planned = planner.planned;
     planned.steps.sort_by_key(|step| (step.at, step.action.phase()));
     let mut since: BTreeMap<UserId, (Timestamp, u64)> = BTreeMap::new();
@@ -354,9 +355,11 @@ impl Planner<'_> {
                     self.step(*user, what, at, Action::Take(take));
                 }
             } else {
-                let bonus = |count| Some(AddReferralBonus { referrer: *user, count, key: Some(key.clone()) });
-                let counts = (1..=LARGEST_BONUS).filter_map(|count| BonusCount::new(count).ok());
-                let found = counts.filter_map(bonus).find(|bonus| bonus.fingerprint() == used.arguments);
+                let found = bonus_of(*user, used.arguments).map(|count| AddReferralBonus {
+                    referrer: *user,
+                    count,
+                    key: Some(key.clone()),
+                });
                 match found {
                     Some(bonus) => self.step(*user, format!("bonus under the key {key}"), at, Action::Bonus(bonus)),
                     None if self.target.keys.contains_key(&(*user, *space, key.clone())) => self.planned.known += 1,
@@ -365,6 +368,49 @@ impl Planner<'_> {
                         self.open(*user, format!("bonus under the key {key}"), reason);
                     }
                 }
+            }
+        }
+    }
+
+    /// What an import or a hand put into the source, which no operation can repeat.
+    fn unexplained(&mut self) {
+        let mut banks: HashMap<UserId, i128> = HashMap::new();
+        let mut by = |user, count: i128| *banks.entry(user).or_default() += count;
+        for KeyRecord { user, space, used, .. } in &self.source.keys {
+            let Answer::Quota(receipt) = &used.answer else { continue };
+            let from_bank = i128::from(receipt.source == QuotaSource::Bank);
+            let take = IncrementFreeGenerations { user: *user, key: None }.fingerprint();
+            if *space == KeySpace::Return {
+                by(*user, from_bank);
+            } else if used.arguments == take {
+                by(*user, -from_bank);
+            } else if let Some(bonus) = bonus_of(*user, used.arguments) {
+                by(*user, bonus.get().into());
+            }
+        }
+        for account in self.source.accounts.values() {
+            if let Some(referrer) = account.referrer {
+                by(referrer, account.referral_bonus.into());
+            }
+        }
+        let mut spent: HashMap<UserId, i128> = HashMap::new();
+        for (user, entry) in &self.source.generations {
+            *spent.entry(*user).or_default() += i128::from(entry.price.micros());
+        }
+        for (user, account) in &self.source.accounts {
+            let there = self.target.accounts.get(user);
+            let bank = i128::from(account.bank) - banks.get(user).copied().unwrap_or(0);
+            if bank > 0 && there.is_none_or(|there| there.bank < account.bank) {
+                self.open(
+                    *user,
+                    "free generations",
+                    format!("{bank} in the bank came by no operation: an import, or a hand"),
+                );
+            }
+            let more = account.spent.micros() - spent.get(user).copied().unwrap_or(0);
+            if more > 0 && there.is_none_or(|there| there.spent < account.spent) {
+                let more = storage_core::Total::from_micros(more);
+                self.open(*user, "spent", format!("{more} of what was spent is in no generation that is kept"));
             }
         }
     }
@@ -421,6 +467,13 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// How many free generations a bonus brought, found by the digest of its arguments.
+fn bonus_of(referrer: UserId, arguments: Fingerprint) -> Option<BonusCount> {
+    let counts = (1..=LARGEST_BONUS).filter_map(|count| BonusCount::new(count).ok());
+    let mut counts = counts.map(|count| AddReferralBonus { referrer, count, key: None });
+    counts.find(|bonus| bonus.fingerprint() == arguments).map(|bonus| bonus.count)
 }
 
 fn amount_of(change: SignedMoney) -> Result<Amount> {

@@ -285,4 +285,47 @@ mod tests {
         let again = JsonStorage::open(options).await.unwrap();
         assert_eq!(again.get_balance(user).await.unwrap(), Money::from_units(6).unwrap());
     }
+
+    /// A dump goes on while its handle falls so far behind that it reads everything anew.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_dump_is_of_one_moment_whatever_happens_meanwhile() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = JsonOptions::new(temp.path().join("data"));
+        let (dumping, other) =
+            (JsonStorage::open(options.clone()).await.unwrap(), JsonStorage::open(options.clone()).await.unwrap());
+        let user = |n| UserId::new(n).unwrap();
+        let balance = |n| storage_core::ImportRecord::Balance {
+            user: user(n),
+            balance: Money::from_micros(n * 1_000_000).unwrap(),
+            created_at: None,
+        };
+        other.import_records((1..=5000).map(balance).collect()).await.unwrap();
+        let mut expected = Vec::new();
+        dumping.dump(&mut expected).await.unwrap();
+        let (mut write, mut read) = tokio::io::duplex(64 * 1024);
+        let mut dumped = vec![0; 300 * 1024];
+        let reading = async {
+            use tokio::io::AsyncReadExt as _;
+            read.read_exact(&mut dumped).await.unwrap();
+            for n in 1..=3 {
+                for changed in [1, 2500, 5000, 5000 + n] {
+                    other.add_balance(AddBalance::new(user(changed), "1".parse().unwrap())).await.unwrap();
+                }
+                checkpoint_of(&other).await;
+            }
+            // Two checkpoints behind: there is no journal any more that leads from its state to this one.
+            let raised = Money::from_units(5003).unwrap();
+            assert_eq!(dumping.get_balance(user(5000)).await.unwrap(), raised);
+            dumping.add_balance(AddBalance::new(user(1), "1".parse().unwrap())).await.unwrap();
+            read.read_to_end(&mut dumped).await.unwrap();
+        };
+        let writing = async {
+            dumping.dump(&mut write).await.unwrap();
+            drop(write);
+        };
+        tokio::join!(writing, reading);
+        assert!(dumped == expected);
+        assert!(dumping.shared.state().moments.dumps.is_empty());
+        assert!(unpoisoned(dumping.shared.retired.lock()).is_empty());
+    }
 }

@@ -35,6 +35,8 @@
 mod admin_limits;
 mod balances;
 mod clock;
+#[cfg(any(feature = "chrono", feature = "rust_decimal", feature = "teloxide"))]
+mod conversions;
 mod digits;
 mod doctor;
 pub mod dump;

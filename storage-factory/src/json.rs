@@ -16,7 +16,11 @@ pub(crate) async fn open(config: Config, reason: String, warnings: Vec<String>, 
         if adopt { (Access::Exclusive, PolicyMismatch::Adopt) } else { (Access::Shared, PolicyMismatch::Refuse) };
     let options =
         JsonOptions { environment, reason, warnings, access, on_policy_mismatch, ..JsonOptions::new(data_dir) };
-    Ok(Arc::new(JsonStorage::open(options).await?))
+    let storage = Arc::new(JsonStorage::open(options).await?);
+    #[cfg(any(feature = "tracing", feature = "metrics"))]
+    return Ok(crate::observe::observed_json(storage));
+    #[cfg(not(any(feature = "tracing", feature = "metrics")))]
+    Ok(storage)
 }
 
 /// Examines the directory. Reads every file of it, so it works beside the runtime.

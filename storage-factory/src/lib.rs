@@ -61,6 +61,8 @@ mod global;
 #[cfg(feature = "json")]
 mod json;
 mod marker;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+mod observe;
 mod open;
 #[cfg_attr(not(feature = "postgres"), path = "postgres_disabled.rs")]
 mod postgres;
@@ -69,6 +71,8 @@ pub use choose::{Backend, Choice, choose};
 pub use config::{Config, Fallback, Mode, PostgresSettings, StatementMode};
 pub use database_url::DatabaseUrl;
 pub use global::{SharedStore, get_storage};
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+pub use observe::{Observed, observed};
 #[cfg(feature = "postgres")]
 pub use postgres::pg_options;
 

@@ -126,7 +126,13 @@ async fn open_database(
                 ));
                 told = true;
             }
-            Ok(()) | Err(Unclaimed::NotKept(_)) => return Ok(Arc::new(storage)),
+            Ok(()) | Err(Unclaimed::NotKept(_)) => {
+                let storage = Arc::new(storage);
+                #[cfg(any(feature = "tracing", feature = "metrics"))]
+                return Ok(crate::observe::observed_postgres(storage));
+                #[cfg(not(any(feature = "tracing", feature = "metrics")))]
+                return Ok(storage);
+            }
         }
     }
 }

@@ -60,6 +60,9 @@ pub(crate) struct Shared {
     pub(crate) warnings: Mutex<Vec<String>>,
     /// Files that were found as the manifest has them, by their time and length then.
     pub(crate) seen: Mutex<HashMap<FileId, Seen>>,
+    /// Syncs of the journal by this handle, and the microseconds they took.
+    pub(crate) syncs: AtomicU64,
+    pub(crate) sync_micros: AtomicU64,
     /// How many dumps were begun: each has a number.
     pub(crate) dumps: AtomicU64,
     /// States that were replaced while dumps still looked at them, by the dumps' numbers.
@@ -157,7 +160,25 @@ pub struct JsonStorage {
     _stop: StopOnDrop,
 }
 
+/// How a handle's journal does, for whoever watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// The journal since the last checkpoint, in bytes.
+    pub journal_bytes: u64,
+    /// How often this handle synced it.
+    pub syncs: u64,
+    /// How long that took together, in microseconds.
+    pub sync_micros: u64,
+}
+
 impl JsonStorage {
+    /// How the journal does. Looks at memory alone.
+    pub fn vitals(&self) -> Vitals {
+        let journal_bytes = self.shared.state().position.offset;
+        let syncs = self.shared.syncs.load(Ordering::Relaxed);
+        Vitals { journal_bytes, syncs, sync_micros: self.shared.sync_micros.load(Ordering::Relaxed) }
+    }
+
     /// Opens the store in a directory, creating an empty one when nothing is there, and recovering one that a killed
     /// process left.
     ///

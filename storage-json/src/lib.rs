@@ -59,6 +59,6 @@ mod users;
 mod writer;
 
 pub use doctor::examine;
-pub use engine::JsonStorage;
+pub use engine::{JsonStorage, Vitals};
 pub use open::{Found, inspect};
 pub use options::{Access, Durability, JsonOptions, Locking, PolicyMismatch};

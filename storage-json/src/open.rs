@@ -67,6 +67,8 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
         checkpoint: Background::default(),
         warnings: Mutex::new(warnings),
         seen: Mutex::new(HashMap::new()),
+        syncs: AtomicU64::new(0),
+        sync_micros: AtomicU64::new(0),
         dumps: AtomicU64::new(0),
         retired: Mutex::default(),
         presence: Mutex::new(None),

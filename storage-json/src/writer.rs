@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use storage_core::{Error, ErrorKind, Place, Result};
 
@@ -162,14 +163,18 @@ fn store(shared: &Shared, journal: &mut Journal, start: Position, batch: &Batch)
         }
         return Err(error);
     }
-    if shared.durable()
-        && let Err(error) = journal.sync()
-    {
-        shared.die(&error);
-        let refusal = shared.read_only().unwrap_or(error);
-        return Err(refusal.unknown(None));
+    if !shared.durable() {
+        return Ok(());
     }
-    Ok(())
+    let began = Instant::now();
+    let synced = journal.sync();
+    shared.syncs.fetch_add(1, Ordering::Relaxed);
+    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    shared.sync_micros.fetch_add(micros, Ordering::Relaxed);
+    synced.map_err(|error| {
+        shared.die(&error);
+        shared.read_only().unwrap_or(error).unknown(None)
+    })
 }
 
 /// Shows a durable batch: to other processes through the head, to this one through the state.

@@ -68,5 +68,6 @@ pub use migrate::{Migrated, Placed, Placement, SchemaReport, SchemaState, Shardi
 pub use migrate::{adopt_tables, migrate, migration_steps, schema_report, shard, sharding};
 pub use open::OpenError;
 pub use options::{Gather, Limits, PgOptions, PolicyMismatch, Statements};
+pub use pool::PoolState;
 pub use scratch::drop_scratch_schema;
 pub use store::PgStorage;

@@ -235,7 +235,20 @@ pub(crate) struct Pool {
     wait: Duration,
 }
 
+/// How a pool does, for whoever watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// Connections that there are.
+    pub connections: u32,
+    /// Those among them that nobody uses.
+    pub idle: u32,
+}
+
 impl Pool {
+    pub(crate) fn state(&self) -> PoolState {
+        let bb8::State { connections, idle_connections, .. } = self.connections.state();
+        PoolState { connections, idle: idle_connections }
+    }
     /// Connects as often as is needed, from now on; `first` is there already.
     pub(crate) fn new(manager: Manager, first: Connection, options: &PgOptions) -> Self {
         let failures = LastFailure(Arc::new(watch::Sender::new(None)));

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::gather::Gatherer;
 use crate::options::{Gather, Limits};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolState};
 use crate::statement::statements;
 use crate::{
     account, admin_limits, balances, dump, free_generations, gather, history, import, jobs, keys, operations, payments,
@@ -218,6 +218,12 @@ impl PgStorage {
     /// The id that the store was founded with: what tells one database from another.
     pub fn store_id(&self) -> &str {
         &self.store_id
+    }
+    /// How the pool does; nothing after a close.
+    pub fn pool_state(&self) -> PoolState {
+        let pool = self.pool.try_read().ok();
+        let state = pool.as_ref().and_then(|pool| pool.as_ref()).map(|pool| pool.state());
+        state.unwrap_or(PoolState { connections: 0, idle: 0 })
     }
     pub(crate) fn sql(&self) -> &Sql {
         &self.sql

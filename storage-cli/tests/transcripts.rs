@@ -98,7 +98,12 @@ impl Stage {
         if let Some(database) = &self.database {
             command.env("DATABASE_URL", database.url());
         }
-        finish(with(command, variables), &[])
+        let ran = finish(with(command, variables), &[]);
+        if self.on == On::Postgres {
+            let secret = Server::shared().unwrap().password();
+            assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{line} tells the password: {ran:#?}");
+        }
+        ran
     }
 
     /// Without what differs from run to run, and from backend to backend.

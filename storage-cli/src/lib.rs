@@ -1,4 +1,4 @@
-//! The command `storage`: migrate, import, look into, correct, verify, dump and restore a generation storage.
+//! The command `storage`: migrate, import, look into, correct, verify, move, merge and back up a generation storage.
 //!
 //! Data goes to stdout; plans, progress, prompts and errors go to stderr. With `--json` stdout gets exactly one JSON
 //! object: the answer, or `{"error": {...}}`. A list's object has `items` and `next`. Money is always text.
@@ -13,14 +13,14 @@
 //! | 1 | failed |
 //! | 2 | the command line or an environment variable is wrong |
 //! | 3 | the store has another format, schema or policy than this program wants; migrations are pending |
-//! | 4 | differences found: by the audit, by `verify`, or records refused by `import --strict` or `migrate --adopt --strict`; something bad found by `doctor` |
+//! | 4 | differences found: by `audit`, `verify`, `compare` or `copy`; something left to a person by `merge`; records refused by `import --strict` or `migrate --adopt --strict`; something bad found by `doctor` |
 //! | 5 | another process keeps the store, or a wait ran out |
 //! | 6 | the store cannot be reached, or does not let this user in |
-//! | 7 | refused: not confirmed, it would overwrite something, or `auto` would switch between two stores |
+//! | 7 | refused: not confirmed, it would overwrite something, the store was moved, or `auto` would switch between two stores |
 //!
-//! To add a command: a variant and its arguments in `args.rs`, one function in the file of its group, one line in
-//! `dispatch` here. It takes the `Context`, answers an [`Exit`] or a failure, and prints
-//! through `output.rs` alone.
+//! To add a command: a variant and its arguments in `args/words.rs`, one function in the file of its group, one line in
+//! `dispatch` here, examples in `examples.rs`, a transcript in `tests/transcripts`. It takes the `Context`, answers an
+//! [`Exit`] or a failure, and prints through `output.rs` alone. What takes long looks at `interrupt.rs`.
 
 #[cfg(feature = "postgres")]
 mod adopt;

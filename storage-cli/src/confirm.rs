@@ -87,9 +87,7 @@ impl Plan {
         }
         context.out.question("Go on? [y/N] ");
         let mut answer = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut answer)
+        crate::interrupt::while_asking(|| std::io::stdin().lock().read_line(&mut answer))
             .map_err(|error| Failure::io("the answer could not be read", error))?;
         if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
             Ok(())

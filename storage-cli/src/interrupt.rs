@@ -7,6 +7,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+static ASKING: AtomicBool = AtomicBool::new(false);
 
 /// How a command stops.
 pub(crate) enum Stop {
@@ -47,36 +48,55 @@ pub(crate) fn stopped(done: u64, total: u64) -> Failure {
     }
 }
 
+/// Runs a question that waits for a person: Ctrl-C ends the command there, before anything was changed.
+pub(crate) fn while_asking<T>(ask: impl FnOnce() -> T) -> T {
+    ASKING.store(true, Ordering::Relaxed);
+    let answer = ask();
+    ASKING.store(false, Ordering::Relaxed);
+    answer
+}
+
+/// As a shell tells of a program that a signal ended.
+fn end() -> ! {
+    std::process::exit(130);
+}
+
 /// Runs a command until it ends or is told to stop.
 pub(crate) async fn until_asked<T>(
     stop: Stop,
     out: &Output,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    match stop {
-        Stop::Never => work.await,
+    if matches!(stop, Stop::Never) {
+        return work.await;
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let note = matches!(stop, Stop::AfterBatch).then(|| out.clone());
+    // A task of its own: while a question is asked, nothing else gets its turn on this thread.
+    let listening = tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return;
+        }
+        if ASKING.load(Ordering::Relaxed) {
+            end();
+        }
+        ASKED.store(true, Ordering::Relaxed);
+        let _ = tell.send(());
+        if let Some(out) = note {
+            out.note("stopping after this batch; Ctrl-C once more stops at once");
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            end();
+        }
+    });
+    let outcome = match stop {
         Stop::AtOnce(hint) => tokio::select! {
             outcome = work => outcome,
             // Dropping the work takes back what it had begun: a transaction, a temporary file.
-            Ok(()) = tokio::signal::ctrl_c() => {
-                Err(Failure::Interrupted { message: "interrupted".to_owned(), hint: hint.to_owned() })
-            }
+            Ok(()) = told => Err(Failure::Interrupted { message: "interrupted".to_owned(), hint: hint.to_owned() }),
         },
-        Stop::AfterBatch => {
-            let out = out.clone();
-            let listening = tokio::spawn(async move {
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    ASKED.store(true, Ordering::Relaxed);
-                    out.note("stopping after this batch; Ctrl-C once more stops at once");
-                }
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    // As a shell tells of a program that a signal ended.
-                    std::process::exit(130);
-                }
-            });
-            let outcome = work.await;
-            listening.abort();
-            outcome
-        }
-    }
+        Stop::AfterBatch | Stop::Never => work.await,
+    };
+    listening.abort();
+    outcome
 }

@@ -4,12 +4,17 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use common::{Place, Ran, finish};
 
 /// Runs the command on a terminal of its own, where `typed` is typed.
 fn on_terminal(place: &Place, line: &str, variables: &[(&str, &str)], typed: &str) -> Ran {
+    finish(terminal(place, line, variables), typed.as_bytes())
+}
+
+fn terminal(place: &Place, line: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new("script");
     for (name, value) in place.command::<&str>(&[]).get_envs() {
         match value {
@@ -28,7 +33,22 @@ fn on_terminal(place: &Place, line: &str, variables: &[(&str, &str)], typed: &st
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    finish(command, typed.as_bytes())
+    command
+}
+
+/// Presses Ctrl-C when the question stands there; answers the exit code.
+fn interrupted_at_the_question(place: &Place, line: &str) -> Option<i32> {
+    let mut child = terminal(place, line, &[]).spawn().unwrap();
+    let (mut stdout, mut shown) = (child.stdout.take().unwrap(), Vec::new());
+    while !String::from_utf8_lossy(&shown).contains("Go on?") {
+        let mut some = [0; 256];
+        let count = stdout.read(&mut some).unwrap();
+        assert!(count > 0, "{line} asked nothing: {}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&some[..count]);
+    }
+    child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    stdout.read_to_end(&mut shown).unwrap();
+    child.wait().unwrap().code()
 }
 
 #[test]
@@ -45,6 +65,18 @@ fn somebody_is_asked_and_the_answer_counts() {
     // Who said yes beforehand is not asked.
     let yes = on_terminal(&place, &format!("{line} --yes"), &[], "").exits(0);
     assert!(!yes.stdout.contains("Go on?") && yes.stdout.contains("before, under this key"), "{yes:#?}");
+}
+
+#[test]
+fn an_interrupt_at_the_question_ends_it_there() {
+    let place = Place::new();
+    place.run(&["user", "credit", "7", "5", "--yes"]).exits(0);
+    let before = place.run(&["dump"]).exits(0).stdout;
+    for line in ["copy --from json:data --to json:there", "user debit 7 1"] {
+        assert_eq!(interrupted_at_the_question(&place, line), Some(130), "{line}");
+    }
+    assert!(!place.path("there").exists());
+    assert_eq!(place.run(&["dump"]).exits(0).stdout, before);
 }
 
 #[test]

@@ -101,7 +101,10 @@ impl Stage {
         let ran = finish(with(command, variables), &[]);
         if self.on == On::Postgres {
             let secret = Server::shared().unwrap().password();
-            assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{line} tells the password: {ran:#?}");
+            assert!(
+                !ran.stdout.contains(secret) && !ran.stderr.contains(secret),
+                "{line} tells the password: {ran:#?}"
+            );
         }
         ran
     }

@@ -24,6 +24,8 @@ use crate::{history, jobs, keys, payments, reserves};
 const PIECE: usize = 500;
 /// Rows that go by COPY at once.
 const COPIED: usize = 8000;
+/// Bytes of the dump after which a piece ends: records may be large.
+const MOST: usize = 8 * 1024 * 1024;
 /// The longest that one piece may take.
 const STEP: Duration = Duration::from_mins(1);
 
@@ -108,8 +110,10 @@ impl<'l> Loading<'l> {
 
     async fn piece(&self, dump: &mut ProvedDump<'_>, size: usize) -> Result<Queued<'l>> {
         let mut queued = Vec::with_capacity(size + 8);
-        while queued.len() < size {
+        let mut bytes = 0;
+        while queued.len() < size && bytes < MOST {
             let Some(record) = dump.next().await? else { break };
+            bytes += dump.line_bytes();
             self.queue(&record, &|user| dump.ledger_rows(user), &mut queued);
         }
         Ok(queued)

@@ -63,6 +63,10 @@ impl<'s> DumpStream<'s> {
         }
         self.reader.ended().map(|()| None)
     }
+    /// How long the last line was, in bytes.
+    pub fn line_bytes(&self) -> usize {
+        self.lines.0.len()
+    }
     /// The header, once something was read.
     pub fn header(&self) -> Option<&DumpHeader> {
         self.reader.header()
@@ -117,6 +121,10 @@ impl<'s> ProvedDump<'s> {
     /// Those of [`DumpHeader::check_policy`].
     pub fn check_policy(&self, policy: &Policy) -> Result<()> {
         self.header().map_or(Ok(()), |header| header.check_policy(policy))
+    }
+    /// How long the line of the last record was, in bytes.
+    pub fn line_bytes(&self) -> usize {
+        self.again.line_bytes()
     }
     /// How many rows a user's ledger has, known before the first of them comes.
     pub fn ledger_rows(&self, user: UserId) -> u64 {

@@ -58,6 +58,10 @@ mod claims;
 mod config;
 mod database_url;
 mod global;
+/// The code of the guide.
+#[cfg(all(doctest, feature = "json"))]
+#[doc = include_str!("../../docs/guide.md")]
+struct Guide;
 #[cfg(feature = "json")]
 mod json;
 mod marker;

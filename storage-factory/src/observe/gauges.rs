@@ -5,14 +5,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 
-/// Where gauges are read.
+/// Where gauges are read. Without a backend of ours there is none.
 pub(super) enum Source {
     #[cfg(feature = "json")]
     Json(Arc<storage_json::JsonStorage>),
     #[cfg(feature = "postgres")]
     Postgres(Arc<storage_pg::PgStorage>),
+}
+
+impl Source {
+    fn tell(&self) {
+        match *self {
+            #[cfg(feature = "json")]
+            Self::Json(ref storage) => {
+                let storage_json::Vitals { journal_bytes, syncs, sync_micros } = storage.vitals();
+                metrics::gauge!("storage_journal_bytes", "backend" => "json").set(exact(journal_bytes));
+                counter!("storage_syncs_total", "backend" => "json").absolute(syncs);
+                // A counter is whole: microseconds, of which a dashboard makes seconds.
+                counter!("storage_sync_microseconds_total", "backend" => "json").absolute(sync_micros);
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(ref storage) => {
+                let storage_pg::PoolState { connections, idle } = storage.pool_state();
+                metrics::gauge!("storage_pool_connections", "backend" => "postgres").set(f64::from(connections));
+                metrics::gauge!("storage_pool_idle", "backend" => "postgres").set(f64::from(idle));
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Source {
@@ -31,6 +52,7 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
+    #[cfg(any(feature = "json", feature = "postgres"))]
     pub(super) fn of(source: Source) -> Self {
         Self { source: Some(source), ..Self::default() }
     }
@@ -55,22 +77,7 @@ impl Gauges {
         if self.told.fetch_max(second, Ordering::Relaxed) >= second {
             return;
         }
-        match source {
-            #[cfg(feature = "json")]
-            Source::Json(storage) => {
-                let storage_json::Vitals { journal_bytes, syncs, sync_micros } = storage.vitals();
-                gauge!("storage_journal_bytes", "backend" => "json").set(exact(journal_bytes));
-                counter!("storage_syncs_total", "backend" => "json").absolute(syncs);
-                // A counter is whole: microseconds, of which a dashboard makes seconds.
-                counter!("storage_sync_microseconds_total", "backend" => "json").absolute(sync_micros);
-            }
-            #[cfg(feature = "postgres")]
-            Source::Postgres(storage) => {
-                let storage_pg::PoolState { connections, idle } = storage.pool_state();
-                gauge!("storage_pool_connections", "backend" => "postgres").set(f64::from(connections));
-                gauge!("storage_pool_idle", "backend" => "postgres").set(f64::from(idle));
-            }
-        }
+        source.tell();
     }
 }
 

@@ -58,10 +58,14 @@ mod claims;
 mod config;
 mod database_url;
 mod global;
-/// The code of the guide.
+/// The code of the pages, compiled and run as documentation tests. A page with Rust gets a line here.
 #[cfg(all(doctest, feature = "json"))]
-#[doc = include_str!("../../docs/guide.md")]
-struct Guide;
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/guide.md")]
+    struct Guide;
+}
 #[cfg(feature = "json")]
 mod json;
 mod marker;

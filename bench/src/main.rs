@@ -8,6 +8,8 @@
 #![expect(clippy::float_arithmetic, reason = "rates and ratios of measured times; no money is computed here")]
 
 mod cpu;
+#[cfg(test)]
+mod documented;
 mod draw;
 mod import;
 mod json;

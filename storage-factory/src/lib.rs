@@ -65,6 +65,8 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../../docs/guide.md")]
     struct Guide;
+    #[doc = include_str!("../../docs/concepts.md")]
+    struct Concepts;
 }
 #[cfg(feature = "json")]
 mod json;

@@ -77,6 +77,10 @@ fn preparations() -> Vec<Preparation> {
             stage.must("mkdir backups");
             stage.replace("/var/backups/bot", "DIR/backups");
         }),
+        Preparation::new("docs/backup.md", "Each night", |stage| {
+            stage.imported();
+            stage.replace("/var/backups/bot", "DIR/backups");
+        }),
     ]
 }
 

@@ -67,6 +67,8 @@ mod pages {
     struct Guide;
     #[doc = include_str!("../../docs/concepts.md")]
     struct Concepts;
+    #[doc = include_str!("../../docs/deployment.md")]
+    struct Deployment;
 }
 #[cfg(feature = "json")]
 mod json;

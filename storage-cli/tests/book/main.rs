@@ -81,6 +81,16 @@ fn preparations() -> Vec<Preparation> {
             stage.imported();
             stage.replace("/var/backups/bot", "DIR/backups");
         }),
+        Preparation::new("docs/deployment.md", "systemd", |stage| {
+            let settings = blocks("docs/deployment.md").into_iter().find(|block| block.kind == "env").unwrap();
+            stage.replace("/var/lib/bot/data", "DIR/data");
+            stage.replace("/etc/bot/storage.env", "DIR/storage.env");
+            stage.file("storage.env", &settings.text);
+            let legacy = blocks::root().join("examples/legacy-data");
+            stage.must(&format!("set -a; . /etc/bot/storage.env; storage import '{}'", legacy.display()));
+        }),
+        Preparation::new("docs/deployment.md", "A hosted PostgreSQL with a pooler", |_| {})
+            .after(|_, ran| assert!(ran.stdout.contains("there is one; statements are unnamed"), "{ran:#?}")),
     ]
 }
 

@@ -7,6 +7,24 @@
 //! Everything needs one connection and leaves no trace on it: no named statement, no setting, no lock that outlives the
 //! transaction. So it works through a pooler in transaction mode, with any number of programs that start together.
 //!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use migrations::{Schema, State, inspect, migrate};
+//!
+//! # async fn example(mut client: tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! let schema = Schema::new("public")?;
+//! if let State::Current { version } = inspect(&client, &schema).await? {
+//!     println!("version {version}, nothing to do");
+//! } else {
+//!     let outcome = migrate(&mut client, &schema, Duration::from_secs(60)).await?;
+//!     println!("version {}, before it {}", outcome.to, outcome.from);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! A program has `storage_pg::migrate`, which brings the connection, and a person `storage migrate`.
+//!
 //! To add a migration: a file `sql/V<n>__<what>.sql`, what it adds to the list in `shape.rs`, a line in the changelog.
 //! A file that was ever released stays as it is, to the byte: the history keeps its checksum.
 

@@ -2,7 +2,26 @@
 //! holds, free quotas, admin limits, generation jobs and history, payments, referrals.
 //!
 //! This crate holds the traits, the types and the pure rules; it does no I/O. A backend implements one small trait
-//! for each domain ([`Users`], [`Balances`], [`Reserves`], ...); what implements them all is a [`Storage`].
+//! for each domain ([`Users`], [`Balances`], [`Reserves`], ...); what implements them all is a [`Storage`]. A program
+//! opens one with `storage-factory` and works with the traits:
+//!
+//! ```
+//! use storage_core::{ErrorKind, Money, Result, Storage, SubtractBalance, UserId};
+//!
+//! /// Takes the price once, however often the same update arrives; `false` when the user has too little.
+//! async fn pay(storage: &dyn Storage, user: UserId, price: Money, update: &str) -> Result<bool> {
+//!     let debit = SubtractBalance::new(user, price.to_string().parse()?).with_key(update.parse()?);
+//!     match storage.subtract_balance(debit).await {
+//!         Ok(_) => Ok(true), // `replayed` says whether it was taken before
+//!         Err(error) if matches!(error.kind(), ErrorKind::InsufficientFunds { .. }) => Ok(false),
+//!         Err(error) => Err(error),
+//!     }
+//! }
+//!
+//! // A value that breaks a rule cannot be built.
+//! assert!("0.0000001".parse::<Money>().is_err());
+//! assert!(UserId::new(0).is_err());
+//! ```
 //!
 //! # What every operation promises
 //!

@@ -4,6 +4,26 @@
 //! line with absolute values, made durable together with the others that wait, and only then visible and answered. The
 //! nine files of the original system are checkpoints of that state, in the original's shapes.
 //!
+//! ```
+//! use storage_core::{AddBalance, Balances, Result, Store, UserId};
+//! use storage_json::{JsonOptions, JsonStorage};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+//! # let scratch = tempfile::tempdir().map_err(|error| storage_core::Error::internal(error.to_string()))?;
+//! # let dir = scratch.path().join("data");
+//! let storage = JsonStorage::open(JsonOptions::new(&dir)).await?;
+//! let user = UserId::new(1001)?;
+//! storage.add_balance(AddBalance::new(user, "12.50".parse()?)).await?; // on the disk when it answers
+//! storage.close().await?; // now `user_balances.json` has it too
+//!
+//! let again = JsonStorage::open(JsonOptions::new(&dir)).await?;
+//! assert_eq!(again.get_balance(user).await?.to_string(), "12.50");
+//! # again.close().await
+//! # }
+//! ```
+//!
+//! A program that does not know its backend beforehand opens it with `storage-factory`.
+//!
 //! | file | what |
 //! | --- | --- |
 //! | `user_balances.json` ... `generation_jobs.json` | the nine files of the original |

@@ -4,6 +4,26 @@
 //! constraints make keys and ids unique, and each operation is one statement or one transaction. Nothing depends on a
 //! session, so that a pooler may stand in between (`docs/postgres.md`).
 //!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use storage_core::{AddBalance, Balances, Result, UserId};
+//! use storage_pg::{PgOptions, PgStorage, migrate};
+//!
+//! # async fn example() -> Result<()> {
+//! let options = PgOptions::new("postgresql://bot:secret@db.example.org/bot?sslmode=verify-full");
+//! // Once, by whoever owns the tables: `storage migrate` does the same.
+//! migrate(&options, Duration::from_secs(60)).await?;
+//!
+//! let storage = PgStorage::open(options).await?;
+//! let credit = AddBalance::new(UserId::new(1001)?, "12.50".parse()?).with_key("charge-17".parse()?);
+//! let receipt = storage.add_balance(credit).await?; // one round trip
+//! println!("{} after it", receipt.balance_after);
+//! # Ok(()) }
+//! ```
+//!
+//! A program that does not know its backend beforehand opens it with `storage-factory`.
+//!
 //! # The words of a URL
 //!
 //! `postgresql://user:password@host:port/database?word=value&...`, `postgres://` alike. Names and passwords are

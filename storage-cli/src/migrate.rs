@@ -8,8 +8,12 @@ use crate::exit::{Exit, Outcome};
 
 pub(crate) async fn migrate(context: &Context, arguments: MigrateArgs) -> Outcome {
     if let Some(dir) = context.choice.data_dir() {
-        let text =
-            format!("nothing to migrate: {} has no schema (its format is checked when it opens)", context.choice);
+        // Whoever has a database beside it most likely means that one.
+        let text = format!(
+            "nothing to migrate: {} has no schema (its format is checked when it opens); for a database: storage \
+             migrate --mode postgres",
+            context.choice
+        );
         let object = json!({ "backend": "json", "location": dir.display().to_string(), "pending": [] });
         context.out.answer(&object, || text)?;
         return Ok(Exit::Done);

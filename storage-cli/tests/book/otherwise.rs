@@ -18,6 +18,7 @@ const OTHERWISE: &[Otherwise] = &[
         reason: "the step `quickstart` of scripts/test runs it",
         check: quickstart,
     },
+    Otherwise { prefix: "scripts/newcomer", reason: "the step `newcomer` of scripts/test runs it", check: newcomer },
     Otherwise { prefix: "scripts/test", reason: "it runs this test", check: steps },
     Otherwise { prefix: "scripts/prove", reason: "a proof takes minutes or hours", check: proof },
     Otherwise { prefix: "scripts/gates", reason: "a gate builds everything anew, and installs tools", check: gates },
@@ -90,6 +91,21 @@ fn all_of(words: &[&str], known: &[String], what: &str) -> Result<(), String> {
 fn quickstart(words: &[&str]) -> Result<(), String> {
     expect(words.len() <= 1, || "it takes one directory".to_owned())?;
     all_of(&["quickstart"], &listed("scripts/test", "steps"), "step of scripts/test")
+}
+
+fn newcomer(words: &[&str]) -> Result<(), String> {
+    expect(words.is_empty(), || "it takes no words".to_owned())?;
+    step_runs("newcomer", "docs/first-sale.md")
+}
+
+/// A step of scripts/test runs the script of that name, and that one reads the page.
+pub(crate) fn step_runs(step: &str, page: &str) -> Result<(), String> {
+    all_of(&[step], &listed("scripts/test", "steps"), "step of scripts/test")?;
+    let script = format!("scripts/{step}");
+    expect(script_text("scripts/test").contains(&format!(" {script}\n")), || {
+        format!("scripts/test does not run {script}")
+    })?;
+    expect(script_text(&script).contains(page), || format!("{script} does not read {page}"))
 }
 
 fn steps(words: &[&str]) -> Result<(), String> {

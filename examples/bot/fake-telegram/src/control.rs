@@ -7,9 +7,15 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use reqwest::{RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 
 use crate::{Posted, Shared};
+
+/// How long a server may take to listen.
+const STARTING: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a person does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,8 +86,7 @@ impl Client {
     /// # Errors
     /// What the server says, such as that there is no such button.
     pub async fn act(&self, action: &Action) -> Result<(), String> {
-        let sent = self.http.post(format!("{}/act", self.url)).json(action).send().await;
-        let answer = sent.map_err(|error| self.unreachable(&error))?;
+        let answer = self.send(self.http.post(format!("{}/act", self.url)).json(action)).await?;
         if answer.status().is_success() {
             return Ok(());
         }
@@ -92,8 +97,7 @@ impl Client {
     /// # Errors
     /// The server cannot be reached.
     pub async fn chat(&self, user: i64) -> Result<Vec<Posted>, String> {
-        let sent = self.http.get(format!("{}/chats/of/{user}", self.url)).send().await;
-        let answer = sent.map_err(|error| self.unreachable(&error))?;
+        let answer = self.send(self.http.get(format!("{}/chats/of/{user}", self.url))).await?;
         answer.json().await.map_err(|error| error.to_string())
     }
     /// Waits until the bot has said something to somebody.
@@ -101,20 +105,32 @@ impl Client {
     /// # Errors
     /// It did not within `most`; the text says what it said instead.
     pub async fn wait(&self, user: i64, text: &str, most: Duration) -> Result<(), String> {
-        let end = tokio::time::Instant::now() + most;
+        let end = Instant::now() + most;
         loop {
             let chat = self.chat(user).await?;
             if chat.iter().any(|posted| posted.by_bot && posted.text.contains(text)) {
                 return Ok(());
             }
-            if tokio::time::Instant::now() >= end {
+            if Instant::now() >= end {
                 let said: Vec<&str> = chat.iter().map(|posted| posted.text.as_str()).collect();
                 return Err(format!("{user} was not told {text:?} within {} s, but: {said:#?}", most.as_secs()));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(PAUSE).await;
         }
     }
-    fn unreachable(&self, error: &reqwest::Error) -> String {
-        format!("no fake Telegram answers at {}: {error}; start one with: fake-telegram serve", self.url)
+    /// A server that was started a moment ago does not listen yet.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, String> {
+        let end = Instant::now() + STARTING;
+        loop {
+            let again = request.try_clone().ok_or("the request cannot be repeated")?;
+            match again.send().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.is_connect() && Instant::now() < end => sleep(PAUSE).await,
+                Err(error) => {
+                    let url = &self.url;
+                    return Err(format!("no fake Telegram answers at {url}: {error}; start one: fake-telegram serve"));
+                }
+            }
+        }
     }
 }

@@ -15,6 +15,7 @@ mod import;
 mod json;
 mod open;
 mod pg;
+mod plot;
 mod result;
 mod single;
 
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use self::result::Report;
+use self::result::{Report, circumstances};
 
 /// Measurements of the generation storage.
 #[derive(Debug, Parser)]
@@ -49,6 +50,8 @@ enum Command {
     Pg(pg::PgArgs),
     /// The JSON backend beside a bare gathered append, SQLite, redb and fjall, durable against durable
     Json(json::JsonArgs),
+    /// SVG plots of figures that `json --json` and `pg --json` printed earlier
+    Plot(plot::PlotArgs),
     /// A process of `json`'s own
     #[command(hide = true)]
     JsonChild(json::child::ChildArgs),
@@ -103,6 +106,7 @@ fn boxed(report: impl Report + 'static) -> Box<dyn Report> {
 
 fn main() -> ExitCode {
     let Arguments { command, json } = Arguments::parse();
+    let began = circumstances();
     let measured = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -115,12 +119,17 @@ fn main() -> ExitCode {
                     Command::Open(arguments) => open::measure(arguments).await.map(boxed),
                     Command::Pg(arguments) => pg::measure(arguments).await,
                     Command::Json(arguments) => json::measure(arguments).await,
+                    Command::Plot(arguments) => plot::draw(arguments).map(boxed),
                     Command::JsonChild(arguments) => json::child::run(arguments).await,
                 }
             })
         });
     let (text, code) = match measured {
-        Ok(table) if json => (format!("{}\n", table.to_json()), ExitCode::SUCCESS),
+        Ok(table) if json => {
+            let mut figures = table.to_json();
+            figures["began"] = began;
+            (format!("{figures:#}\n"), ExitCode::SUCCESS)
+        }
         Ok(table) => (table.to_text(), ExitCode::SUCCESS),
         Err(message) => {
             let _ = writeln!(std::io::stderr(), "storage-bench: {message}");

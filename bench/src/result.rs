@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::num::NonZero;
+
+use serde_json::{Map, Value, json};
+use storage_core::{Clock as _, SystemClock};
 
 /// What a measurement found, for people and for programs.
 pub(crate) trait Report {
     /// As a table.
     fn to_text(&self) -> String;
     /// As one JSON object.
-    fn to_json(&self) -> serde_json::Value;
+    fn to_json(&self) -> Value;
 }
 
 /// Figures in the order in which they were added.
@@ -41,10 +45,10 @@ impl Report for Figures {
         let rows = self.rows.iter().map(|(name, value, unit)| format!("  {name:<width$}  {value:>12.3}  {unit}\n"));
         std::iter::once(format!("{}\n", self.title)).chain(rows).collect()
     }
-    fn to_json(&self) -> serde_json::Value {
-        let figures: serde_json::Map<String, serde_json::Value> =
+    fn to_json(&self) -> Value {
+        let figures: Map<String, Value> =
             self.rows.iter().map(|(name, value, _)| (json_name(name), (*value).into())).collect();
-        serde_json::json!({ "title": self.title, "figures": figures })
+        json!({ "title": self.title, "figures": figures })
     }
 }
 
@@ -63,13 +67,18 @@ pub(crate) struct Grid {
     name: &'static str,
     title: String,
     columns: Vec<Column>,
+    facts: Map<String, Value>,
     rows: Vec<(&'static str, Vec<Option<f64>>)>,
 }
 
 impl Grid {
     /// No lines yet.
     pub(crate) fn new(name: &'static str, title: String, columns: Vec<Column>) -> Self {
-        Self { name, title, columns, rows: Vec::new() }
+        Self { name, title, columns, facts: Map::new(), rows: Vec::new() }
+    }
+    /// Says something of the title once more, for programs.
+    pub(crate) fn say(&mut self, name: &'static str, fact: impl Into<Value>) {
+        self.facts.insert(name.to_owned(), fact.into());
     }
     /// Adds a contestant's figures, in the order of the columns.
     pub(crate) fn add(&mut self, name: &'static str, figures: Vec<Option<f64>>) {
@@ -97,18 +106,21 @@ impl Report for Grid {
         }
         text
     }
-    fn to_json(&self) -> serde_json::Value {
-        let rows: serde_json::Map<String, serde_json::Value> = self
+    fn to_json(&self) -> Value {
+        let rows: Map<String, Value> = self
             .rows
             .iter()
             .map(|(name, figures)| {
                 let names = self.columns.iter().map(|Column(name, _)| json_name(name));
-                let figures: serde_json::Map<String, serde_json::Value> =
-                    names.zip(figures.iter().map(|figure| (*figure).into())).collect();
+                let figures: Map<String, Value> = names.zip(figures.iter().map(|figure| (*figure).into())).collect();
                 (json_name(name), figures.into())
             })
             .collect();
-        serde_json::json!({ "name": self.name, "title": self.title, "contestants": rows })
+        let mut grid = json!({ "name": self.name, "title": self.title, "contestants": rows });
+        for (name, fact) in &self.facts {
+            grid[name] = fact.clone();
+        }
+        grid
     }
 }
 
@@ -125,6 +137,16 @@ fn of_status(name: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// When this is, on how many cores, and how much else they do: what a plot says beside its figures.
+pub(crate) fn circumstances() -> Value {
+    let load = fs::read_to_string("/proc/loadavg").ok();
+    json!({
+        "at": SystemClock.now().to_string(),
+        "cores": std::thread::available_parallelism().map_or(0, NonZero::get),
+        "load": load.and_then(|load| load.split(' ').next()?.parse::<f64>().ok()),
+    })
 }
 
 /// The middle of some values, 0 of none.
@@ -159,9 +181,11 @@ mod tests {
     #[test]
     fn a_line_for_each_contestant() {
         let mut grid = Grid::new("reading", "a title".to_owned(), vec![Column("a second", 0), Column("p50 us", 1)]);
+        grid.say("tasks", 8);
         grid.add("storage-pg", vec![Some(1000.4), None]);
         assert!(grid.to_text().ends_with("  storage-pg           1000              -\n"), "{}", grid.to_text());
         assert_eq!(grid.to_json()["contestants"]["storage_pg"]["a_second"], 1000.4);
         assert!(grid.to_json()["contestants"]["storage_pg"]["p50_us"].is_null());
+        assert_eq!(grid.to_json()["tasks"], 8);
     }
 }

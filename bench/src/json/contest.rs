@@ -53,6 +53,10 @@ impl Turns {
             ),
             columns(),
         );
+        grid.say("tasks", tasks);
+        grid.say("users", users);
+        grid.say("rounds", self.rounds);
+        grid.say("seconds", self.slice.as_secs_f64());
         let ours: Vec<f64> = done.first().into_iter().flatten().map(|slice| slice.rate).collect();
         for (at, (lane, slices)) in lanes.iter().zip(&done).enumerate() {
             let ratios = (at > 0).then(|| ours.iter().zip(slices).map(|(ours, peer)| ours / peer.rate).collect());

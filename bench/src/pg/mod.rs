@@ -234,7 +234,7 @@ impl<'a> Contest<'a> {
     }
 
     fn grid(&self, work: Work, tasks: u32, done: Vec<(Contestant, Vec<Slice>)>) -> Grid {
-        let PgArgs { users, rounds, connections, slice, .. } = self.arguments;
+        let &PgArgs { users, rounds, connections, slice, .. } = self.arguments;
         let of_tasks = if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
         let mut grid = Grid::new(
             work.name(),
@@ -255,6 +255,12 @@ impl<'a> Contest<'a> {
                 Column("server cpu us", 1),
             ],
         );
+        grid.say("tasks", tasks);
+        grid.say("users", users);
+        grid.say("connections", connections);
+        grid.say("rounds", rounds);
+        grid.say("seconds", slice);
+        grid.say("way", self.way.name());
         let base: Vec<f64> = done.first().into_iter().flat_map(|(_, slices)| slices).map(|slice| slice.rate).collect();
         for (contestant, slices) in done {
             let ratios: Vec<f64> = slices.iter().zip(&base).map(|(slice, base)| slice.rate / base).collect();

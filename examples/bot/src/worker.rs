@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use storage_core::{ErrorKind, ErrorMessage, Job, JobId};
 use teloxide::prelude::*;
-use teloxide::types::MessageId;
+use teloxide::types::{ChatAction, MessageId};
 use teloxide::{ApiError, RequestError};
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
@@ -114,13 +114,21 @@ impl Worker {
         let task = match &job.external_task_id {
             Some(task) => task.clone(),
             None => {
-                self.deliver(order, &format!("{}\n\nWorking on it ...", order.prompt)).await?;
+                self.show_work(order).await?;
                 let task = self.provider.start(&job.id, &order.prompt).await?;
                 self.shop.started(job, task.clone()).await?;
                 task
             }
         };
         self.provider.wait(&task).await
+    }
+
+    /// What people see while they wait. Not an edit of the offer: one that is late would hide the delivery that came after it.
+    async fn show_work(&self, order: &Order) -> Result<(), Trouble> {
+        match self.bot.send_chat_action(ChatId(order.chat), ChatAction::UploadPhoto).await {
+            Ok(_) | Err(RequestError::Api(_)) => Ok(()),
+            Err(passing) => Err(passing.into()),
+        }
     }
 
     async fn call_off(&self, job: &Job, order: &Order, why: ErrorMessage) -> Result<(), Trouble> {

@@ -236,8 +236,6 @@ impl Found {
             if one_day {
                 assert_eq!(free_taken(storage, who).await, found.free - free_before, "{who}: free generations");
             }
-            // Every offer that was pressed has become something; nobody is left waiting.
-            assert!(!chat.iter().any(|posted| posted.text.contains("Working on it")), "{chat:#?}");
             let paid: u64 =
                 ledger.iter().filter(|((kind, _), _)| *kind == OperationKind::Payment).map(|(_, n)| n).sum();
             let paid = Money::from_units(paid * RECEIPT).unwrap();

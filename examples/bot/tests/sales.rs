@@ -138,16 +138,16 @@ async fn a_blocked_bot_charges_nothing() {
     let telegram = Telegram::start("127.0.0.1:0").await.unwrap();
     let place = Place::json();
     let storage = place.open().await;
-    let _bot = bot(&telegram, &place, &[("STORAGE_DAILY_FREE", "0"), ("BOT_TAKES_MS", "300")]);
+    let _bot = bot(&telegram, &place, &[("STORAGE_DAILY_FREE", "0"), ("BOT_TAKES_MS", "1000")]);
     telegram.say(ADMIN, "/start");
     telegram.say(ANNA, "/start");
     paid(&telegram, ANNA, "receipt-1", "20").await;
     let (blocked, deleted) = (offered(&telegram, ANNA, "a cat").await, offered(&telegram, ANNA, "a dog").await);
     press(&telegram, ANNA, &deleted, "generate");
-    told(&telegram, ANNA, "a dog\n\nWorking on it").await;
+    until("everything confirmed", || telegram.unconfirmed() == 0).await;
     telegram.delete(ANNA, deleted.id);
     press(&telegram, ANNA, &blocked, "generate");
-    told(&telegram, ANNA, "a cat\n\nWorking on it").await;
+    until("everything confirmed", || telegram.unconfirmed() == 0).await;
     telegram.block(ANNA);
     let end = tokio::time::Instant::now() + Duration::from_mins(1);
     loop {

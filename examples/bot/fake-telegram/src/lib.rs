@@ -92,11 +92,11 @@ impl Telegram {
     }
     /// Somebody writes to the bot. Answers the message's id.
     pub fn say(&self, user: i64, text: &str) -> i32 {
-        self.newest(user, &Action::Say { user, text: text.to_owned() })
+        self.hear(user, text, None)
     }
     /// Somebody sends the bot a photo. The same `file` twice is the same photo. Answers the message's id.
     pub fn photo(&self, user: i64, file: &str, caption: &str) -> i32 {
-        self.newest(user, &Action::Photo { user, file: file.to_owned(), caption: caption.to_owned() })
+        self.hear(user, caption, Some(file.to_owned()))
     }
     /// Somebody presses a button below a message of the bot, as often as they like.
     pub fn press(&self, user: i64, message: i32, data: &str) {
@@ -130,10 +130,9 @@ impl Telegram {
     pub fn uncut(&self) {
         *self.shared.armed() = None;
     }
-    fn newest(&self, user: i64, action: &Action) -> i32 {
-        // What a person says is never refused; a press is.
-        let said = self.shared.act(action);
-        debug_assert!(said.is_ok(), "{said:?}");
-        self.shared.state().newest(user)
+    fn hear(&self, user: i64, text: &str, photo: Option<String>) -> i32 {
+        let id = self.shared.state().hear(user, text, photo);
+        self.shared.arrived.send_replace(());
+        id
     }
 }

@@ -57,8 +57,8 @@ impl State {
     /// Does what a person does.
     pub(crate) fn act(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Say { user, text } => self.hear(*user, text, None),
-            Action::Photo { user, file, caption } => self.hear(*user, caption, Some(file.clone())),
+            Action::Say { user, text } => drop(self.hear(*user, text, None)),
+            Action::Photo { user, file, caption } => drop(self.hear(*user, caption, Some(file.clone()))),
             Action::Press { user, button } => {
                 let found = self.chat(*user).into_iter().rev().find_map(|posted| {
                     let found = posted.buttons.into_iter().find(|other| other.text.contains(button.as_str()))?;
@@ -70,13 +70,15 @@ impl State {
         }
         Ok(())
     }
-    fn hear(&mut self, user: i64, text: &str, photo: Option<String>) {
+    /// Answers the message's id.
+    pub(crate) fn hear(&mut self, user: i64, text: &str, photo: Option<String>) -> i32 {
         let posted = self.post(user, |posted| {
             text.clone_into(&mut posted.text);
             posted.photo = photo;
         });
         let message = wire::message(user, &posted, None);
         self.update("message", &message);
+        posted.id
     }
     pub(crate) fn press(&mut self, user: i64, message: i32, data: &str) {
         let chat = self.chats.entry(user).or_default();
@@ -97,9 +99,6 @@ impl State {
     }
     pub(crate) fn chat(&self, user: i64) -> Vec<Posted> {
         self.chats.get(&user).map(|chat| chat.values().cloned().collect()).unwrap_or_default()
-    }
-    pub(crate) fn newest(&self, user: i64) -> i32 {
-        self.chats.get(&user).and_then(|chat| chat.keys().next_back().copied()).unwrap_or_default()
     }
     pub(crate) fn unconfirmed(&self) -> usize {
         self.updates.len()
@@ -134,7 +133,7 @@ impl State {
             "getme" => Ok(wire::bot()),
             "sendmessage" | "sendphoto" => self.send(arguments),
             "editmessagetext" | "editmessagecaption" => self.edit(arguments),
-            "answercallbackquery" | "deletewebhook" | "setmycommands" => Ok(json!(true)),
+            "answercallbackquery" | "sendchataction" | "deletewebhook" | "setmycommands" => Ok(json!(true)),
             _ => Err((404, "Not Found: method not found")),
         }
     }

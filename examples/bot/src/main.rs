@@ -1,10 +1,11 @@
 //! A Telegram bot that sells generations for credits: an example of the generation storage.
 //!
 //! [`shop`] is what it is about: everything that touches money, made to be copied. [`worker`] takes an order to its
-//! delivery, [`updates`] hears everything that is said at least once, [`counter`] answers people.
+//! delivery, [`updates`] hears everything at least once, [`counter`] answers people, [`trouble`] knows what passes.
 
 mod counter;
 mod provider;
+mod saying;
 mod settings;
 mod shop;
 mod trouble;
@@ -16,6 +17,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use storage_factory::get_storage;
+use teloxide::prelude::*;
+use teloxide::types::Me;
+use teloxide::{ApiError, RequestError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -24,6 +28,7 @@ use counter::Counter;
 use provider::Demo;
 use settings::Settings;
 use shop::Shop;
+use trouble::Pause;
 use worker::Worker;
 
 #[tokio::main]
@@ -53,23 +58,46 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         warn!("{warning}");
     }
 
-    let shop = Shop::new(Arc::clone(&storage), settings.price);
+    let me = introduced(&bot).await?;
+    if settings.admins.is_empty() {
+        warn!("BOT_ADMINS is empty: nobody is asked about payments; storage payments list --status pending shows them");
+    }
+    let shop = Shop::new(Arc::clone(&storage), settings.price, me.id.0);
+    shop.tidy().await.map_err(|error| error.report().to_string())?;
     let worker = Worker::new(bot.clone(), shop.clone(), Arc::new(Demo::new(settings.takes)));
     // What was ordered before the last end of this program, however that came.
     let resumed = worker.resume().await?;
     if resumed > 0 {
         info!("{resumed} orders go on");
     }
-    let counter = Counter::new(bot.clone(), shop, Arc::clone(&worker), settings.admins);
+    let counter = Counter::new(bot.clone(), me.username().to_owned(), shop, Arc::clone(&worker), settings.admins);
 
     let (mut stop, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        never = updates::hear(bot, counter) => match never {},
-        _ = stop.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let ended: Result<(), Box<dyn std::error::Error>> = tokio::select! {
+        trouble = updates::hear(bot, counter) => Err(trouble.into()),
+        () = worker.broken() => Err("the store needs an operator; what is unfinished goes on at the next start".into()),
+        _ = stop.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
     // Orders that are under way go on at the next start: nothing needs to be waited for.
     info!("stopped");
     storage.close().await?;
-    Ok(())
+    ended
+}
+
+/// Who the bot is. Asks until Telegram answers; a token that is none ends the program.
+async fn introduced(bot: &Bot) -> Result<Me, Box<dyn std::error::Error>> {
+    let mut pause = Pause::new();
+    loop {
+        match bot.get_me().await {
+            Ok(me) => return Ok(me),
+            Err(RequestError::Api(ApiError::InvalidToken)) => {
+                return Err("Telegram does not know this TELOXIDE_TOKEN".into());
+            }
+            Err(error) => {
+                warn!("Telegram does not answer: {error}");
+                pause.after(&error.into()).await;
+            }
+        }
+    }
 }

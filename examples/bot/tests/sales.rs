@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{ADMIN, Place, bot, offered, press, told, until, user};
-use fake_telegram::Telegram;
+use fake_telegram::{Failure, Telegram};
 use storage_core::{AuditScope, JobStatus, ListJobs, ListOperations, OperationKind, SharedStorage};
 
 const ANNA: i64 = 1001;
@@ -54,9 +54,9 @@ async fn a_day(place: Place) {
     paid(&telegram, ANNA, "receipt-1", "20").await;
     let asked = told(&telegram, ADMIN, "20.00 approved by 1").await;
     assert!(asked.buttons.is_empty());
-    telegram.press(ADMIN, asked.id, &format!("approve:tg-{ANNA}-999"));
+    telegram.press(ADMIN, asked.id, &format!("approve:tg-1-{ANNA}-999"));
     telegram.photo(ANNA, "receipt-1", "/paid 20");
-    told(&telegram, ANNA, "told of another payment already").await;
+    told(&telegram, ANNA, "told of a payment already").await;
 
     // A generation for credits; one that fails costs nothing.
     let offer = offered(&telegram, ANNA, "a dog").await;
@@ -108,18 +108,20 @@ async fn a_forged_button_gets_nothing() {
     let data = payment.buttons[0].data.clone();
     // Anna approves her own payment, orders for less, and presses what no offer has.
     let offer = offered(&telegram, ANNA, "a cat").await;
-    for forged in [data.as_str(), "generate:0.01", "generate:", "generate:-1", "reject:tg-1001-1", "nonsense", ""] {
+    for forged in [data.as_str(), "generate:0.01", "generate:", "generate:-1", "reject:tg-1-1001-1", "nonsense", ""] {
         telegram.press(ANNA, offer.id, forged);
     }
     until("everything confirmed", || telegram.unconfirmed() == 0).await;
     assert_eq!(balance(&storage, ANNA).await, "0.00");
     assert!(storage.list_jobs(ListJobs::default()).await.unwrap().items.is_empty());
+    assert_eq!(telegram.answers()[..2], ["This is for admins.", "The price is another one since: ask again."]);
     // A payment that was rejected cannot be approved.
     press(&telegram, ADMIN, &payment, "reject");
     told(&telegram, ANNA, "was rejected").await;
     telegram.press(ADMIN, payment.id, &data);
     until("everything confirmed", || telegram.unconfirmed() == 0).await;
     assert_eq!(balance(&storage, ANNA).await, "0.00");
+    assert_eq!(telegram.answers().last().unwrap(), "It is rejected.");
 }
 
 async fn paid_only(telegram: &Telegram) {
@@ -170,4 +172,97 @@ async fn a_blocked_bot_charges_nothing() {
         .collect();
     assert!(!kinds.contains(&OperationKind::Commit), "{kinds:?}");
     assert!(storage.audit(AuditScope::Everyone).await.unwrap().is_clean());
+}
+
+/// A picture that arrived is paid, whatever came back instead of Telegram's word for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_whose_answer_is_lost_is_a_delivery() {
+    let telegram = Telegram::start("127.0.0.1:0").await.unwrap();
+    let place = Place::json();
+    let storage = place.open().await;
+    let _bot = bot(&telegram, &place, &[("STORAGE_DAILY_FREE", "0")]);
+    telegram.say(ADMIN, "/start");
+    telegram.say(ANNA, "/start");
+    paid(&telegram, ANNA, "receipt-1", "37.50").await;
+    let failures =
+        [Failure::RequestLost, Failure::AnswerLost, Failure::Unreadable, Failure::Flooded, Failure::ServerError];
+    for (count, failure) in failures.into_iter().enumerate() {
+        let offer = offered(&telegram, ANNA, &format!("cat {count}")).await;
+        telegram.fail_once("EditMessageText", failure);
+        press(&telegram, ANNA, &offer, "generate");
+        let sold = format!("tg-1-{ANNA}-{}", offer.id).parse().unwrap();
+        let end = tokio::time::Instant::now() + Duration::from_mins(1);
+        while storage.get_job(&sold).await.unwrap().is_none_or(|job| job.status != JobStatus::Completed) {
+            assert!(tokio::time::Instant::now() < end, "{failure:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let posted = telegram.chat(ANNA).into_iter().find(|posted| posted.id == offer.id).unwrap();
+        assert!(posted.text.contains("https://"), "{failure:?}: {posted:?}");
+        assert_eq!(posted.earlier.len(), 1, "{failure:?}: {posted:?}");
+    }
+    assert_eq!(balance(&storage, ANNA).await, "0.00");
+    assert!(storage.audit(AuditScope::Everyone).await.unwrap().is_clean());
+}
+
+/// What a store that needs an operator keeps the bot from noting is noted by the next bot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_the_store_is_moved() {
+    let telegram = Telegram::start("127.0.0.1:0").await.unwrap();
+    let place = Place::json();
+    let storage = place.open().await;
+    let mut stopped = bot(&telegram, &place, &[]);
+    telegram.say(ADMIN, "/start");
+    telegram.say(ANNA, "/start");
+    until("everything confirmed", || telegram.unconfirmed() == 0).await;
+    storage.mark_moved("json:/elsewhere".parse().unwrap()).await.unwrap();
+    telegram.photo(ANNA, "receipt-1", "/paid 20");
+    let status = tokio::time::timeout(Duration::from_mins(1), stopped.wait()).await.unwrap().unwrap();
+    assert!(!status.success());
+    assert_eq!(telegram.unconfirmed(), 1);
+    storage.lift_moved("json:/elsewhere".parse().unwrap()).await.unwrap();
+    let _bot = bot(&telegram, &place, &[]);
+    told(&telegram, ADMIN, "1001 says: 20.00 paid").await;
+}
+
+/// What was asked for may be changed between the offer and the order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_is_looked_at_when_it_is_ordered() {
+    let telegram = Telegram::start("127.0.0.1:0").await.unwrap();
+    let place = Place::json();
+    let storage = place.open().await;
+    let _bot = bot(&telegram, &place, &[]);
+    telegram.say(ANNA, "/start");
+    for changed in [format!("/generate {}", "x".repeat(901)), "/generate".to_owned(), "hello".to_owned()] {
+        let offer = offered(&telegram, ANNA, "a cat").await;
+        telegram.rewrite(ANNA, offer.reply_to.unwrap(), &changed);
+        press(&telegram, ANNA, &offer, "generate");
+    }
+    until("everything confirmed", || telegram.unconfirmed() == 0).await;
+    assert!(storage.list_jobs(ListJobs::default()).await.unwrap().items.is_empty());
+    assert_eq!(telegram.answers(), ["What you asked for is gone: ask again."; 3]);
+    // The longest one, of letters that Telegram counts twice, and one letter more.
+    telegram.say(ANNA, &format!("/generate {}", "🐈".repeat(901)));
+    told(&telegram, ANNA, "Describe the picture in 1 to 900 characters").await;
+    let offer = offered(&telegram, ANNA, &"🐈".repeat(900)).await;
+    press(&telegram, ANNA, &offer, "generate");
+    told(&telegram, ANNA, "https://example.org/").await;
+}
+
+/// An admin who could not be reached asks what waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_an_admin_is_shown_again() {
+    let telegram = Telegram::start("127.0.0.1:0").await.unwrap();
+    let place = Place::json();
+    let _bot = bot(&telegram, &place, &[]);
+    telegram.say(ANNA, "/start");
+    // The admin never wrote to the bot: Telegram lets nothing through.
+    telegram.photo(ANNA, "receipt-1", "/paid 20");
+    told(&telegram, ANNA, "20.00 noted").await;
+    telegram.say(ANNA, "/waiting");
+    told(&telegram, ANNA, "This is for admins").await;
+    telegram.say(ADMIN, "/waiting");
+    told(&telegram, ADMIN, "1 payments wait for you").await;
+    let asked = told(&telegram, ADMIN, "1001 says: 20.00 paid").await;
+    press(&telegram, ADMIN, &asked, "approve");
+    told(&telegram, ANNA, "You have 20.00 credits").await;
 }

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest as _, Multipart, Path, Request, State as Extract};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
+use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::cut::{Armed, When};
+use crate::failure::Failure;
 
 /// A request's arguments, whichever way they came.
 pub(crate) type Arguments = BTreeMap<String, Value>;
@@ -40,25 +44,50 @@ async fn answer(
     // The method's name has any case.
     let method = method.to_lowercase();
     let lost = shared.armed().as_mut().and_then(Armed::count);
-    let answer = match lost {
-        Some(When::Before) => None,
-        _ if method == "getupdates" => {
-            let number = |name| arguments.get(name).and_then(Value::as_i64).unwrap_or(0);
-            // 1 to 100, as the real one.
-            let limit = usize::try_from(number("limit")).ok().filter(|limit| (1..100).contains(limit)).unwrap_or(100);
-            let wait = Duration::from_secs(number("timeout").unsigned_abs().min(50));
-            Some(Ok(Value::Array(shared.updates(number("offset"), limit, wait).await)))
-        }
-        _ => Some(shared.state().call(&method, &arguments)),
+    if lost == Some(When::Before) {
+        return never(&shared).await;
+    }
+    let failure = shared.failures().next(&method);
+    if failure.is_some_and(|failure| !failure.is_done()) {
+        return fail(failure);
+    }
+    let answer = if method == "getupdates" {
+        let number = |name| arguments.get(name).and_then(Value::as_i64).unwrap_or(0);
+        // 1 to 100, as the real one.
+        let limit = usize::try_from(number("limit")).ok().filter(|limit| (1..100).contains(limit)).unwrap_or(100);
+        let wait = Duration::from_secs(number("timeout").unsigned_abs().min(50));
+        Ok(Value::Array(shared.updates(number("offset"), limit, wait).await))
+    } else {
+        shared.state().call(&method, &arguments)
     };
-    match (lost, answer) {
-        (None, Some(answer)) => respond(answer),
-        _ => {
-            if let Some(armed) = shared.armed().as_mut() {
-                armed.reach();
-            }
-            pending().await
+    match (lost, failure) {
+        (Some(_), _) => never(&shared).await,
+        (None, None) => respond(answer),
+        (None, failure) => fail(failure),
+    }
+}
+
+/// Whoever waits for the cut is told, and the bot is left waiting.
+async fn never(shared: &Shared) -> Response {
+    if let Some(armed) = shared.armed().as_mut() {
+        armed.reach();
+    }
+    pending().await
+}
+
+fn fail(failure: Option<Failure>) -> Response {
+    match failure {
+        Some(Failure::ServerError) => respond(Err((500, "Internal Server Error: request aborted"))),
+        Some(Failure::Unreadable) => axum::Json(json!({"ok": true, "result": "of a later version"})).into_response(),
+        Some(Failure::Flooded) => {
+            let body = json!({
+                "ok": false, "error_code": 429, "description": "Too Many Requests: retry after 1",
+                "parameters": {"retry_after": 1},
+            });
+            (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response()
         }
+        // A body that ends in an error closes the connection in the middle of the answer.
+        _ => Body::from_stream(stream::once(async { Err::<Bytes, _>(io::Error::other("torn")) })).into_response(),
     }
 }
 

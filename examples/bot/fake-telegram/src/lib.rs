@@ -3,7 +3,9 @@
 //! A bot is pointed at it with `TELOXIDE_API_URL=http://127.0.0.1:PORT` and any token. People are played through
 //! [`Telegram`] in tests, or by the command `fake-telegram` from a shell. What matters to a bot that must not lose
 //! anything is as in the real one: updates come again until the bot confirms them by asking for later ones; a message
-//! that is edited into what it says already is refused as "not modified"; a blocked bot gets no message through.
+//! that is edited into what it says already is refused as "not modified"; a blocked bot gets no message through; texts and
+//! buttons have their limits. Other than there, an update waits for ever: the real one keeps a message for a day and a press
+//! of a button for minutes.
 //!
 //! ```
 //! use fake_telegram::Telegram;
@@ -19,6 +21,7 @@
 mod api;
 mod control;
 mod cut;
+mod failure;
 mod state;
 mod wire;
 
@@ -32,9 +35,11 @@ use tokio::sync::{oneshot, watch};
 
 pub use control::{Action, Client};
 pub use cut::{Cut, When};
+pub use failure::Failure;
 pub use state::{Button, Posted};
 
 use cut::Armed;
+use failure::Failures;
 use state::State;
 
 /// A server that answers a bot, and the people who write to it.
@@ -48,6 +53,7 @@ pub struct Telegram {
 pub(crate) struct Shared {
     state: Mutex<State>,
     armed: Mutex<Option<Armed>>,
+    failures: Mutex<Failures>,
     arrived: watch::Sender<()>,
 }
 
@@ -57,6 +63,9 @@ impl Shared {
     }
     pub(crate) fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Updates from `offset` on; the older ones are confirmed by that and gone. Waits for one for so long.
     pub(crate) async fn updates(&self, offset: i64, limit: usize, wait: Duration) -> Vec<Value> {
@@ -107,6 +116,10 @@ impl Telegram {
     pub fn block(&self, user: i64) {
         self.shared.state().block(user);
     }
+    /// Somebody changes what they wrote. The bot is not told.
+    pub fn rewrite(&self, user: i64, message: i32, text: &str) {
+        self.shared.state().rewrite(user, message, text);
+    }
     /// A message goes, as when somebody deletes it.
     pub fn delete(&self, user: i64, message: i32) {
         self.shared.state().delete(user, message);
@@ -114,6 +127,18 @@ impl Telegram {
     /// What was said between somebody and the bot, oldest first.
     pub fn chat(&self, user: i64) -> Vec<Posted> {
         self.shared.state().chat(user)
+    }
+    /// What the bot answered to presses of buttons, oldest first.
+    pub fn answers(&self) -> Vec<String> {
+        self.shared.state().answers()
+    }
+    /// One of so many requests goes wrong from now on, each time in another way.
+    pub fn fail_every(&self, every: u64) {
+        self.shared.failures().every(every);
+    }
+    /// The next request of this method goes wrong.
+    pub fn fail_once(&self, method: &str, failure: Failure) {
+        self.shared.failures().once(method, failure);
     }
     /// How many updates the bot has not confirmed yet.
     pub fn unconfirmed(&self) -> usize {

@@ -42,6 +42,7 @@ pub(crate) struct State {
     chats: BTreeMap<i64, BTreeMap<i32, Posted>>,
     blocked: BTreeSet<i64>,
     updates: BTreeMap<i64, Value>,
+    answers: Vec<String>,
     last_message: i32,
     last_update: i64,
 }
@@ -51,6 +52,8 @@ const NOT_MODIFIED: Refusal = (
     "Bad Request: message is not modified: specified new message content and reply markup are exactly the same as a \
      current content and reply markup of the message",
 );
+/// The most that a message, a caption and a button hold, in units of UTF-16 and bytes.
+const LONGEST: [usize; 3] = [4096, 1024, 64];
 const NOT_FOUND: Refusal = (400, "Bad Request: message to edit not found");
 
 impl State {
@@ -94,6 +97,14 @@ impl State {
     pub(crate) fn block(&mut self, user: i64) {
         self.blocked.insert(user);
     }
+    pub(crate) fn rewrite(&mut self, user: i64, message: i32, text: &str) {
+        if let Some(posted) = self.chats.entry(user).or_default().get_mut(&message) {
+            posted.earlier.push(std::mem::replace(&mut posted.text, text.to_owned()));
+        }
+    }
+    pub(crate) fn answers(&self) -> Vec<String> {
+        self.answers.clone()
+    }
     pub(crate) fn delete(&mut self, user: i64, message: i32) {
         self.chats.entry(user).or_default().remove(&message);
     }
@@ -133,21 +144,33 @@ impl State {
             "getme" => Ok(wire::bot()),
             "sendmessage" | "sendphoto" => self.send(arguments),
             "editmessagetext" | "editmessagecaption" => self.edit(arguments),
-            "answercallbackquery" | "sendchataction" | "deletewebhook" | "setmycommands" => Ok(json!(true)),
+            "answercallbackquery" => {
+                self.answers.extend(arguments.get("text").and_then(Value::as_str).map(str::to_owned));
+                Ok(json!(true))
+            }
+            "sendchataction" | "deletewebhook" | "setmycommands" => Ok(json!(true)),
             _ => Err((404, "Not Found: method not found")),
         }
     }
     fn send(&mut self, arguments: &Arguments) -> Result<Value, Refusal> {
         let chat = self.reachable(arguments)?;
-        let text = text(arguments).ok_or((400, "Bad Request: message text is empty"))?;
+        let text = text(arguments)?;
         let photo = arguments.get("photo").and_then(Value::as_str).map(str::to_owned);
-        let reply_to = arguments.get("reply_parameters").and_then(|reply| reply["message_id"].as_i64());
+        let reply = arguments.get("reply_parameters");
+        let mut reply_to = reply.and_then(|reply| reply["message_id"].as_i64()).and_then(|id| i32::try_from(id).ok());
+        if reply_to.is_some_and(|id| !self.chats[&chat].contains_key(&id)) {
+            if reply.and_then(|reply| reply["allow_sending_without_reply"].as_bool()) != Some(true) {
+                return Err((400, "Bad Request: message to be replied not found"));
+            }
+            reply_to = None;
+        }
+        let buttons = buttons(arguments)?;
         let posted = self.post(chat, |posted| {
             posted.by_bot = true;
             posted.text = text;
             posted.photo = photo;
-            posted.buttons = buttons(arguments);
-            posted.reply_to = reply_to.and_then(|id| i32::try_from(id).ok());
+            posted.buttons = buttons;
+            posted.reply_to = reply_to;
         });
         Ok(wire::message(chat, &posted, None))
     }
@@ -158,8 +181,10 @@ impl State {
         if !posted.by_bot {
             return Err((400, "Bad Request: message can't be edited"));
         }
-        let text = text(arguments).ok_or((400, "Bad Request: message text is empty"))?;
-        let buttons = buttons(arguments);
+        if posted.photo.is_some() != arguments.contains_key("caption") {
+            return Err((400, "Bad Request: there is no text or caption in the message to edit"));
+        }
+        let (text, buttons) = (text(arguments)?, buttons(arguments)?);
         if posted.text == text && posted.buttons == buttons {
             return Err(NOT_MODIFIED);
         }
@@ -177,22 +202,32 @@ impl State {
     }
 }
 
-fn text(arguments: &Arguments) -> Option<String> {
-    let text = match arguments.get("text").or_else(|| arguments.get("caption"))? {
+fn text(arguments: &Arguments) -> Result<String, Refusal> {
+    let (value, longest) = match (arguments.get("text"), arguments.get("caption")) {
+        (Some(text), _) => (text, LONGEST[0]),
+        (None, Some(caption)) => (caption, LONGEST[1]),
+        (None, None) => return Err((400, "Bad Request: message text is empty")),
+    };
+    let text = match value {
         Value::String(text) => text.clone(),
         // A form does not tell a text from a number.
         other => other.to_string(),
     };
-    (!text.is_empty()).then_some(text)
+    match text.encode_utf16().count() {
+        0 => Err((400, "Bad Request: message text is empty")),
+        units if units > longest => Err((400, "Bad Request: MESSAGE_TOO_LONG")),
+        _ => Ok(text),
+    }
 }
 
-fn buttons(arguments: &Arguments) -> Vec<Button> {
+fn buttons(arguments: &Arguments) -> Result<Vec<Button>, Refusal> {
     let rows = arguments.get("reply_markup").and_then(|markup| markup["inline_keyboard"].as_array());
     let word = |button: &Value, name: &str| button[name].as_str().unwrap_or_default().to_owned();
-    rows.into_iter()
-        .flatten()
-        .filter_map(Value::as_array)
-        .flatten()
-        .map(|button| Button { text: word(button, "text"), data: word(button, "callback_data") })
-        .collect()
+    let buttons = rows.into_iter().flatten().filter_map(Value::as_array).flatten();
+    let buttons: Vec<Button> =
+        buttons.map(|button| Button { text: word(button, "text"), data: word(button, "callback_data") }).collect();
+    if buttons.iter().any(|button| !(1..=LONGEST[2]).contains(&button.data.len())) {
+        return Err((400, "Bad Request: BUTTON_DATA_INVALID"));
+    }
+    Ok(buttons)
 }

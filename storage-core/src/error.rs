@@ -384,7 +384,7 @@ impl Error {
     pub fn detail(&self) -> Option<&str> {
         self.0.message.as_deref()
     }
-    /// The error and all its causes, one a line.
+    /// The error and all its causes, one a line; with `{:#}` all in one line.
     pub fn report(&self) -> Report<'_> {
         Report(self)
     }
@@ -439,7 +439,8 @@ impl fmt::Display for Report<'_> {
         write!(f, "{}", self.0)?;
         let mut cause = StdError::source(self.0);
         while let Some(error) = cause {
-            write!(f, "\n  because: {error}")?;
+            f.write_str(if f.alternate() { "; because: " } else { "\n  because: " })?;
+            write!(f, "{error}")?;
             cause = error.source();
         }
         Ok(())
@@ -456,6 +457,8 @@ mod tests {
         let error = Error::new(ErrorKind::ReadOnly).message("reopen the store").caused_by(cause);
         assert_eq!(error.to_string(), "the store is read-only: reopen the store");
         assert_eq!(error.report().to_string(), "the store is read-only: reopen the store\n  because: the disk said no");
+        let in_one_line = format!("{:#}", error.report());
+        assert_eq!(in_one_line, "the store is read-only: reopen the store; because: the disk said no");
     }
 
     #[test]

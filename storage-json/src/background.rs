@@ -17,6 +17,7 @@ use storage_core::{Error, ErrorKind, Result};
 use crate::before::{Before, Moment, Walk};
 use crate::checkpoint::{self, Base};
 use crate::engine::{Applier, Shared, unpoisoned};
+use crate::follow::catch_up;
 use crate::index::{Frozen, Segment};
 use crate::journal::Journal;
 use crate::locks::{CHECKPOINT, LockFile, Try};
@@ -24,7 +25,7 @@ use crate::manifest::{MANIFEST, Manifest, Start};
 use crate::options::Access;
 use crate::queue::Work;
 use crate::state::{FileId, FileSet};
-use crate::writer::{catch_up, locked};
+use crate::writer::locked;
 
 /// What a handle knows of its checkpoint.
 #[derive(Debug, Default)]
@@ -49,7 +50,9 @@ pub(crate) fn when_due(shared: &Arc<Shared>, applier: &mut Applier) {
     let grown = shared.state().position.offset;
     let stored: u64 = applier.manifest.files.values().map(|sum| sum.bytes).sum();
     let due = shared.options.checkpoint_bytes.max(stored / 2);
-    if grown < due.max(applier.retry_at) || shared.checkpoint.running.swap(true, Ordering::AcqRel) {
+    if (grown < due.max(applier.retry_at) && !std::mem::take(&mut applier.is_due))
+        || shared.checkpoint.running.swap(true, Ordering::AcqRel)
+    {
         return;
     }
     // A disk without room must not cost every batch a try.
@@ -60,7 +63,7 @@ pub(crate) fn when_due(shared: &Arc<Shared>, applier: &mut Applier) {
         if let Err(error) = outcome
             && own.checkpoint.go_on().is_ok()
         {
-            own.warn(format!("a checkpoint could not be made: {}", error.report()));
+            own.warn(format!("a checkpoint could not be made: {:#}", error.report()));
         }
         own.checkpoint.running.store(false, Ordering::Release);
     });
@@ -82,10 +85,12 @@ fn run(shared: &Arc<Shared>, room: u64) -> Result<()> {
     // Files are staged under fixed names: by one process at a time. Whoever dies gives the lock up.
     let mut lock = None;
     if shared.options.access == Access::Shared {
-        let lock = lock.insert(LockFile::open(&shared.dir, CHECKPOINT, shared.options.locking)?);
+        let lock = lock.insert(shared.open_lock(CHECKPOINT)?);
         if lock.try_exclusive()? == Try::Held {
+            warn_of_standstill(shared, lock, room);
             return Ok(());
         }
+        lock.sign(|| shared.options.environment.clock.now());
     }
     let (before, journal, also) = {
         let _staging = unpoisoned(shared.checkpoint.staging.lock());
@@ -114,6 +119,18 @@ fn run(shared: &Arc<Shared>, room: u64) -> Result<()> {
         state.keys.thaw();
     }
     finished.map(|_| ())
+}
+
+/// Names a process that keeps others from making checkpoints while the journal grows to many times what it should be.
+fn warn_of_standstill(shared: &Shared, lock: &LockFile, grown: u64) {
+    let stored: u64 = shared.applier().manifest.files.values().map(|sum| sum.bytes).sum();
+    if grown >= 2 * shared.options.checkpoint_bytes.max(stored / 2) {
+        shared.warn(format!(
+            "the journal grows and no checkpoint can be made: {} is held by {}",
+            shared.dir.join(CHECKPOINT).display(),
+            lock.holder()
+        ));
+    }
 }
 
 /// Runs a step between two batches and waits for it.
@@ -167,7 +184,7 @@ fn begin(
         }
         // Visible and perhaps not durable: nobody may write to a journal that a power cut could make nameless.
         shared.dir.sync().inspect_err(|error| shared.die_at(error, position))?;
-        *applier = Applier { journal, manifest: manifest.clone(), manifest_stamp: None, retry_at: 0 };
+        *applier = Applier { journal, manifest: manifest.clone(), manifest_stamp: None, retry_at: 0, is_due: false };
         let mut state = unpoisoned(shared.state.write());
         state.position = start.position();
         state.moments.checkpoint = Some(Before::default());
@@ -202,10 +219,11 @@ fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)
         checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared, Moment::Checkpoint), &begun.frozen);
     if prepared.is_err() {
         // A full disk has better use for the room.
-        let copies = crate::files::Dir::new(shared.dir.join(checkpoint::COPIES));
+        let copies = shared.dir.sub(checkpoint::COPIES).ok().flatten();
         for file in FileId::ALL {
-            let staged = crate::files::staged(file.name());
-            let _ = shared.dir.remove(&staged).and_then(|()| copies.remove(&staged));
+            let staged = crate::disk::staged(file.name());
+            let _ = shared.dir.remove(&staged);
+            let _ = copies.as_ref().map(|copies| copies.remove(&staged));
         }
         let _ = shared.dir.remove(&crate::index::name(begun.start.generation));
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use storage_core::{Error, ErrorKind, Place, Result, Timestamp};
 
 use crate::before::Records;
+use crate::disk::{Dir, Staged, io_error, staged};
 use crate::engine::{Applier, Shared, unpoisoned};
-use crate::files::{Dir, Staged, io_error, staged};
 use crate::index::{self, Frozen, Segment};
 use crate::journal::Journal;
 use crate::ledger::Ledger;
@@ -42,16 +42,26 @@ pub(crate) struct Written {
     pub(crate) segments: Vec<Arc<Segment>>,
 }
 
+/// What a checkpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What changed since the last one; nothing, where nothing did.
+    Changed,
+    /// A new journal in any case.
+    Whole,
+}
+
 /// Writes the changed files and begins a new journal. The caller holds the writer lock and the applier, has caught up,
 /// and lets nobody else stage files.
-pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier) -> Result<()> {
+pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier, extent: Extent) -> Result<()> {
     if let Some(refusal) = shared.read_only() {
         return Err(refusal);
     }
     let also = set_aside_edits(shared, &applier.manifest)?;
     let frozen = {
         let mut state = unpoisoned(shared.state.write());
-        if state.position.offset == 0
+        if extent == Extent::Changed
+            && state.position.offset == 0
             && applier.manifest.writing.is_none()
             && state.dirty.before(None).is_empty()
             && also.is_empty()
@@ -64,7 +74,7 @@ pub(crate) fn checkpoint(shared: &Shared, applier: &mut Applier) -> Result<()> {
     };
     let written = write_live(shared, &applier.manifest, &shared.state(), &frozen, &also);
     match written {
-        Ok(written) => crate::writer::enter_generation(shared, applier, written),
+        Ok(written) => crate::follow::enter_generation(shared, applier, written),
         Err(error) => {
             unpoisoned(shared.state.write()).keys.thaw();
             Err(error)
@@ -137,8 +147,7 @@ pub(crate) fn prepare(
     frozen: &Frozen,
 ) -> Result<(Manifest, Vec<Arc<Segment>>)> {
     let Base { dir, ledger, manifest, now } = *base;
-    let copies = Dir::new(dir.join(COPIES));
-    copies.create_private()?;
+    let copies = dir.create_sub(COPIES)?;
     let mut files = files.clone();
     for file in FileId::ALL.into_iter().filter(|file| !manifest.files.contains_key(file.name())) {
         files.add(file);
@@ -182,7 +191,7 @@ pub(crate) fn drop_old(dir: &Dir, old: &Manifest, new: &Manifest) {
 /// Finishes a checkpoint whose manifest is in place, its own or that of a process that died: the renames, the new
 /// journal, the manifest of the new state alone. May be interrupted and repeated at every point.
 pub(crate) fn finish(dir: &Dir, pending: &Manifest) -> Result<(Journal, Manifest)> {
-    let copies = Dir::new(dir.join(COPIES));
+    let copies = dir.create_sub(COPIES)?;
     let sum_of = |dir: &Dir, name: &str| Ok(dir.read(name)?.map(|bytes| FileSum::of(&bytes)));
     // Whoever put the manifest there may have died before its name was durable.
     dir.sync()?;
@@ -209,7 +218,7 @@ pub(crate) fn finish(dir: &Dir, pending: &Manifest) -> Result<(Journal, Manifest
 /// [`finish`] for whoever staged the files a moment ago and need not read them again.
 pub(crate) fn finish_own(shared: &Shared, pending: &Manifest) -> Result<(Journal, Manifest)> {
     let dir = &shared.dir;
-    let copies = Dir::new(dir.join(COPIES));
+    let copies = dir.create_sub(COPIES)?;
     finish_by(dir, pending, |name, sum| {
         let Some(file) = FileId::ALL.into_iter().find(|file| file.name() == name) else {
             return Err(Error::internal("a checkpoint names a file that is none of ours"));
@@ -243,7 +252,7 @@ fn finish_by(
     for (name, sum) in &next.files {
         put(name, sum)?;
     }
-    Dir::new(dir.join(COPIES)).sync()?;
+    dir.create_sub(COPIES)?.sync()?;
     let journal = match Journal::open(dir, finished.generation)? {
         Some(journal) => journal,
         // Changes may have gone on in it.
@@ -268,9 +277,15 @@ fn is_copied(name: &str) -> bool {
 /// Answers which ones: they are to be written again.
 pub(crate) fn set_aside_edits(shared: &Shared, manifest: &Manifest) -> Result<FileSet> {
     let mut edited = FileSet::default();
-    for file in FileId::ALL.into_iter().filter(|file| file.is_original()) {
+    for file in FileId::ALL {
         let Some(sum) = manifest.files.get(file.name()) else { continue };
-        if unchanged(shared, file, sum)? {
+        // A checkpoint writes the store's own files anew at nearly every time: it is enough that they are there, as long as they were.
+        let same = if file.is_original() {
+            unchanged(shared, file, sum)?
+        } else {
+            shared.dir.stat(file.name())?.is_some_and(|(_, length)| length == sum.bytes)
+        };
+        if same {
             continue;
         }
         edited.add(file);

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use storage_core::{Diagnosis, Timestamp};
+use storage_core::{Diagnosis, Error, ErrorKind, Timestamp};
 
-use crate::files::Dir;
+use crate::disk::{Dir, Mount, Nature, free};
 use crate::journal::{Head, Journal};
-use crate::locks::{Holder, LockFile, PRESENCE, Try};
+use crate::ledger::{LEDGER, Ledger};
+use crate::locks::{CHECKPOINT, LockFile, OPENING, PRESENCE, Pause, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
-use crate::mount::{Mount, Nature, free};
+use crate::open::{Found, inspect};
 use crate::options::Locking;
 use crate::state::FileId;
 
@@ -17,43 +18,49 @@ use crate::state::FileId;
 const LEAST_FREE: u64 = 256 * 1024 * 1024;
 /// A store that was written since then and made no checkpoint since longer is behind, in seconds.
 const OLD_CHECKPOINT: i64 = 7 * 24 * 3600;
+/// How long a lock may be held before it is worth a word.
+const LONG_HELD: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Examines a directory: rights, file system, room, who has it open, journal, checkpoint, and whether the files are as the
-/// manifest has them. `now` is the time to reckon ages from.
+/// Examines a directory: rights, owners, file system, room, who has it open and who keeps its locks, journal, checkpoint, ledger,
+/// and whether the files are as the manifest has them. `now` is the time to reckon ages from.
 ///
 /// Never fails: what cannot be looked at is a finding too.
 pub fn examine(dir: &Path, now: Timestamp) -> Vec<Diagnosis> {
-    let mut found = Vec::new();
-    if !dir.is_dir() {
-        found.push(Diagnosis::bad(
-            "directory",
-            format!("{} is not there", dir.display()),
-            "start the bot or run storage import DIR, or name another place with --data-dir",
-        ));
-        return found;
-    }
-    let examined = Examined { dir: Dir::new(dir.to_owned()), now };
-    found.push(examined.directory());
-    found.push(examined.file_system());
+    let examined = match Dir::open(dir) {
+        Ok(Some(dir)) => Examined { dir, now },
+        Ok(None) => {
+            return vec![Diagnosis::bad(
+                "directory",
+                format!("{} is not there", dir.display()),
+                "start the bot or run storage import DIR, or name another place with --data-dir",
+            )];
+        }
+        Err(error) => return vec![trouble("directory", &error)],
+    };
+    let mut found = vec![examined.directory(), examined.file_system()];
+    found.extend(examined.mounts());
     let manifest = match Manifest::read(&examined.dir) {
         Ok(Some(manifest)) => manifest,
         Ok(None) => {
-            found.push(Diagnosis::bad("manifest", "there is none: this is no store of ours", "storage import DIR"));
+            found.push(examined.no_manifest());
             return found;
         }
         Err(error) => {
-            let remedy = "restore the directory from a backup; nothing here was changed";
-            found.push(Diagnosis::bad("manifest", error.report().to_string(), remedy));
+            found.push(trouble("manifest", &error));
             return found;
         }
     };
     found.push(examined.room(&manifest));
     found.push(examined.modes(&manifest));
+    found.extend(examined.owners());
     let (in_use, holder) = examined.holder();
     found.push(holder);
+    found.extend([OPENING, WRITER, CHECKPOINT].into_iter().filter_map(|name| examined.lock(name)));
     found.extend(examined.promises());
-    found.push(examined.journal(&manifest, in_use));
+    let (closed, journal) = examined.journal(&manifest, in_use);
+    found.push(journal);
     found.push(examined.checkpoint(&manifest));
+    found.push(examined.ledger(&manifest, closed));
     found.push(examined.contents(&manifest, in_use));
     found.extend(examined.set_aside());
     found.extend(manifest.moved_to.as_ref().map(|to| {
@@ -64,6 +71,19 @@ pub fn examine(dir: &Path, now: Timestamp) -> Vec<Diagnosis> {
         )
     }));
     found
+}
+
+/// A finding of what could not be read. Only damage is mended by a backup.
+fn trouble(subject: &'static str, error: &Error) -> Diagnosis {
+    let remedy = match error.kind() {
+        ErrorKind::Corrupt(_) => "restore the directory from a backup; nothing here was changed",
+        ErrorKind::SchemaMismatch { .. } => "use the program that wrote this store",
+        ErrorKind::ReadOnly => {
+            "run this as the user that owns the directory, or give that user the files; nothing is damaged"
+        }
+        _ => "look at the disk",
+    };
+    Diagnosis::bad(subject, format!("{:#}", error.report()), remedy)
 }
 
 /// A size as people read it.
@@ -86,13 +106,123 @@ impl Examined {
     }
 
     fn directory(&self) -> Diagnosis {
+        const SUBJECT: &str = "directory";
+        if !self.dir.may_write() {
+            return Diagnosis::bad(
+                SUBJECT,
+                format!("{}: this user may not write there", self.shown()),
+                "run this, and the bot, as the user that owns the directory",
+            );
+        }
         match mode(self.dir.path()) {
             Some(mode) if is_open_to_others(self.dir.path()) => Diagnosis::notice(
-                "directory",
+                SUBJECT,
                 format!("{} has mode {mode:03o}: other users of this machine can look in", self.shown()),
                 format!("chmod 700 {}", self.shown()),
             ),
-            _ => Diagnosis::good("directory", self.shown().to_string()),
+            _ => Diagnosis::good(SUBJECT, self.shown().to_string()),
+        }
+    }
+
+    fn no_manifest(&self) -> Diagnosis {
+        const SUBJECT: &str = "manifest";
+        match inspect(self.dir.path()) {
+            Ok(Found::Legacy) => Diagnosis::bad(
+                SUBJECT,
+                "there is none, but records are: this is no store of ours",
+                "storage import DIR",
+            ),
+            Ok(_) if matches!(self.dir.stat(LEDGER), Ok(Some((_, 1..)))) => Diagnosis::bad(
+                SUBJECT,
+                "there is none, but a ledger is: the store has lost it",
+                "restore the directory from a backup; nothing here was changed",
+            ),
+            Ok(_) => Diagnosis::good(SUBJECT, "there is no store here yet; the first opening makes one"),
+            Err(error) => trouble(SUBJECT, &error),
+        }
+    }
+
+    /// A rename cannot replace what is mounted.
+    fn mounts(&self) -> Option<Diagnosis> {
+        let inside = Mount::inside(self.dir.path());
+        (!inside.is_empty()).then(|| {
+            Diagnosis::bad(
+                "mounts",
+                format!("mounted by themselves, so that no checkpoint can replace them: {}", inside.join(", ")),
+                "mount the directory, not the files in it",
+            )
+        })
+    }
+
+    /// Files of another user keep the bot out.
+    fn owners(&self) -> Option<Diagnosis> {
+        let owner = self.dir.own_stat().ok()?.owner;
+        let names = self.dir.names().ok()?;
+        let others =
+            names.iter().filter(|name| self.dir.stat_name(name).ok().flatten().is_some_and(|stat| stat.owner != owner));
+        let others: Vec<&str> = others.map(String::as_str).collect();
+        (!others.is_empty()).then(|| {
+            Diagnosis::bad(
+                "owners",
+                format!("the directory belongs to user {owner}, but not {}", others.join(", ")),
+                format!("as root: chown -R --reference={0} {0}", self.shown()),
+            )
+        })
+    }
+
+    /// A lock that is free most of the time, and was not for a second.
+    fn lock(&self, name: &'static str) -> Option<Diagnosis> {
+        let tried = LockFile::open_existing(&self.dir, name, Locking::Required).and_then(|lock| {
+            let Some(mut lock) = lock else { return Ok(None) };
+            let mut pause = Pause::within(LONG_HELD);
+            while lock.try_exclusive()? == Try::Held {
+                if !pause.wait() {
+                    return Ok(Some(lock.holder()));
+                }
+            }
+            lock.release();
+            Ok(None)
+        });
+        match tried {
+            Ok(None) => None,
+            Ok(Some(holder)) if holder.is_stopped() => {
+                Some(Diagnosis::bad(name, format!("held by {holder}"), "let it go on, or end it: nobody else gets on"))
+            }
+            // A checkpoint of a large store takes its time.
+            Ok(Some(holder)) => {
+                Some(Diagnosis::notice(name, format!("held for more than a second by {holder}"), "look what it does"))
+            }
+            Err(error) => Some(trouble(name, &error)),
+        }
+    }
+
+    /// Looks at the ledger's length, and at every byte where nobody writes.
+    fn ledger(&self, manifest: &Manifest, closed: bool) -> Diagnosis {
+        const SUBJECT: &str = "ledger";
+        let lost = |what: String| {
+            Diagnosis::bad(SUBJECT, what, "restore the directory from a backup; nothing here was changed")
+        };
+        let length = match self.dir.check_regular(LEDGER).and_then(|_| self.dir.stat(LEDGER)) {
+            Ok(Some((_, length))) => length,
+            Ok(None) => return lost(format!("{LEDGER} is missing")),
+            Err(error) => return trouble(SUBJECT, &error),
+        };
+        if length < manifest.ledger_bytes {
+            return lost(format!(
+                "{LEDGER} has {length} bytes, the last checkpoint speaks of {}",
+                manifest.ledger_bytes
+            ));
+        }
+        let Some(listed) = manifest.ledger.as_ref().filter(|_| closed) else {
+            return Diagnosis::good(SUBJECT, size(length));
+        };
+        let sum = Ledger::look(&self.dir).and_then(|ledger| ledger.checksum(0, manifest.ledger_bytes, 0));
+        match sum {
+            Ok(sum) if format!("{sum:08x}") == listed.crc32 => {
+                Diagnosis::good(SUBJECT, format!("{}, every byte as it was written", size(length)))
+            }
+            Ok(_) => lost(format!("{LEDGER} is not what the store wrote")),
+            Err(error) => trouble(SUBJECT, &error),
         }
     }
 
@@ -149,7 +279,7 @@ impl Examined {
         let names = || manifest.files.keys().map(String::as_str).chain([MANIFEST, crate::ledger::LEDGER]);
         for name in names() {
             if let Err(error) = self.dir.check_regular(name) {
-                return Diagnosis::bad(SUBJECT, error.report().to_string(), "put the file itself there");
+                return Diagnosis::bad(SUBJECT, format!("{:#}", error.report()), "put the file itself there");
             }
         }
         let open: Vec<&str> = names().filter(|name| is_open_to_others(&self.dir.join(name))).collect();
@@ -167,35 +297,28 @@ impl Examined {
     /// Whether a process has the store open, and which.
     fn holder(&self) -> (bool, Diagnosis) {
         const SUBJECT: &str = "in use";
-        let tried = match self.dir.check_regular(PRESENCE) {
-            Ok(false) => return (false, Diagnosis::good(SUBJECT, "by nobody")),
-            Ok(true) => LockFile::open(&self.dir, PRESENCE, Locking::Required).and_then(|mut lock| {
-                let tried = lock.try_exclusive()?;
-                // Whoever opens the store at this very moment tries again.
-                lock.release();
-                Ok(tried)
-            }),
-            Err(error) => Err(error),
-        };
+        let tried = LockFile::open_existing(&self.dir, PRESENCE, Locking::Required).and_then(|lock| {
+            let Some(mut lock) = lock else { return Ok(None) };
+            if lock.try_exclusive()? == Try::Held {
+                return Ok(Some(lock.holder()));
+            }
+            // Whoever opens the store at this very moment tries again.
+            lock.release();
+            Ok(None)
+        });
         match tried {
-            Ok(Try::Got) => (false, Diagnosis::good(SUBJECT, "by nobody")),
-            Ok(Try::Held) => {
-                let Holder { pid, since } = Holder::read(&self.dir);
-                let pid = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-                let since = since.map_or_else(String::new, |since| format!(" since {since}"));
-                (true, Diagnosis::good(SUBJECT, format!("the last to open it was {pid}{since}")))
+            Ok(None) => (false, Diagnosis::good(SUBJECT, "by nobody")),
+            Ok(Some(holder)) => {
+                let since = holder.since.map_or_else(String::new, |since| format!(" since {since}"));
+                (true, Diagnosis::good(SUBJECT, format!("{}{since}", holder.has_it_open())))
             }
-            Err(error) => {
-                let remedy = "use a local file system, and the user whose files they are";
-                (false, Diagnosis::bad(SUBJECT, error.report().to_string(), remedy))
-            }
+            Err(error) => (false, trouble(SUBJECT, &error)),
         }
     }
 
     /// Whether a sync failed since the last opening.
     fn promises(&self) -> Option<Diagnosis> {
-        self.dir.check_regular(crate::journal::HEAD).ok().filter(|there| *there)?;
-        let mark = Head::open(&self.dir).ok()?.read().ok()??;
+        let mark = Head::look(&self.dir).ok()??.read().ok()??;
         mark.dead.then(|| {
             Diagnosis::bad(
                 "syncs",
@@ -205,34 +328,32 @@ impl Examined {
         })
     }
 
-    fn journal(&self, manifest: &Manifest, in_use: bool) -> Diagnosis {
+    /// Whether the store is closed, with nothing in its journal, and what the journal holds.
+    fn journal(&self, manifest: &Manifest, in_use: bool) -> (bool, Diagnosis) {
         const SUBJECT: &str = "journal";
-        let journal = match Journal::open(&self.dir, manifest.current().generation) {
+        let journal = match Journal::look(&self.dir, manifest.current().generation) {
             Ok(Some(journal)) => journal,
-            Ok(None) if in_use => return Diagnosis::good(SUBJECT, "a checkpoint goes by"),
+            Ok(None) if in_use => return (false, Diagnosis::good(SUBJECT, "a checkpoint goes by")),
             Ok(None) => {
                 let remedy = "restore the directory from a backup; nothing here was changed";
-                return Diagnosis::bad(SUBJECT, "it is missing", remedy);
+                return (false, Diagnosis::bad(SUBJECT, "it is missing", remedy));
             }
-            Err(error) => return Diagnosis::bad(SUBJECT, error.report().to_string(), "look at the disk"),
+            Err(error) => return (false, trouble(SUBJECT, &error)),
         };
         match journal.read(manifest.current().position(), None, 0) {
             Ok(tail) => {
                 let (changes, bytes) = (tail.records.len(), tail.end.offset);
                 let what = format!("{changes} changes in {} since the last checkpoint", size(bytes));
                 if in_use || changes == 0 {
-                    Diagnosis::good(SUBJECT, what)
+                    (!in_use && tail.garbage == 0, Diagnosis::good(SUBJECT, what))
                 } else {
                     let what = format!("{what}: a process ended without closing the store");
-                    Diagnosis::notice(SUBJECT, what, "nothing is lost; the next opening recovers it")
+                    (false, Diagnosis::notice(SUBJECT, what, "nothing is lost; the next opening recovers it"))
                 }
             }
             // Somebody writes at this moment: a line may be half there.
-            Err(error) if in_use => Diagnosis::good(SUBJECT, format!("being written ({error})")),
-            Err(error) => {
-                let remedy = "restore the directory from a backup; nothing here was changed";
-                Diagnosis::bad(SUBJECT, error.report().to_string(), remedy)
-            }
+            Err(error) if in_use => (false, Diagnosis::good(SUBJECT, format!("being written ({error})"))),
+            Err(error) => (false, trouble(SUBJECT, &error)),
         }
     }
 
@@ -269,7 +390,7 @@ impl Examined {
         for (name, sum) in &manifest.files {
             let bytes = match self.dir.read(name) {
                 Ok(bytes) => bytes,
-                Err(error) => return Diagnosis::bad(SUBJECT, error.report().to_string(), "look at the disk"),
+                Err(error) => return trouble(SUBJECT, &error),
             };
             if bytes.is_some_and(|bytes| FileSum::of(&bytes) == *sum) {
                 continue;

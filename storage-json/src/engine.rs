@@ -8,16 +8,18 @@ use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
 use tokio::sync::oneshot;
 
 use crate::background::Background;
-use crate::files::Dir;
+use crate::disk::Dir;
 use crate::journal::{Head, Journal, Mark};
 use crate::ledger::Ledger;
 use crate::locks::LockFile;
 use crate::manifest::{FileSum, Manifest};
 use crate::options::{Access, JsonOptions};
+use crate::presence::Presence;
 pub(crate) use crate::queue::Queue;
 use crate::queue::Work;
 use crate::state::{FileId, Position, State};
 use crate::tx::Tx;
+use crate::watch::{Trouble, Watch};
 
 /// A poisoned lock only says that a thread panicked; what it guards is replaced whole, never left half-done.
 pub(crate) fn unpoisoned<T>(locked: LockResult<T>) -> T {
@@ -33,6 +35,8 @@ pub(crate) struct Applier {
     pub(crate) manifest_stamp: Option<(u64, u64, u64)>,
     /// How large the journal must be before a checkpoint that failed is tried again.
     pub(crate) retry_at: u64,
+    /// A checkpoint is wanted, however large the journal is.
+    pub(crate) is_due: bool,
 }
 
 /// Why a store takes no writes any more.
@@ -53,6 +57,9 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue,
     pub(crate) dead: OnceLock<Dead>,
+    /// Why this handle ended: what it had open is not the store any more. Nothing is touched after this.
+    pub(crate) lost: OnceLock<Error>,
+    pub(crate) watch: Watch,
     pub(crate) closed: AtomicBool,
     /// How the first close ended; whoever closes again waits for it and answers the same.
     pub(crate) closing: tokio::sync::Mutex<Option<Result<()>>>,
@@ -68,7 +75,7 @@ pub(crate) struct Shared {
     /// States that were replaced while dumps still looked at them, by the dumps' numbers.
     pub(crate) retired: Mutex<BTreeMap<u64, Arc<State>>>,
     /// Held for as long as the store is open. `None` after closing.
-    pub(crate) presence: Mutex<Option<LockFile>>,
+    pub(crate) presence: Mutex<Option<Presence>>,
 }
 
 impl Shared {
@@ -102,7 +109,7 @@ impl Shared {
     }
     /// [`Shared::die`], for a caller who holds the state.
     pub(crate) fn die_at(&self, why: &Error, position: Position) {
-        let report = why.report().to_string();
+        let report = format!("{:#}", why.report());
         if self.dead.set(Dead(report)).is_ok() {
             // When even this fails, the others find out by their own sync.
             let _ = self.head.write(Mark { dead: true, ..self.mark(position) });
@@ -125,7 +132,34 @@ impl Shared {
         })
     }
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(Error::closed()) } else { self.check_kept() }
+    }
+    /// Refuses everything once what was open is not the store any more.
+    pub(crate) fn check_kept(&self) -> Result<()> {
+        self.lost.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+    /// Ends the handle where a look found that it can never go on.
+    pub(crate) fn judged<T>(&self, looked: Result<T, Trouble>) -> Result<T> {
+        looked.map_err(|trouble| match trouble {
+            Trouble::Passing(error) => error,
+            Trouble::Final(error) => self.lost.get_or_init(|| error).clone(),
+        })
+    }
+    /// Proves that the directory and the files by which processes know each other are those that were opened.
+    pub(crate) fn prove_place(&self) -> Result<()> {
+        self.check_kept()?;
+        if let Some(warning) = self.judged(self.watch.place())? {
+            self.warn(warning);
+        }
+        self.judged(self.watch.locks())
+    }
+    /// Opens another handle of a lock file, which must be the one that all processes have in common.
+    pub(crate) fn open_lock(&self, name: &'static str) -> Result<LockFile> {
+        self.prove_place()?;
+        let lock = LockFile::open_existing(&self.dir, name, self.options.locking)?;
+        let lock = lock.ok_or_else(|| self.judged(self.watch.locks()).err().unwrap_or_else(Error::closed))?;
+        self.judged(self.watch.check(name, lock.identity()?))?;
+        Ok(lock)
     }
     pub(crate) fn durable(&self) -> bool {
         self.options.durability == crate::options::Durability::Full
@@ -245,7 +279,7 @@ impl JsonStorage {
         }
         let deadline = self.shared.options.deadline;
         let shared = Arc::clone(&self.shared);
-        tokio::time::timeout(deadline, self.blocking(move || crate::writer::follow(&shared))).await.map_err(
+        tokio::time::timeout(deadline, self.blocking(move || crate::follow::follow(&shared))).await.map_err(
             |_| Error::new(ErrorKind::Busy { waited: deadline }).message("another process keeps the files"),
         )??;
         let state = self.shared.state();

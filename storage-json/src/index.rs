@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 use storage_core::{KeySpace, OperationKey, Result, UserId};
 
-use crate::files::Dir;
+use crate::disk::Dir;
 use crate::ledger::{Ledger, Line};
 use crate::manifest::FileSum;
 
@@ -140,18 +140,21 @@ impl Segment {
 
     /// Reads a segment back; `None` when it is not what the manifest has.
     pub(crate) fn read(dir: &Dir, file: &IndexFile) -> Result<Option<Self>> {
-        let bytes = dir.read(&file.name)?.filter(|bytes| FileSum::of(bytes) == file.sum);
-        let Some(bytes) = bytes else { return Ok(None) };
+        Ok(dir.read(&file.name)?.and_then(|bytes| Self::parse(&bytes, file)))
+    }
+
+    /// Takes a segment from a file's bytes; `None` when they are not what the manifest has.
+    pub(crate) fn parse(bytes: &[u8], file: &IndexFile) -> Option<Self> {
         let (pairs, rest) = bytes.as_chunks::<PAIR>();
-        if !rest.is_empty() {
-            return Ok(None);
+        if !rest.is_empty() || FileSum::of(bytes) != file.sum {
+            return None;
         }
         let pairs = pairs.iter().map(|pair| {
             let pair = u128::from_le_bytes(*pair);
             #[expect(clippy::cast_possible_truncation, reason = "the two halves of a pair")]
             (pair as u64, (pair >> 64) as u64)
         });
-        Ok(Some(Self { pairs: pairs.collect(), file: Some(file.clone()) }))
+        Some(Self { pairs: pairs.collect(), file: Some(file.clone()) })
     }
 }
 
@@ -307,7 +310,7 @@ mod tests {
     #[test]
     fn segments_are_few_and_are_read_back() {
         let scratch = tempfile::tempdir().unwrap();
-        let dir = Dir::new(scratch.path().to_owned());
+        let dir = Dir::create(scratch.path()).unwrap();
         let mut index = KeyIndex::default();
         let mut present = Vec::new();
         let mut next = 0;

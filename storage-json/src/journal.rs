@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use storage_core::{Error, Place, Result};
 
-use crate::files::{Dir, io_error, read_at, write_all_at};
+use crate::disk::{Dir, Identity, io_error, read_at, write_all_at};
 use crate::ledger::Glance;
 use crate::line;
 use crate::state::{Change, LineMark, Position};
@@ -131,7 +131,8 @@ impl Journal {
         let name = name(generation);
         // What may stand there was begun by a checkpoint that never finished.
         dir.remove(&name)?;
-        let mut journal = Self { file: Arc::new(dir.open(&name)?), path: dir.join(&name), generation, allocated: 0 };
+        let mut journal =
+            Self { file: Arc::new(dir.open_file(&name)?), path: dir.join(&name), generation, allocated: 0 };
         // A piece at a time: a sync of all of it would keep the disk from others for long.
         while journal.allocated < room.max(FIRST_SPACE) {
             let upto = room.max(FIRST_SPACE).min(journal.allocated + MOST_SPACE);
@@ -147,6 +148,20 @@ impl Journal {
         let path = dir.join(&name);
         let allocated = file.metadata().map_err(|error| io_error(error, "cannot look at", &path))?.len();
         Ok(Some(Self { file: Arc::new(file), path, generation, allocated }))
+    }
+
+    /// Opens it to be read alone.
+    pub(crate) fn look(dir: &Dir, generation: u64) -> Result<Option<Self>> {
+        let name = name(generation);
+        let Some(file) = dir.open_to_read(&name)? else { return Ok(None) };
+        Ok(Some(Self { file: Arc::new(file), path: dir.join(&name), generation, allocated: 0 }))
+    }
+
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        Identity::of(&self.file).map_err(|error| io_error(error, "cannot look at", &self.path))
+    }
+    pub(crate) fn length(&self) -> Result<u64> {
+        self.file.metadata().map(|meta| meta.len()).map_err(|error| io_error(error, "cannot look at", &self.path))
     }
 
     fn allocate(&mut self, upto: u64) -> io::Result<()> {
@@ -301,7 +316,7 @@ impl Journal {
 /// never synced, and nothing that it says is needed after a power cut.
 #[derive(Debug)]
 pub(crate) struct Head {
-    file: File,
+    pub(crate) file: File,
     path: PathBuf,
 }
 
@@ -321,7 +336,12 @@ pub(crate) struct Mark {
 
 impl Head {
     pub(crate) fn open(dir: &Dir) -> Result<Self> {
-        Ok(Self { file: dir.open(HEAD)?, path: dir.join(HEAD) })
+        Ok(Self { file: dir.open_file(HEAD)?, path: dir.join(HEAD) })
+    }
+
+    /// Opens it to be read alone; `None` when there is none.
+    pub(crate) fn look(dir: &Dir) -> Result<Option<Self>> {
+        Ok(dir.open_to_read(HEAD)?.map(|file| Self { file, path: dir.join(HEAD) }))
     }
 
     /// Reads the newer of the two slots; `None` when neither is whole.
@@ -398,7 +418,7 @@ mod tests {
     #[test]
     fn room_is_never_made_over_what_another_process_wrote() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Dir::new(temp.path().to_owned());
+        let dir = Dir::create(temp.path()).unwrap();
         let mut one = Journal::create(&dir, 1, 0).unwrap();
         let end = one.allocated;
         // An extension that a full disk cut short.
@@ -415,7 +435,7 @@ mod tests {
     #[test]
     fn dead_stays_dead_until_somebody_has_the_store_alone() {
         let temp = tempfile::tempdir().unwrap();
-        let head = Head::open(&Dir::new(temp.path().to_owned())).unwrap();
+        let head = Head::open(&Dir::create(temp.path()).unwrap()).unwrap();
         let mark = |generation, offset, dead| Mark {
             position: Position { generation, offset, seq: offset, ledger: 0 },
             dead,

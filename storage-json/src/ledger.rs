@@ -17,7 +17,7 @@ use storage_core::{
     Place, Reference, Result, SignedMoney, Timestamp, UsedKey, UserId,
 };
 
-use crate::files::{Dir, io_error, read_at};
+use crate::disk::{Dir, io_error, read_at};
 use crate::line;
 
 pub(crate) const LEDGER: &str = "ledger.jsonl";
@@ -153,7 +153,13 @@ pub(crate) struct GlanceRow {
 
 impl Ledger {
     pub(crate) fn open(dir: &Dir) -> Result<Self> {
-        Ok(Self { file: Arc::new(dir.open(LEDGER)?), path: dir.join(LEDGER) })
+        Ok(Self { file: Arc::new(dir.open_file(LEDGER)?), path: dir.join(LEDGER) })
+    }
+
+    /// Opens it to be read alone.
+    pub(crate) fn look(dir: &Dir) -> Result<Self> {
+        let missing = || Error::corrupt(Place::new(LEDGER), "the ledger is missing");
+        Ok(Self { file: Arc::new(dir.open_to_read(LEDGER)?.ok_or_else(missing)?), path: dir.join(LEDGER) })
     }
 
     fn damaged(&self, offset: u64, problem: &'static str) -> Error {

@@ -33,7 +33,7 @@
 //! | `journal-N.jsonl` | changes since the last checkpoint |
 //! | `journal.head` | how far the journal is durable, for the other processes |
 //! | `manifest.json` | format, policy, checksum of each file |
-//! | `presence.lock`, `writer.lock`, `checkpoint.lock` | who has the store open, who writes, who makes a checkpoint |
+//! | `opening.lock`, `presence.lock`, `writer.lock`, `checkpoint.lock` | who opens or closes the store, who has it open, who writes, who makes a checkpoint |
 //! | `.checkpoint/` | a second copy of the nine, for when one is edited while changes wait in the journal |
 //!
 //! `docs/json-directory.md` tells the rest. [`legacy`] reads directories that the earlier system left.
@@ -43,12 +43,14 @@ mod background;
 mod balances;
 mod before;
 mod checkpoint;
+mod disk;
 mod doctor;
 mod dump;
 mod engine;
-mod files;
+mod follow;
 mod free_generations;
 mod history;
+mod holder;
 mod import;
 mod index;
 mod jobs;
@@ -60,12 +62,13 @@ mod line;
 mod lists;
 mod locks;
 mod manifest;
-mod mount;
+mod mend;
 mod moved;
 mod open;
 mod operations;
 mod options;
 mod payments;
+mod presence;
 mod queue;
 mod recover;
 mod referrals;
@@ -76,6 +79,7 @@ mod state;
 mod store;
 mod tx;
 mod users;
+mod watch;
 mod writer;
 
 pub use doctor::examine;

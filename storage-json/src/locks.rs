@@ -1,33 +1,41 @@
-//! The lock files, which are never renamed.
+//! The lock files, which are never renamed and never removed.
 //!
-//! `presence.lock` is held, shared, for as long as a process has the store open; whoever gets it alone may recover and
-//! honour hand edits. `writer.lock` is held, exclusively, for one batch of changes, and while opening and closing, so
-//! that the change of a shared presence into an exclusive one and back has no gap.
+//! | file | held |
+//! | --- | --- |
+//! | `opening.lock` | exclusively, while a process opens or closes the store: nobody else changes between a shared and an exclusive presence meanwhile |
+//! | `presence.lock` | shared, for as long as a process has the store open; whoever gets it alone may recover and honour hand edits |
+//! | `writer.lock` | exclusively, for one batch of changes |
+//! | `checkpoint.lock` | exclusively, by the process that writes a checkpoint while writing goes on |
 //!
-//! A guard of `fd-lock` is forgotten on purpose where a lock outlives a scope: the lock then lives until its file is
-//! closed, which the owner of the file decides.
+//! Each says who took it last, written under the lock. Who holds it now, the kernel tells where it can.
+//!
+//! A guard of `fd-lock` is forgotten on purpose: a lock here outlives the scope it was taken in. It lives until
+//! [`LockFile::release`], or until its file is closed, however the process ends.
 
 use std::fs::File;
 use std::io::{self, ErrorKind as Io};
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fd_lock::RwLock;
 use storage_core::{Error, ErrorKind, Result, Timestamp};
 
-use crate::files::{Dir, io_error, read_at, write_all_at};
+use crate::disk::{Dir, Identity, io_error};
+use crate::holder::Holder;
 use crate::options::Locking;
 
+pub(crate) const OPENING: &str = "opening.lock";
 pub(crate) const PRESENCE: &str = "presence.lock";
 pub(crate) const WRITER: &str = "writer.lock";
-/// Held exclusively by the process that writes a checkpoint while writing goes on.
 pub(crate) const CHECKPOINT: &str = "checkpoint.lock";
 
 /// One of the lock files, opened by this handle.
 #[derive(Debug)]
 pub(crate) struct LockFile {
-    lock: RwLock<File>,
-    path: PathBuf,
+    lock: RwLock<Arc<File>>,
+    file: Arc<File>,
+    dir: Dir,
+    name: &'static str,
     locking: Locking,
 }
 
@@ -38,13 +46,55 @@ pub(crate) enum Try {
     Held,
 }
 
+/// A wait that begins short and grows to 50 ms.
+#[derive(Debug)]
+pub(crate) struct Pause {
+    began: Instant,
+    limit: Duration,
+    next: Duration,
+}
+
+impl Pause {
+    pub(crate) fn within(limit: Duration) -> Self {
+        Self { began: Instant::now(), limit, next: Duration::from_millis(1) }
+    }
+    /// Waits a little; `false` when the limit is over.
+    pub(crate) fn wait(&mut self) -> bool {
+        let left = self.limit.saturating_sub(self.began.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(self.next.min(left));
+        self.next = (self.next * 2).min(Duration::from_millis(50));
+        true
+    }
+}
+
 impl LockFile {
-    pub(crate) fn open(dir: &Dir, name: &str, locking: Locking) -> Result<Self> {
-        Ok(Self { lock: RwLock::new(dir.open(name)?), path: dir.join(name), locking })
+    /// Opens a lock file, made when missing.
+    pub(crate) fn open(dir: &Dir, name: &'static str, locking: Locking) -> Result<Self> {
+        Ok(Self::of(dir, name, dir.open_file(name)?, locking))
+    }
+
+    /// Opens a lock file that must be there; `None` when it is not.
+    pub(crate) fn open_existing(dir: &Dir, name: &'static str, locking: Locking) -> Result<Option<Self>> {
+        Ok(dir.open_existing(name)?.map(|file| Self::of(dir, name, file, locking)))
+    }
+
+    fn of(dir: &Dir, name: &'static str, file: File, locking: Locking) -> Self {
+        let file = Arc::new(file);
+        Self { lock: RwLock::new(Arc::clone(&file)), file, dir: dir.clone(), name, locking }
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        Identity::of(&self.file).map_err(|error| io_error(error, "cannot look at", &self.dir.join(self.name)))
     }
 
     fn cannot(&self, error: io::Error) -> Error {
-        io_error(error, "cannot lock", &self.path)
+        io_error(error, "cannot lock", &self.dir.join(self.name))
             .message("this file system cannot lock files: use a local one, or choose `Locking::Without` by name and run one process only")
     }
 
@@ -58,7 +108,7 @@ impl LockFile {
         }
     }
 
-    fn settle(&mut self, mut attempt: impl FnMut(&mut RwLock<File>) -> io::Result<()>) -> Result<Try> {
+    fn settle(&mut self, mut attempt: impl FnMut(&mut RwLock<Arc<File>>) -> io::Result<()>) -> Result<Try> {
         loop {
             let tried = attempt(&mut self.lock);
             if let Some(outcome) = self.outcome(tried)? {
@@ -85,57 +135,42 @@ impl LockFile {
 
     /// Gives the lock up.
     pub(crate) fn release(&mut self) {
-        // Taking the lock on the same open file converts it, and the guard of that releases it.
-        if let Ok(guard) = self.lock.try_write() {
-            drop(guard);
+        #[cfg(unix)]
+        let _ = rustix::fs::flock(&*self.file, rustix::fs::FlockOperation::Unlock);
+        // There a lock is not converted by taking it again, so that only closing the file gives it up. Never run so far.
+        #[cfg(not(unix))]
+        if let Ok(file) = self.dir.open_file(self.name) {
+            let file = Arc::new(file);
+            self.lock = RwLock::new(Arc::clone(&file));
+            self.file = file;
         }
     }
 
     /// Waits for the exclusive lock up to `limit`; `Locked` naming the holder when that runs out.
-    pub(crate) fn exclusive_within(&mut self, limit: Duration, holder: impl Fn() -> Holder) -> Result<()> {
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(1);
+    pub(crate) fn exclusive_within(&mut self, limit: Duration) -> Result<()> {
+        let mut pause = Pause::within(limit);
         while self.try_exclusive()? == Try::Held {
-            if began.elapsed() >= limit {
-                let Holder { pid, since } = holder();
-                return Err(Error::new(ErrorKind::Locked { pid, since }).message("end that process or wait for it"));
+            if !pause.wait() {
+                return Err(self.locked());
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
         }
         Ok(())
     }
-}
 
-/// Who holds the store, as far as it is known.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Holder {
-    pub(crate) pid: Option<u32>,
-    pub(crate) since: Option<Timestamp>,
-}
-
-impl Holder {
-    /// Notes that this process has the store open.
-    pub(crate) fn sign(dir: &Dir, now: Timestamp) {
-        // Only for people: a store works without it.
-        if let Ok(file) = dir.open(PRESENCE) {
-            let text = format!("{:<10} {now}\n", std::process::id());
-            let _ = write_all_at(&file, text.as_bytes(), 0);
-        }
+    /// Notes under the exclusive lock that this process holds it. Only for people: the lock holds without it.
+    pub(crate) fn sign(&self, now: impl FnOnce() -> Timestamp) {
+        Holder::sign(&self.file, now);
     }
-    pub(crate) fn read(dir: &Dir) -> Self {
-        let mut buffer = [0; 64];
-        let text = dir
-            .open_existing(PRESENCE)
-            .ok()
-            .flatten()
-            .and_then(|file| read_at(&file, &mut buffer, 0).ok())
-            .map(|count| String::from_utf8_lossy(&buffer[..count]).into_owned())
-            .unwrap_or_default();
-        let mut words = text.split_whitespace();
-        Self {
-            pid: words.next().and_then(|pid| pid.parse().ok()),
-            since: words.next().and_then(|since| since.parse().ok()),
-        }
+
+    /// Who holds the lock, as far as it can be told.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder::of(&self.file)
+    }
+
+    /// `Locked`, naming who holds the lock and what to do about it.
+    pub(crate) fn locked(&self) -> Error {
+        let holder = self.holder();
+        Error::new(ErrorKind::Locked { pid: holder.pid, since: holder.since })
+            .message(format!("{} is held by {holder}", self.dir.join(self.name).display()))
     }
 }

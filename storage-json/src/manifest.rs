@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use storage_core::{Error, HistoryRetention, Place, Policy, Result, TimeZone, Timestamp};
 
-use crate::files::Dir;
+use crate::disk::Dir;
 use crate::index::{IndexFile, is_segment};
 use crate::state::{FileId, Position};
 

@@ -7,10 +7,11 @@ use storage_core::{Destination, Entity, Error, ErrorKind, Result};
 
 use crate::checkpoint::{set_aside_edits, write_live};
 use crate::engine::{JsonStorage, Shared, unpoisoned};
-use crate::locks::{CHECKPOINT, Holder, LockFile};
+use crate::follow::{catch_up, enter_generation};
+use crate::locks::CHECKPOINT;
 use crate::manifest::Manifest;
 use crate::options::Access;
-use crate::writer::{catch_up, enter_generation, locked};
+use crate::writer::locked;
 
 /// What to do with the mark.
 #[derive(Clone, Debug)]
@@ -35,16 +36,14 @@ impl Mark {
     }
 }
 
-/// Where the store was moved to.
-pub(crate) fn look(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<Option<Destination>> {
-    locked(shared, lock, |shared| {
-        let mut applier = shared.applier();
-        catch_up(shared, &mut applier)?;
-        applier.manifest.moved_to.as_ref().map(|to| Destination::new(to.as_str())).transpose()
-    })
-}
-
 impl JsonStorage {
+    /// Where the store was moved to. A mark comes with a new journal, so that whoever has followed knows it; no lock is taken.
+    pub(crate) async fn mark(&self) -> Result<Option<Destination>> {
+        self.read("moved_to", |_| ()).await?;
+        let to = self.shared.applier().manifest.moved_to.clone();
+        to.map(Destination::new).transpose()
+    }
+
     pub(crate) async fn remark(&self, mark: Mark) -> Result<()> {
         self.shared.check_open()?;
         // Files are staged under fixed names: no process may be at a checkpoint meanwhile.
@@ -54,8 +53,9 @@ impl JsonStorage {
                 if shared.options.access == Access::Exclusive {
                     return Ok(None);
                 }
-                let mut lock = LockFile::open(&shared.dir, CHECKPOINT, shared.options.locking)?;
-                lock.exclusive_within(shared.options.deadline, || Holder::read(&shared.dir))?;
+                let mut lock = shared.open_lock(CHECKPOINT)?;
+                lock.exclusive_within(shared.options.deadline)?;
+                lock.sign(|| shared.options.environment.clock.now());
                 Ok(Some(lock))
             })
             .await?;

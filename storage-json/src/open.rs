@@ -5,39 +5,39 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-use storage_core::{Error, ErrorKind, Place, Result, UserId};
+use storage_core::{Error, Place, Result, UserId};
 
 use crate::background::Background;
 use crate::checkpoint::COPIES;
-use crate::engine::{Applier, Queue, Shared, unpoisoned};
-use crate::files::Dir;
+use crate::disk::Dir;
+use crate::engine::{Applier, Queue, Shared};
+use crate::follow;
 use crate::index::{KeyIndex, Segment};
 use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{Glance, GlanceRow, LEDGER, Ledger};
-use crate::locks::{Holder, LockFile, PRESENCE, Try, WRITER};
+use crate::locks::{LockFile, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
-use crate::options::{Access, JsonOptions, Locking};
+use crate::options::{JsonOptions, Locking};
+use crate::presence::{Company, Presence};
 use crate::recover;
-use crate::shapes::{self, Loaded};
+use crate::shapes::Loaded;
 use crate::state::{FileId, Position, State};
-use crate::writer::apply_records;
+use crate::watch::Watch;
 
 /// Opens a store. Answers what its handle shares, and the writer thread's lock file.
-pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
-    let dir = Dir::new(options.dir.clone());
-    refuse_strangers(&dir)?;
-    dir.create()?;
+pub(crate) fn open(mut options: JsonOptions) -> Result<(Shared, LockFile)> {
+    // What is refused is refused before a directory or a file is made.
+    if let Some(dir) = Dir::open(&options.dir)? {
+        refuse_strangers(&dir)?;
+    }
+    let dir = Dir::create(&options.dir)?;
+    options.dir = dir.path().to_owned();
     let mut writer = LockFile::open(&dir, WRITER, options.locking)?;
-    writer.exclusive_within(options.lock_wait, || Holder::read(&dir))?;
+    let (mut presence, company) = Presence::enter(&dir, &options, &writer)?;
     // Another process may have made the store while this one waited.
     refuse_strangers(&dir)?;
-    let mut presence = LockFile::open(&dir, PRESENCE, options.locking)?;
-    let alone = presence.try_exclusive()? == Try::Got;
+    Watch::refuse_other_names(&dir, dir.names()?.into_iter().filter(|name| journal::generation_of(name).is_some()))?;
     let mut warnings = options.warnings.clone();
-    if !alone && (options.access == Access::Exclusive || presence.try_shared()? == Try::Held) {
-        let Holder { pid, since } = Holder::read(&dir);
-        return Err(Error::new(ErrorKind::Locked { pid, since }).message("end that process first"));
-    }
     if options.locking == Locking::Without {
         warnings.push("locks are not used: a second process would destroy this one's work".to_owned());
     }
@@ -46,22 +46,33 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     }
     let head = Head::open(&dir)?;
     let ledger = Ledger::open(&dir)?;
-    let (state, journal, manifest) = if alone {
-        recover::recover(&dir, &options, &head, &ledger, &mut warnings)?
-    } else {
-        join(&dir, &options, &head, &ledger)?
+    let common = presence.common(&dir, &writer)?;
+    let watch = Watch::new(&dir, common, &head, &ledger)?;
+    presence.check_ledger(&ledger)?;
+    let (state, journal, manifest) = match company {
+        Company::Alone => {
+            // Nobody has the store open, but somebody may keep its writers out: a backup, for example.
+            writer.exclusive_within(options.lock_wait)?;
+            writer.sign(|| options.environment.clock.now());
+            let recovered = recover::recover(&dir, &options, &head, &ledger, &mut warnings)?;
+            presence.settle(&common, options.environment.clock.now())?;
+            writer.release();
+            recovered
+        }
+        Company::Beside => follow::join(&dir, &options, &head, &ledger, &mut writer)?,
     };
     warnings.extend(
         manifest.moved_to.as_ref().map(|to| format!("the contents were moved to {to}: changes are refused here")),
     );
-    Holder::sign(&dir, options.environment.clock.now());
-    let shared = Shared {
+    let shared = Arc::new(Shared {
         state: RwLock::new(state),
-        applier: Mutex::new(Applier { journal, manifest, manifest_stamp: None, retry_at: 0 }),
+        applier: Mutex::new(Applier { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false }),
         head,
         ledger,
+        watch,
         queue: Queue::default(),
         dead: OnceLock::new(),
+        lost: OnceLock::new(),
         closed: AtomicBool::new(false),
         closing: tokio::sync::Mutex::new(None),
         checkpoint: Background::default(),
@@ -71,19 +82,14 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
         sync_micros: AtomicU64::new(0),
         dumps: AtomicU64::new(0),
         retired: Mutex::default(),
-        presence: Mutex::new(None),
+        presence: Mutex::new(Some(presence)),
         dir,
         options,
-    };
-    if alone && shared.options.access == Access::Shared && presence.try_shared()? == Try::Held {
-        return Err(Error::internal("the presence lock was lost while the writer lock was held"));
+    });
+    shared.prove_place()?;
+    if company == Company::Beside {
+        follow::follow(&shared)?;
     }
-    *unpoisoned(shared.presence.lock()) = Some(presence);
-    let shared = Arc::new(shared);
-    if !alone {
-        crate::writer::catch_up(&shared, &mut shared.applier())?;
-    }
-    writer.release();
     let shared = Arc::into_inner(shared).ok_or_else(|| Error::internal("an opening store is shared already"))?;
     Ok((shared, writer))
 }
@@ -92,7 +98,15 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
 fn refuse_strangers(dir: &Dir) -> Result<()> {
     let names = dir.names()?;
     if names.iter().any(|name| name == MANIFEST) {
-        return Ok(());
+        // The ledger is made before the manifest, and never removed.
+        return if names.iter().any(|name| name == LEDGER) {
+            Ok(())
+        } else {
+            Err(Error::corrupt(
+                Place::new(LEDGER),
+                "the ledger is missing; put it back from a backup; nothing was changed",
+            ))
+        };
     }
     let known = |name: &&String| FileId::ALL.iter().any(|file| file.name() == name.as_str());
     if let Some(name) = names.iter().find(known) {
@@ -113,49 +127,16 @@ fn refuse_strangers(dir: &Dir) -> Result<()> {
     Ok(())
 }
 
-/// Opens beside other processes: the state of the last checkpoint; the journal is followed afterwards.
-fn join(dir: &Dir, options: &JsonOptions, head: &Head, ledger: &Ledger) -> Result<(State, Journal, Manifest)> {
-    let mut manifest = Manifest::read(dir)?
-        .ok_or_else(|| Error::corrupt(Place::new(MANIFEST), "the manifest went missing while the store is open"))?;
-    if manifest.next.is_some() {
-        // What a process could not make durable is finished by whoever has the store alone.
-        if head.read()?.is_some_and(|mark| mark.dead) {
-            return Err(Error::new(ErrorKind::ReadOnly).message(format!(
-                "a sync failed in a process that has {} open; close every such process and open it again",
-                dir.path().display()
-            )));
-        }
-        manifest = crate::checkpoint::finish(dir, &manifest)?.1;
-    }
-    manifest.check_policy(&options.environment.policy)?;
-    let loaded = read_files(dir, &manifest, Edits::Ignored)?;
-    let mut state = shapes::load(&loaded, options.environment.clock.now())?;
-    // Whoever opened the store first looked at every byte of the ledger.
-    if let Some(keys) = read_index(dir, &manifest)? {
-        state.keys = keys;
-    } else {
-        index_ledger(ledger, &manifest, &mut state, &mut |_, _| {})?;
-    }
-    let (complete, start) = read_complete(dir, &manifest, None)?;
-    for tail in complete {
-        apply_records(&mut state, tail.records);
-    }
-    let journal = Journal::open(dir, start.generation)?.ok_or_else(|| lost_journal(start.generation))?;
-    let promised = head.read()?.filter(|mark| mark.position.generation == start.generation);
-    let upto = promised.map_or(0, |mark| mark.position.offset);
-    let tail = journal.read(start, Some(upto), upto)?;
-    apply_records(&mut state, tail.records);
-    state.position = tail.end;
-    Ok((state, journal, manifest))
-}
-
 /// Reads the journals that a checkpoint which was never finished left complete. Answers them, and where the one begins
 /// that is being written.
-pub(crate) fn read_complete(dir: &Dir, manifest: &Manifest, mark: Option<Mark>) -> Result<(Vec<Tail>, Position)> {
+pub(crate) fn read_complete<'a>(
+    journals: impl Iterator<Item = &'a Journal>,
+    manifest: &Manifest,
+    mark: Option<Mark>,
+) -> Result<(Vec<Tail>, Position)> {
     let (mut tails, mut position) = (Vec::new(), manifest.start().position());
     let current = manifest.current();
-    while position.generation < current.generation {
-        let journal = Journal::open(dir, position.generation)?.ok_or_else(|| lost_journal(position.generation))?;
+    for journal in journals {
         let promised = mark.filter(|mark| mark.position.generation == position.generation);
         let tail = journal.read(position, None, promised.map_or(0, |mark| mark.position.offset))?;
         position = Position { generation: position.generation + 1, offset: 0, ..tail.end };
@@ -178,14 +159,6 @@ pub(crate) fn read_index(dir: &Dir, manifest: &Manifest) -> Result<Option<KeyInd
     Ok(segments.map(KeyIndex::of))
 }
 
-/// Reads everything again, for a handle that is too far behind. The caller holds the writer lock and the applier.
-pub(crate) fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
-    let (state, journal, manifest) = join(&shared.dir, &shared.options, &shared.head, &shared.ledger)?;
-    shared.replace_state(state);
-    *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0 };
-    Ok(())
-}
-
 pub(crate) fn lost_journal(generation: u64) -> Error {
     Error::corrupt(Place::new(journal::name(generation)), "the journal that the manifest names is missing")
 }
@@ -200,20 +173,28 @@ pub(crate) enum Edits {
 }
 
 /// Reads the files that the manifest lists.
-pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result<Loaded> {
-    let copies = Dir::new(dir.join(COPIES));
+pub(crate) fn read_files(
+    dir: &Dir,
+    manifest: &Manifest,
+    edits: Edits,
+    mut read: impl FnMut(&str) -> Result<Option<Vec<u8>>>,
+) -> Result<Loaded> {
+    let copies = dir.sub(COPIES)?;
     let mut loaded = Loaded::default();
     for file in FileId::ALL {
         let name = file.name();
         let Some(sum) = manifest.files.get(name) else { continue };
         let known = |bytes: &Vec<u8>| FileSum::of(bytes) == *sum;
-        let Some(bytes) = dir.read(name)? else {
-            return Err(Error::corrupt(Place::new(name), "a file that the manifest lists is missing"));
+        let bytes = match read(name)? {
+            Some(bytes) if known(&bytes) => {
+                loaded.files.insert(file, bytes);
+                continue;
+            }
+            Some(bytes) => bytes,
+            // A running store would have written it anew.
+            None if edits == Edits::Ignored && file.is_original() => Vec::new(),
+            None => return Err(missing_file(dir, file)),
         };
-        if known(&bytes) {
-            loaded.files.insert(file, bytes);
-            continue;
-        }
         if !file.is_original() {
             return Err(Error::corrupt(
                 Place::new(name),
@@ -225,16 +206,27 @@ pub(crate) fn read_files(dir: &Dir, manifest: &Manifest, edits: Edits) -> Result
             loaded.files.insert(file, bytes);
             continue;
         }
-        match copies.read(name)?.filter(known) {
+        let copy = copies.as_ref().map(|copies| copies.read(name)).transpose()?.flatten();
+        match copy.filter(known) {
             Some(copy) => loaded.files.insert(file, copy),
             None => {
-                let problem =
-                    "the file was changed by hand while changes wait in the journal, and its copy is damaged too";
+                let problem = "the file was changed or removed by hand while changes wait in the journal, and its copy in \
+                               .checkpoint is missing or damaged too";
                 return Err(Error::corrupt(Place::new(name), problem));
             }
         };
     }
     Ok(loaded)
+}
+
+fn missing_file(dir: &Dir, file: FileId) -> Error {
+    let name = file.name();
+    let remedy = if file.is_original() {
+        format!("; put its copy there: cp {} {}", dir.join(COPIES).join(name).display(), dir.join(name).display())
+    } else {
+        "; put it back from a backup".to_owned()
+    };
+    Error::corrupt(Place::new(name), format!("a file that the manifest lists is missing{remedy}"))
 }
 
 /// Notes every ledger line up to the manifest's length: where each key stands, and where each user's rows end.
@@ -292,7 +284,8 @@ pub enum Found {
 /// # Errors
 /// As the disk has it.
 pub fn inspect(dir: &std::path::Path) -> Result<Found> {
-    let names = Dir::new(dir.to_owned()).names()?;
+    let Some(dir) = Dir::open(dir)? else { return Ok(Found::Nothing) };
+    let names = dir.names()?;
     let has = |name: &str| names.iter().any(|found| found == name);
     Ok(if has(MANIFEST) {
         Found::Store

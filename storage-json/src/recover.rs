@@ -10,7 +10,8 @@ use storage_core::{
 };
 
 use crate::checkpoint::{self, Base, FINAL, Written};
-use crate::files::{Dir, io_error, staged, write_all_at};
+use crate::disk::{Dir, SCRATCH, io_error, staged, write_all_at};
+use crate::follow::apply_records;
 use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{GlanceRow, LEDGER, Ledger};
 use crate::manifest::{MANIFEST, Manifest};
@@ -19,7 +20,6 @@ use crate::options::{JsonOptions, PolicyMismatch};
 use crate::shapes::{self, Loaded};
 use crate::state::{FileId, FileSet, Position, State};
 use crate::tx::{Overlay, Posting, Tx};
-use crate::writer::apply_records;
 
 /// What was found on disk, before anything is judged.
 struct Left {
@@ -88,7 +88,10 @@ fn look(dir: &Dir, options: &JsonOptions, head: &Head) -> Result<Left> {
     if mark.is_some_and(|mark| mark.position.generation > current) {
         return Err(Error::corrupt(Place::new(MANIFEST), "the manifest is older than a checkpoint that was promised"));
     }
-    let (complete, start) = read_complete(dir, &manifest, mark)?;
+    let journals = (manifest.generation..current)
+        .map(|generation| Journal::open(dir, generation)?.ok_or_else(|| lost_journal(generation)))
+        .collect::<Result<Vec<_>>>()?;
+    let (complete, start) = read_complete(journals.iter(), &manifest, mark)?;
     let mark = mark.filter(|mark| mark.position.generation == current);
     let journal = Journal::open(dir, current)?;
     if journal.is_none() && !is_new {
@@ -114,7 +117,7 @@ pub(crate) fn recover(
     let Left { mut manifest, complete, journal, tail, unclean } = look(dir, options, head)?;
     let now = options.environment.clock.now();
     let edits = if unclean { Edits::Ignored } else { Edits::Honoured };
-    let loaded = read_files(dir, &manifest, edits)?;
+    let loaded = read_files(dir, &manifest, edits, |name| dir.read(name))?;
     let mut says = LedgerSays::default();
     let mut state = if edits == Edits::Honoured && !loaded.edited.is_empty() {
         // Hand edits are compared with what the ledger says of each user.
@@ -135,7 +138,7 @@ pub(crate) fn recover(
     state.position = end;
     if edits == Edits::Honoured && !loaded.edited.is_empty() {
         settle_payments(&mut state, &says)?;
-        post_external_edits(&mut state, ledger, options, &says)?;
+        post_external_edits(dir, &mut state, ledger, options, &says)?;
         warnings.push(format!("changed by hand and taken over: {}", names(&loaded.edited)));
     }
     if ledger.length()? > state.position.ledger {
@@ -259,7 +262,13 @@ fn settle_payments(state: &mut State, says: &LedgerSays) -> Result<()> {
 }
 
 /// Writes an `external_edit` row for each user whose balance is not what the ledger says.
-fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions, says: &LedgerSays) -> Result<()> {
+fn post_external_edits(
+    dir: &Dir,
+    state: &mut State,
+    ledger: &Ledger,
+    options: &JsonOptions,
+    says: &LedgerSays,
+) -> Result<()> {
     let differing: Vec<UserId> = state
         .accounts
         .values()
@@ -293,14 +302,15 @@ fn post_external_edits(state: &mut State, ledger: &Ledger, options: &JsonOptions
             state.mark_line(mark);
         }
     }
-    append(&Dir::new(options.dir.clone()), ledger, &lines, start)
+    append(dir, ledger, &lines, start)
 }
 
 /// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.
 fn sweep(dir: &Dir, manifest: &Manifest) -> Result<()> {
     let listed = |name: &str| manifest.index().iter().any(|file| file.name == name);
     for name in dir.names()? {
-        let ours = FileId::ALL.iter().any(|file| staged(file.name()) == name)
+        let ours = name.starts_with(SCRATCH)
+            || FileId::ALL.iter().any(|file| staged(file.name()) == name)
             || name == staged(MANIFEST)
             || name == staged(FINAL);
         let old_journal = journal::generation_of(&name).is_some_and(|old| old != manifest.generation);

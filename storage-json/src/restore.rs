@@ -8,11 +8,12 @@ use std::time::Duration;
 use storage_core::dump::{DumpSource, DumpStream, KeyRecord};
 use storage_core::{DumpRecord, DumpSummary, Error, ErrorKind, Job, LedgerRow, Payment, Place, Result};
 
+use crate::disk::{Dir, io_error, read_at, write_all_at};
 use crate::engine::{Applier, JsonStorage, Shared, unpoisoned};
-use crate::files::{Dir, io_error, read_at, write_all_at};
+use crate::follow::catch_up;
 use crate::ledger::{LEDGER, Line, Row};
 use crate::state::{FileSet, LineMark, State};
-use crate::writer::{catch_up, locked};
+use crate::writer::locked;
 
 /// How long the last step may take, which writes every file.
 const PATIENCE: Duration = Duration::from_hours(1);
@@ -198,7 +199,7 @@ fn put_in_place(shared: &Shared, applier: &mut Applier, mut state: State, ledger
     let written = crate::checkpoint::write_live(shared, &applier.manifest, &state, &frozen, &FileSet::all())
         .map_err(|error| error.unknown(None))?;
     shared.replace_state(state);
-    crate::writer::enter_generation(shared, applier, written).map_err(|error| error.unknown(None))
+    crate::follow::enter_generation(shared, applier, written).map_err(|error| error.unknown(None))
 }
 
 impl JsonStorage {

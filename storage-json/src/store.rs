@@ -11,10 +11,12 @@ use storage_core::{
 };
 use tokio::io::AsyncWrite;
 
+use crate::checkpoint::{Extent, checkpoint};
 use crate::engine::{JsonStorage, Shared, unpoisoned};
-use crate::locks::{LockFile, Try};
-use crate::options::Access;
-use crate::writer::{catch_up, locked};
+use crate::follow::catch_up;
+use crate::locks::LockFile;
+use crate::presence::Company;
+use crate::writer::locked;
 use crate::{import, moved};
 
 /// How many imported records are decided in one batch.
@@ -67,11 +69,7 @@ impl Store for JsonStorage {
     }
 
     async fn moved_to(&self) -> Result<Option<Destination>> {
-        let looked = async {
-            self.shared.check_open()?;
-            self.control_in_time(moved::look).await
-        };
-        looked.await.map_err(|error| error.in_operation("moved_to"))
+        self.mark().await.map_err(|error| error.in_operation("moved_to"))
     }
 
     async fn mark_moved(&self, to: Destination) -> Result<()> {
@@ -124,30 +122,33 @@ pub(crate) async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T
     answers.into_iter().flatten().collect()
 }
 
-/// Finishes the handle; the last one leaves the files complete and the journal empty.
+/// Finishes the handle; the last one leaves the files complete and the journal empty. Whoever is not the last stops no writer.
 fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
-    locked(shared, lock, |shared| {
-        // Caught up while the presence is still held; the last checkpoint is made by whoever then gets it alone.
-        shared.checkpoint.cancelled.store(true, Ordering::Release);
-        let mut applier = shared.applier();
-        let caught_up = catch_up(shared, &mut applier);
-        // A checkpoint that goes on stops at its next step; after this it touches no file any more.
-        let _staging = unpoisoned(shared.checkpoint.staging.lock());
-        let Some(mut held) = unpoisoned(shared.presence.lock()).take() else { return Ok(()) };
-        let outcome = (|| {
-            if shared.read_only().is_some() {
-                // Nothing is lost by leaving the recovery to the next opening.
-                return Ok(());
-            }
-            caught_up?;
-            if shared.options.access == Access::Exclusive || held.try_exclusive()? == Try::Got {
-                crate::checkpoint::checkpoint(shared, &mut applier)?;
-            }
-            Ok(())
-        })();
-        held.release();
-        outcome
-    })
+    shared.checkpoint.cancelled.store(true, Ordering::Release);
+    // A checkpoint that goes on stops at its next step; after this it touches no file any more.
+    let _staging = unpoisoned(shared.checkpoint.staging.lock());
+    // What is not the store any more is not this handle's to finish.
+    let company = if shared.prove_place().is_ok() {
+        match &mut *unpoisoned(shared.presence.lock()) {
+            Some(presence) => presence.leave(shared.options.lock_wait),
+            None => return Ok(()),
+        }
+    } else {
+        Ok(Company::Beside)
+    };
+    // After a failed sync nothing is lost by leaving the recovery to the next opening.
+    let outcome = match company {
+        Ok(Company::Alone) if shared.read_only().is_none() => locked(shared, lock, |shared| {
+            let mut applier = shared.applier();
+            catch_up(shared, &mut applier)?;
+            checkpoint(shared, &mut applier, Extent::Changed)
+        }),
+        other => other.map(|_| ()),
+    };
+    if let Some(mut presence) = unpoisoned(shared.presence.lock()).take() {
+        presence.release();
+    }
+    outcome
 }
 
 impl JsonStorage {

@@ -8,7 +8,7 @@ use storage_core::{Error, Generation, Job, Payment, PaymentOrigin, Result, Times
 
 use super::{LISTS, NO_DATE};
 use crate::before::Records;
-use crate::files::Staged;
+use crate::disk::Staged;
 use crate::manifest::FileSum;
 use crate::state::{Account, FileId, FileSet};
 

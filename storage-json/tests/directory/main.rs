@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test, with its line")]
 
+#[cfg(unix)]
+mod borders;
 mod checkpoints;
 mod crashes;
 mod edits;
@@ -15,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use storage_core::{
-    AddBalance, AddGenerationToHistory, AddPayment, AdminLimit, AdminLimits as _, AuditScope, Balances as _,
+    AddBalance, AddGenerationToHistory, AddPayment, AdminLimit, AdminLimits as _, Applied, AuditScope, Balances as _,
     Environment, Error, ErrorKind, History as _, ListOperations, ListPayments, ManualClock, MarkPaymentStatus, Money,
     OperationKind, Operations as _, PageRequest, Params, PaymentOrigin, PaymentStatus, Payments as _, ResultUrls,
-    SetAdminLimit, SetUserLanguage, Store as _, UserId, Users as _,
+    SetAdminLimit, SetUserLanguage, Store as _, Timestamp, UserId, Users as _, Verdict,
 };
 use storage_json::{Access, JsonOptions, JsonStorage};
 use tempfile::TempDir;
@@ -133,12 +135,22 @@ async fn crashed_store(temp: &TempDir, dir: &Path) -> (PathBuf, PathBuf, usize, 
     (crashed, journal, ends[0] + 1, ends[1] + 1)
 }
 
-/// The one call that the lints keep for `files.rs`.
+/// Calls that the lints keep for the room `disk`.
 mod away {
     use std::path::Path;
 
     #[expect(clippy::disallowed_methods, reason = "the test plays the person who removes a file")]
     pub(super) fn remove(path: &Path) {
         std::fs::remove_file(path).unwrap();
+    }
+    #[expect(clippy::disallowed_methods, reason = "the test plays the person who renames")]
+    pub(super) fn rename(from: &Path, to: &Path) {
+        std::fs::rename(from, to).unwrap();
+    }
+    pub(super) fn remove_dir(path: &Path) {
+        std::fs::remove_dir_all(path).unwrap();
+    }
+    pub(super) fn hard_link(file: &Path, name: &Path) {
+        std::fs::hard_link(file, name).unwrap();
     }
 }

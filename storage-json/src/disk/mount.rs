@@ -32,6 +32,16 @@ impl Mount {
         Self::list(&list).filter(|mount| dir.starts_with(&mount.at)).max_by_key(|mount| mount.at.components().count())
     }
 
+    /// The names in a directory that are mounts of their own, which no rename can replace.
+    pub(crate) fn inside(dir: &Path) -> Vec<String> {
+        let list = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let Ok(dir) = dir.canonicalize() else { return Vec::new() };
+        Self::list(&list)
+            .filter_map(|mount| Some(mount.at.strip_prefix(&dir).ok()?.display().to_string()))
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
     fn list(text: &str) -> impl Iterator<Item = Self> {
         text.lines().filter_map(|line| {
             let (about, kind) = line.split_once(" - ")?;

@@ -1,0 +1,187 @@
+//! Who has the store open: how a process comes, and how it goes.
+//!
+//! A process has the store open while it holds `presence.lock` and the ledger, both shared. Whoever gets both alone may
+//! recover, honour hand edits, and leave the files complete at the end. Both, because a lock file may be removed by somebody
+//! who takes it for a leftover: the next process would make a new one and find itself alone on it. Nobody removes the ledger
+//! so lightly; and whoever does, leaves a store that does not open.
+//!
+//! Only under `opening.lock` does anybody change between shared and alone, because the system makes that change in two steps.
+
+use storage_core::{Error, Place, Result, Timestamp};
+
+use crate::disk::{Dir, Identity, io_error, write_all_at};
+use crate::holder::{living_lines, text};
+use crate::ledger::{LEDGER, Ledger};
+use crate::locks::{CHECKPOINT, LockFile, OPENING, PRESENCE, Pause, Try, WRITER};
+use crate::options::{Access, JsonOptions};
+
+/// This process' part in the store.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    opening: LockFile,
+    presence: LockFile,
+    ledger: LockFile,
+    access: Access,
+}
+
+/// Whether others have the store open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Company {
+    Alone,
+    Beside,
+}
+
+/// The lock files that all processes of one time must have in common, and their identities.
+pub(crate) type Common = [(&'static str, Identity); 4];
+
+impl Presence {
+    /// Comes. Whoever is alone keeps everybody else at the door until [`Presence::settle`].
+    pub(crate) fn enter(dir: &Dir, options: &JsonOptions, writer: &LockFile) -> Result<(Self, Company)> {
+        let open = |name| LockFile::open(dir, name, options.locking);
+        let mut own =
+            Self { opening: open(OPENING)?, presence: open(PRESENCE)?, ledger: open(LEDGER)?, access: options.access };
+        // Made by whoever comes first, so that its absence later means that it was removed.
+        open(CHECKPOINT)?;
+        let mut pause = Pause::within(options.lock_wait);
+        loop {
+            while own.opening.try_exclusive()? == Try::Held {
+                if !pause.wait() {
+                    return Err(own.opening.locked());
+                }
+            }
+            own.opening.sign(|| options.environment.clock.now());
+            if own.presence.try_exclusive()? == Try::Got {
+                own.take_ledger(dir)?;
+                return Ok((own, Company::Alone));
+            }
+            if options.access == Access::Shared && own.presence.try_shared()? == Try::Got {
+                own.join(dir, writer, options.environment.clock.now())?;
+                return Ok((own, Company::Beside));
+            }
+            own.opening.release();
+            if !pause.wait() {
+                return Err(own.presence.locked());
+            }
+        }
+    }
+
+    fn take_ledger(&mut self, dir: &Dir) -> Result<()> {
+        if !cfg!(unix) || self.ledger.try_exclusive()? == Try::Got {
+            return Ok(());
+        }
+        Err(self.ledger.locked().message(format!(
+            "lock files in {} were removed or replaced while {}; nothing was changed",
+            dir.path().display(),
+            self.ledger.holder().has_it_open(),
+        )))
+    }
+
+    /// Proves that this process and the others hold the same files, and goes in.
+    fn join(&mut self, dir: &Dir, writer: &LockFile, now: Timestamp) -> Result<()> {
+        let others = self.presence.holder();
+        let refuse = |name: &str| {
+            Err(Error::corrupt(
+                Place::new(name.to_owned()),
+                format!(
+                    "it was removed or replaced in {} while {}, which also a process of an earlier version looks like; \
+                     end that process, then open the store again; nothing was changed",
+                    dir.path().display(),
+                    others.has_it_open(),
+                ),
+            ))
+        };
+        // The others hold it shared. Who gets it alone has another file before it than they have.
+        if cfg!(unix) && self.ledger.try_exclusive()? == Try::Got {
+            return refuse(LEDGER);
+        }
+        if cfg!(unix) && self.ledger.try_shared()? == Try::Held {
+            return refuse(LEDGER);
+        }
+        let noted = text(self.presence.file());
+        for (name, identity) in self.common(dir, writer)? {
+            if !noted.lines().any(|line| line == common_line(name, identity)) {
+                return refuse(name);
+            }
+        }
+        self.note(&noted, now);
+        self.opening.release();
+        Ok(())
+    }
+
+    /// Proves that the ledger which was opened is the one that is locked.
+    pub(crate) fn check_ledger(&self, ledger: &Ledger) -> Result<()> {
+        let opened = Identity::of(&ledger.file).map_err(|error| io_error(error, "cannot look at", LEDGER.as_ref()))?;
+        if opened == self.ledger.identity()? {
+            return Ok(());
+        }
+        Err(Error::corrupt(Place::new(LEDGER), "it was replaced while the store was being opened; nothing was changed"))
+    }
+
+    /// The lock files, as this process has them open or finds them.
+    pub(crate) fn common(&self, dir: &Dir, writer: &LockFile) -> Result<Common> {
+        let checkpoint = dir.stat_name(CHECKPOINT)?.map(|stat| stat.identity).unwrap_or_default();
+        Ok([
+            (OPENING, self.opening.identity()?),
+            (PRESENCE, self.presence.identity()?),
+            (WRITER, writer.identity()?),
+            (CHECKPOINT, checkpoint),
+        ])
+    }
+
+    /// Lets others in, after whoever is alone has recovered the store.
+    pub(crate) fn settle(&mut self, common: &Common, now: Timestamp) -> Result<()> {
+        if self.access == Access::Shared {
+            let lost = || Error::internal("the presence was lost while the opening lock was held");
+            if self.presence.try_shared()? == Try::Held || (cfg!(unix) && self.ledger.try_shared()? == Try::Held) {
+                return Err(lost());
+            }
+        }
+        let lines: Vec<String> = common.iter().map(|(name, identity)| common_line(name, *identity)).collect();
+        self.note(&lines.join("\n"), now);
+        self.opening.release();
+        Ok(())
+    }
+
+    /// Notes this process behind what all have in common and those others that still live. The caller holds the opening lock.
+    fn note(&self, before: &str, now: Timestamp) {
+        let own = format!("{} {now}", std::process::id());
+        self.write(common_lines(before).chain(living_lines(before)).chain([own.as_str()]));
+    }
+
+    fn write<'a>(&self, lines: impl Iterator<Item = &'a str>) {
+        let mut text = lines.collect::<Vec<_>>().join("\n");
+        text.push('\n');
+        // Only the identities matter, and a joining process that misses one refuses to go on.
+        let file = self.presence.file();
+        let _ = write_all_at(file, text.as_bytes(), 0).map(|()| file.set_len(text.len() as u64));
+    }
+
+    /// Goes. Whoever is the last keeps others at the door until [`Presence::release`].
+    pub(crate) fn leave(&mut self, limit: std::time::Duration) -> Result<Company> {
+        // Who stands in the door is no stranger to the store: this process is not the last.
+        if self.opening.exclusive_within(limit).is_err() {
+            return Ok(Company::Beside);
+        }
+        let noted = text(self.presence.file());
+        let own = format!("{} ", std::process::id());
+        let gone = noted.lines().position(|line| line.starts_with(&own));
+        self.write(noted.lines().enumerate().filter(|(at, _)| Some(*at) != gone).map(|(_, line)| line));
+        let alone = self.access == Access::Exclusive || self.presence.try_exclusive()? == Try::Got;
+        Ok(if alone { Company::Alone } else { Company::Beside })
+    }
+
+    /// Gives everything up.
+    pub(crate) fn release(&mut self) {
+        self.ledger.release();
+        self.presence.release();
+        self.opening.release();
+    }
+}
+
+fn common_line(name: &str, Identity { device, inode }: Identity) -> String {
+    format!("{name} {device}:{inode}")
+}
+
+fn common_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| line.split(' ').next().is_some_and(|name| name.ends_with(".lock")))
+}

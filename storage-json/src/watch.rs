@@ -1,0 +1,234 @@
+//! Proves that what a store holds open is still what its directory holds.
+//!
+//! A store goes on in a directory that was renamed: it is the same one. It ends for good, and touches nothing more, where
+//! another directory stands in its place, or where a file was removed or replaced by which processes keep out of each other's
+//! way, or which cannot be written anew from memory: lock files, head, ledger. What can be written anew is told to the caller.
+
+use std::fs::File;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use storage_core::{Error, ErrorKind, Place, Result};
+
+use crate::disk::{Dir, Identity, Kind, Standing, io_error, stat_of};
+use crate::engine::unpoisoned;
+use crate::journal::{HEAD, Head, Journal};
+use crate::ledger::{LEDGER, Ledger};
+use crate::manifest::Manifest;
+use crate::presence::Common;
+
+/// Changes of a directory within the finest step of a file system's clock look like one.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
+
+/// What must stay the same while a store is open.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    dir: Dir,
+    locks: Common,
+    files: [(&'static str, Identity); 2],
+    names: Mutex<Names>,
+}
+
+/// When the names in the directory were last found to be right.
+#[derive(Debug)]
+struct Names {
+    /// The directory's time of change then.
+    changed: u64,
+    /// When it was first seen with that time.
+    seen: Instant,
+    /// Nothing can have changed since without another time of change.
+    settled: bool,
+}
+
+/// Why a look did not find all well.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// This handle can never go on.
+    Final(Error),
+    /// The look itself failed.
+    Passing(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Passing(error)
+    }
+}
+
+/// What went missing and stands in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) journal: bool,
+    pub(crate) files: Vec<String>,
+}
+
+impl Missing {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(dir: &Dir, locks: Common, head: &Head, ledger: &Ledger) -> Result<Self> {
+        let of =
+            |file: &File, name| Identity::of(file).map_err(|error| io_error(error, "cannot look at", &dir.join(name)));
+        let files = [(HEAD, of(&head.file, HEAD)?), (LEDGER, of(&ledger.file, LEDGER)?)];
+        let names = Mutex::new(Names { changed: 0, seen: Instant::now(), settled: false });
+        Ok(Self { dir: dir.clone(), locks, files, names })
+    }
+
+    /// Refuses files that have another name too: whatever writes under that name writes here.
+    pub(crate) fn refuse_other_names(dir: &Dir, journals: impl Iterator<Item = String>) -> Result<()> {
+        use crate::locks::{CHECKPOINT, OPENING, PRESENCE, WRITER};
+        let names = [OPENING, PRESENCE, WRITER, CHECKPOINT, HEAD, LEDGER].into_iter().map(str::to_owned);
+        for name in names.chain(journals) {
+            if dir.stat_name(&name)?.is_some_and(|stat| stat.kind == Kind::File && stat.names > 1) {
+                let path = dir.join(&name);
+                let path = path.display();
+                return Err(Error::corrupt(
+                    Place::new(name),
+                    format!(
+                        "it has another name too (a hard link), so that another store may write into it; \
+                         give it bytes of its own: cp -p {path} {path}.own && mv {path}.own {path}"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the directory is still the one at its path; for a thread that has nothing else to do, too.
+    pub(crate) fn place(&self) -> Result<Option<String>, Trouble> {
+        let here = self.dir.path().display();
+        let (what, restart) = match self.dir.standing() {
+            Standing::Here => return Ok(None),
+            Standing::Renamed(by_now) => {
+                let by_now = by_now.map_or_else(String::new, |path| format!(" and is {} by now", path.display()));
+                return Ok(Some(format!(
+                    "the directory {here} was renamed{by_now}; the store goes on in it, but the next opening will not find it there"
+                )));
+            }
+            Standing::Replaced => ("another directory stands in its place", "open the store that is there now"),
+            Standing::Removed => ("it was removed", "put it back from a backup"),
+        };
+        let message = format!(
+            "the directory {here} is not the one that was opened: {what}; this handle ended and changes neither, so close it and {restart}"
+        );
+        Err(Trouble::Final(Error::new(ErrorKind::Unavailable).message(message)))
+    }
+
+    /// Looks at all of it. The caller holds the writer lock, so that no checkpoint is putting files in place.
+    pub(crate) fn look(&self, manifest: &Manifest, journal: &Journal) -> Result<Missing, Trouble> {
+        let changed = self.dir.own_stat()?.changed;
+        {
+            let names = unpoisoned(self.names.lock());
+            if names.settled && names.changed == changed {
+                return Ok(Missing::default());
+            }
+        }
+        self.locks_and_files()?;
+        let missing = self.missing(manifest, journal)?;
+        let mut names = unpoisoned(self.names.lock());
+        let now = Instant::now();
+        if names.changed == changed {
+            // Found right when every change since the first look would have shown.
+            names.settled = missing.is_empty() && now.duration_since(names.seen) > CLOCK_STEP;
+        } else {
+            *names = Names { changed, seen: now, settled: false };
+        }
+        Ok(missing)
+    }
+
+    /// Whether the lock files are still those that everybody finds: asked between a batch's sync and its answer. A process that
+    /// found others, or none, may already have read a journal without this batch.
+    pub(crate) fn locks(&self) -> Result<(), Trouble> {
+        let changed = self.dir.own_stat()?.changed;
+        {
+            let names = unpoisoned(self.names.lock());
+            if names.settled && names.changed == changed {
+                return Ok(());
+            }
+        }
+        self.locks_and_files()
+    }
+
+    /// Whether a lock file that was opened again is the one that all have in common.
+    pub(crate) fn check(&self, name: &str, opened: Identity) -> Result<(), Trouble> {
+        match self.locks.iter().find(|(lock, _)| *lock == name) {
+            Some((_, identity)) if *identity == opened => Ok(()),
+            _ => Err(Trouble::Final(self.lost(name, true))),
+        }
+    }
+
+    fn locks_and_files(&self) -> Result<(), Trouble> {
+        for (name, identity) in self.locks.into_iter().chain(self.files) {
+            let present = self.dir.stat_name(name)?;
+            if present.as_ref().map(|stat| stat.identity) != Some(identity) {
+                return Err(Trouble::Final(self.lost(name, present.is_some())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that a file is not the one that was opened.
+    fn lost(&self, name: &str, replaced: bool) -> Error {
+        let what = if replaced { "was replaced" } else { "was removed" };
+        let path = self.dir.join(name);
+        let path = path.display();
+        if name == LEDGER {
+            let rescue = self.rescue(name, self.files[1].1);
+            let message =
+                format!("{path} {what} while the store is open; this handle ended and changes nothing more{rescue}");
+            return Error::corrupt(Place::new(LEDGER), message);
+        }
+        Error::new(ErrorKind::Unavailable).message(format!(
+            "{path} {what} while the store is open, so that other processes could no longer be told from this one; \
+             this handle ended and changes nothing more: close every process that has the store open, and open it again"
+        ))
+    }
+
+    /// The command that brings back a file which this process still has open.
+    fn rescue(&self, name: &str, identity: Identity) -> String {
+        let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return String::new() };
+        let mut open = open.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let same = |number: &String| {
+            crate::disk::stat_path(format!("/proc/self/fd/{number}").as_ref())
+                .is_ok_and(|stat| stat.identity == identity)
+        };
+        let Some(number) = open.find(same) else { return String::new() };
+        let (pid, path) = (std::process::id(), self.dir.join(name));
+        format!("; before this process ends, copy what it still holds: cp /proc/{pid}/fd/{number} {}", path.display())
+    }
+
+    fn missing(&self, manifest: &Manifest, journal: &Journal) -> Result<Missing> {
+        let is_file =
+            |name: &str| Ok::<_, Error>(self.dir.stat_name(name)?.is_some_and(|stat| stat.kind == Kind::File));
+        let mut files = Vec::new();
+        for name in manifest.files.keys() {
+            if !is_file(name)? {
+                files.push(name.clone());
+            }
+        }
+        let present = self.dir.stat_name(&crate::journal::name(journal.generation))?;
+        let journal = present.map(|stat| stat.identity) != Some(journal.identity()?);
+        Ok(Missing { journal, files })
+    }
+
+    /// Whether files that are only appended to are as long as they were.
+    pub(crate) fn lengths(&self, ledger: &Ledger, length: u64) -> Result<(), Trouble> {
+        let present =
+            stat_of(&ledger.file).map_err(|error| io_error(error, "cannot look at", &self.dir.join(LEDGER)))?;
+        if present.length >= length {
+            return Ok(());
+        }
+        let path = self.dir.join(LEDGER);
+        Err(Trouble::Final(Error::corrupt(
+            Place::new(LEDGER).offset(present.length),
+            format!(
+                "{} was cut while the store is open, {length} bytes of it were promised; this handle ended and changes nothing more: \
+                 put the file back from a backup",
+                path.display()
+            ),
+        )))
+    }
+}

@@ -237,9 +237,9 @@ fn advice(error: &Error) -> String {
         },
         ErrorKind::Locked { pid: Some(pid), .. } => format!("ps -p {pid}, and the same command when it has ended"),
         ErrorKind::Locked { .. } | ErrorKind::Busy { .. } => "the same command a little later".to_owned(),
-        ErrorKind::Unavailable => "storage status --mode json".to_owned(),
+        ErrorKind::Unavailable => "storage doctor".to_owned(),
         ErrorKind::StorageFull => ROOM.to_owned(),
-        ErrorKind::ReadOnly => "storage status, when directory and disk can be written again".to_owned(),
+        ErrorKind::ReadOnly => "storage doctor, which says what to do".to_owned(),
         ErrorKind::Corrupt(Place { source, line: Some(line), column: Some(column), .. }) => {
             format!("repair {} at line {line}, column {column}; or {NEWEST}", quoted(source))
         }

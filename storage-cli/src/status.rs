@@ -64,12 +64,8 @@ pub(crate) async fn status(context: &Context) -> Outcome {
         })?;
         return Ok(Exit::Done);
     }
-    let (backend, contents) = context
-        .looking_at_store(async |storage| {
-            storage.ping().await?;
-            Ok((storage.backend(), contents(storage).await?))
-        })
-        .await?;
+    let (backend, contents) =
+        context.looking_at_store(async |storage| Ok((storage.backend(), contents(storage).await?))).await?;
     let text = format!(
         "{backend}\n{}",
         facts(

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use storage_core::{Error, ErrorKind, Result};
 
@@ -108,6 +109,7 @@ pub(crate) fn claim_fallback(dir: &Path, fallback: FellBack, remember: bool) -> 
 fn not_kept(dir: &Path, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+        io::ErrorKind::TimedOut => ErrorKind::Busy { waited: LOCK_WAIT },
         _ => ErrorKind::ReadOnly,
     };
     let message = format!("{} cannot be written", dir.join(NAME).display());
@@ -186,6 +188,36 @@ fn file_holds_users(dir: &Path) -> io::Result<bool> {
     Ok(beginning.iter().any(|byte| !b"{} \t\r\n".contains(byte) && !byte.is_ascii_control()))
 }
 
+/// How long another start may keep the directory: it writes a small file and syncs it.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// Waits for a lock that somebody else may never give up: any program may lock a directory.
+fn lock_within(handle: &File, limit: Duration) -> io::Result<()> {
+    let began = Instant::now();
+    while let Err(fs::TryLockError::WouldBlock) = handle.try_lock() {
+        if began.elapsed() >= limit {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "another program keeps a lock on the directory"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A file that root made would keep out the user whose directory it is.
+fn give_to_owner(dir: &Path, made: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let (above, file) = (fs::metadata(dir)?, made.metadata()?);
+        if file.uid() == 0 && (above.uid(), above.gid()) != (file.uid(), file.gid()) {
+            fchown(made, Some(above.uid()), Some(above.gid()))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (dir, made);
+    Ok(())
+}
+
 /// The right to write the marker; other processes wait until it is dropped.
 struct Kept {
     dir: PathBuf,
@@ -204,7 +236,7 @@ impl Kept {
         // what it found.
         let handle = File::open(dir).ok();
         if let Some(handle) = &handle {
-            let _ = handle.lock();
+            lock_within(handle, LOCK_WAIT)?;
         }
         Ok(Self { dir: dir.to_owned(), handle })
     }
@@ -216,6 +248,7 @@ impl Kept {
         // Such files have the mode 0600.
         let mut staged = tempfile::Builder::new().prefix("backend-").suffix(".tmp").tempfile_in(&self.dir)?;
         staged.write_all(&text)?;
+        give_to_owner(&self.dir, staged.as_file())?;
         staged.as_file().sync_all()?;
         staged.persist(self.dir.join(NAME)).map_err(|error| error.error)?;
         self.handle.as_ref().map_or(Ok(()), File::sync_all)

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use storage_core::{Error, Place, Result, Timestamp};
+use storage_core::{Error, ErrorKind, Place, Result, Timestamp};
 
 /// The file's name.
 pub(crate) const NAME: &str = "backend.json";
@@ -56,6 +56,16 @@ impl Marker {
             // A path through something that is no directory holds no marker, and no store either.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Self::default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let message = format!(
+                    "permission denied reading {}, which tells which backend was used here; run this as the user that owns \
+                     it, or as root: chown --reference={} {}",
+                    file.display(),
+                    dir.display(),
+                    file.display()
+                );
+                return Err(Error::new(ErrorKind::ReadOnly).message(message).caused_by(error));
             }
             Err(error) => {
                 return Err(

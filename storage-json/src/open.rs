@@ -31,7 +31,7 @@ pub(crate) fn open(mut options: JsonOptions) -> Result<(Shared, LockFile)> {
         refuse_strangers(&dir)?;
     }
     let dir = Dir::create(&options.dir)?;
-    options.dir = dir.path().to_owned();
+    dir.path().clone_into(&mut options.dir);
     let mut writer = LockFile::open(&dir, WRITER, options.locking)?;
     let (mut presence, company) = Presence::enter(&dir, &options, &writer)?;
     // Another process may have made the store while this one waited.

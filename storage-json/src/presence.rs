@@ -19,7 +19,7 @@ use crate::options::{Access, JsonOptions};
 #[derive(Debug)]
 pub(crate) struct Presence {
     opening: LockFile,
-    presence: LockFile,
+    here: LockFile,
     ledger: LockFile,
     access: Access,
 }
@@ -39,7 +39,7 @@ impl Presence {
     pub(crate) fn enter(dir: &Dir, options: &JsonOptions, writer: &LockFile) -> Result<(Self, Company)> {
         let open = |name| LockFile::open(dir, name, options.locking);
         let mut own =
-            Self { opening: open(OPENING)?, presence: open(PRESENCE)?, ledger: open(LEDGER)?, access: options.access };
+            Self { opening: open(OPENING)?, here: open(PRESENCE)?, ledger: open(LEDGER)?, access: options.access };
         // Made by whoever comes first, so that its absence later means that it was removed.
         open(CHECKPOINT)?;
         let mut pause = Pause::within(options.lock_wait);
@@ -50,17 +50,17 @@ impl Presence {
                 }
             }
             own.opening.sign(|| options.environment.clock.now());
-            if own.presence.try_exclusive()? == Try::Got {
+            if own.here.try_exclusive()? == Try::Got {
                 own.take_ledger(dir)?;
                 return Ok((own, Company::Alone));
             }
-            if options.access == Access::Shared && own.presence.try_shared()? == Try::Got {
+            if options.access == Access::Shared && own.here.try_shared()? == Try::Got {
                 own.join(dir, writer, options.environment.clock.now())?;
                 return Ok((own, Company::Beside));
             }
             own.opening.release();
             if !pause.wait() {
-                return Err(own.presence.locked());
+                return Err(own.here.locked());
             }
         }
     }
@@ -78,7 +78,7 @@ impl Presence {
 
     /// Proves that this process and the others hold the same files, and goes in.
     fn join(&mut self, dir: &Dir, writer: &LockFile, now: Timestamp) -> Result<()> {
-        let others = self.presence.holder();
+        let others = self.here.holder();
         let refuse = |name: &str| {
             Err(Error::corrupt(
                 Place::new(name.to_owned()),
@@ -97,7 +97,7 @@ impl Presence {
         if cfg!(unix) && self.ledger.try_shared()? == Try::Held {
             return refuse(LEDGER);
         }
-        let noted = text(self.presence.file());
+        let noted = text(self.here.file());
         for (name, identity) in self.common(dir, writer)? {
             if !noted.lines().any(|line| line == common_line(name, identity)) {
                 return refuse(name);
@@ -122,7 +122,7 @@ impl Presence {
         let checkpoint = dir.stat_name(CHECKPOINT)?.map(|stat| stat.identity).unwrap_or_default();
         Ok([
             (OPENING, self.opening.identity()?),
-            (PRESENCE, self.presence.identity()?),
+            (PRESENCE, self.here.identity()?),
             (WRITER, writer.identity()?),
             (CHECKPOINT, checkpoint),
         ])
@@ -132,7 +132,7 @@ impl Presence {
     pub(crate) fn settle(&mut self, common: &Common, now: Timestamp) -> Result<()> {
         if self.access == Access::Shared {
             let lost = || Error::internal("the presence was lost while the opening lock was held");
-            if self.presence.try_shared()? == Try::Held || (cfg!(unix) && self.ledger.try_shared()? == Try::Held) {
+            if self.here.try_shared()? == Try::Held || (cfg!(unix) && self.ledger.try_shared()? == Try::Held) {
                 return Err(lost());
             }
         }
@@ -152,7 +152,7 @@ impl Presence {
         let mut text = lines.collect::<Vec<_>>().join("\n");
         text.push('\n');
         // Only the identities matter, and a joining process that misses one refuses to go on.
-        let file = self.presence.file();
+        let file = self.here.file();
         let _ = write_all_at(file, text.as_bytes(), 0).map(|()| file.set_len(text.len() as u64));
     }
 
@@ -162,18 +162,18 @@ impl Presence {
         if self.opening.exclusive_within(limit).is_err() {
             return Ok(Company::Beside);
         }
-        let noted = text(self.presence.file());
+        let noted = text(self.here.file());
         let own = format!("{} ", std::process::id());
         let gone = noted.lines().position(|line| line.starts_with(&own));
         self.write(noted.lines().enumerate().filter(|(at, _)| Some(*at) != gone).map(|(_, line)| line));
-        let alone = self.access == Access::Exclusive || self.presence.try_exclusive()? == Try::Got;
+        let alone = self.access == Access::Exclusive || self.here.try_exclusive()? == Try::Got;
         Ok(if alone { Company::Alone } else { Company::Beside })
     }
 
     /// Gives everything up.
     pub(crate) fn release(&mut self) {
         self.ledger.release();
-        self.presence.release();
+        self.here.release();
         self.opening.release();
     }
 }
@@ -183,5 +183,5 @@ fn common_line(name: &str, Identity { device, inode }: Identity) -> String {
 }
 
 fn common_lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| line.split(' ').next().is_some_and(|name| name.ends_with(".lock")))
+    text.lines().filter(|line| line.split(' ').next().is_some_and(|name| name.strip_suffix(".lock").is_some()))
 }

@@ -167,7 +167,7 @@ mod unix {
             length: wide(stat.st_size),
             modified: nanos(wide(stat.st_mtime), wide(stat.st_mtime_nsec)),
             changed: nanos(wide(stat.st_ctime), wide(stat.st_ctime_nsec)),
-            mode: u32::from(stat.st_mode) & 0o7777,
+            mode: u32::try_from(wide(stat.st_mode) & 0o7777).unwrap_or_default(),
             owner: stat.st_uid,
             group: stat.st_gid,
         }

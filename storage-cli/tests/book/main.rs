@@ -16,6 +16,7 @@ mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod kinds;
+mod links;
 mod otherwise;
 mod stage;
 

@@ -64,6 +64,7 @@ mod steps;
 
 mod admin_limits;
 mod balances;
+mod clocks;
 mod concurrency;
 mod edges;
 mod errors;

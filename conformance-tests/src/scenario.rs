@@ -59,6 +59,7 @@ pub fn scenarios() -> Vec<Scenario> {
         crate::admin_limits::SCENARIOS,
         crate::jobs::SCENARIOS,
         crate::history::SCENARIOS,
+        crate::clocks::SCENARIOS,
         crate::payments::SCENARIOS,
         crate::payments::refunds::SCENARIOS,
         crate::referrals::SCENARIOS,

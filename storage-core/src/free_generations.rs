@@ -44,11 +44,16 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// Taken from the quota of `today`.
-    pub fn used_on(&self, today: CivilDate) -> u32 {
-        if self.date == Some(today) { self.used } else { 0 }
+    /// The day whose quota counts at `today`: today, or a later day that was counted already. A clock that goes back
+    /// and forward again gives no day's quota twice.
+    fn day_at(&self, today: CivilDate) -> CivilDate {
+        self.date.map_or(today, |counted| counted.max(today))
     }
-    /// Left of the quota of `today` plus the bank.
+    /// Taken from the quota that counts at `today`.
+    pub fn used_on(&self, today: CivilDate) -> u32 {
+        if self.date == Some(self.day_at(today)) { self.used } else { 0 }
+    }
+    /// Left of the quota that counts at `today`, plus the bank.
     pub fn remaining_on(&self, today: CivilDate, daily: u32) -> u64 {
         u64::from(daily.saturating_sub(self.used_on(today))) + self.bank
     }
@@ -56,7 +61,8 @@ impl Quota {
     pub fn take(&self, today: CivilDate, daily: u32) -> Result<(Self, QuotaSource)> {
         let used = self.used_on(today);
         if used < daily {
-            return Ok((Self { date: Some(today), used: used + 1, bank: self.bank }, QuotaSource::Day(today)));
+            let day = self.day_at(today);
+            return Ok((Self { date: Some(day), used: used + 1, bank: self.bank }, QuotaSource::Day(day)));
         }
         match self.bank.checked_sub(1) {
             Some(bank) => Ok((Self { bank, ..*self }, QuotaSource::Bank)),
@@ -198,7 +204,8 @@ pub trait FreeGenerations {
     /// Takes one free generation: from today's quota first, then from the bank.
     ///
     /// # Contract
-    /// - "Today" is the civil date of the store's clock in the policy's time zone.
+    /// - "Today" is the civil date of the store's clock in the policy's time zone, and never before the last day on
+    ///   which the user took one of the quota: a clock that goes back gives no quota twice.
     /// - With 5 left, 50 concurrent takes succeed 5 times.
     ///
     /// # Errors
@@ -272,6 +279,23 @@ mod tests {
         assert_eq!(quota.remaining_on(tomorrow, 2), 2);
         assert_eq!(quota.give_back(QuotaSource::Bank).unwrap().remaining_on(day, 2), 1);
         assert_eq!(quota.give_back(QuotaSource::Day(tomorrow)).unwrap(), quota);
+    }
+
+    #[test]
+    fn an_earlier_day_counts_on_the_latest_one() {
+        let days = [-1, 0, 1].map(CivilDate::from_days);
+        for (at, today) in days.into_iter().enumerate() {
+            let quota = Quota { date: Some(today), used: 1, bank: 0 };
+            for earlier in &days[..=at] {
+                assert_eq!((quota.used_on(*earlier), quota.remaining_on(*earlier, 2)), (1, 1), "{earlier} on {today}");
+                let taken = (Quota { used: 2, ..quota }, QuotaSource::Day(today));
+                assert_eq!(quota.take(*earlier, 2).unwrap(), taken, "{earlier} on {today}");
+            }
+            for later in &days[at + 1..] {
+                assert_eq!((quota.used_on(*later), quota.remaining_on(*later, 2)), (0, 2), "{later} on {today}");
+                assert_eq!(quota.take(*later, 2).unwrap().1, QuotaSource::Day(*later));
+            }
+        }
     }
 
     #[test]

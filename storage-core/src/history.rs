@@ -94,7 +94,8 @@ pub trait History {
     ///
     /// # Contract
     /// - The same id with equal arguments is a replay, also when the entry was trimmed long ago.
-    /// - The policy says how many entries are kept; ids and prices outlive the trimming.
+    /// - The policy says how many entries are kept; ids and prices outlive the trimming. The entry just recorded stays,
+    ///   also where the clock went back: of the others the oldest go.
     /// - Creates the user when missing.
     ///
     /// # Errors

@@ -50,7 +50,9 @@ impl History for JsonStorage {
             tx.settle(account, (KeySpace::Generation, key), fingerprint, Answer::Record, Vec::new())?;
             let generation =
                 Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };
-            tx.put_generation(user, &generation, tx.env.policy.history.limit());
+            // What is recorded now stays, also when the clock went back: the others make room.
+            tx.trim_history(user, tx.env.policy.history.limit() - 1);
+            tx.put_generation(user, &generation);
             Ok(GenerationReceipt { id, replayed: false })
         })
         .await

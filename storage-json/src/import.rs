@@ -87,7 +87,8 @@ fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: &Generation) -> Res
     }
     let account = tx.account_or_new(user);
     tx.settle(account, (KeySpace::Generation, key), arguments, Answer::Record, Vec::new())?;
-    tx.put_generation(user, generation, tx.env.policy.history.limit());
+    tx.put_generation(user, generation);
+    tx.trim_history(user, tx.env.policy.history.limit());
     Ok(ImportOutcome::Added)
 }
 

@@ -225,19 +225,26 @@ impl<'a> Tx<'a> {
         payment
     }
 
-    /// Adds a history entry and trims the oldest ones beyond `keep`. The account must be put before.
-    pub(crate) fn put_generation(&mut self, user: UserId, generation: &Generation, keep: usize) {
+    /// Adds a history entry.
+    pub(crate) fn put_generation(&mut self, user: UserId, generation: &Generation) {
         self.changes.push(Change::Generation(Box::new(GenerationRecord::new(user, generation))));
         self.own.rare.generations.push((user, generation.at, generation.id.clone()));
         let mut account = self.account_or_new(user);
         account.history += 1;
-        let surplus = usize::try_from(account.history).unwrap_or(usize::MAX).saturating_sub(keep);
-        if surplus > 0 {
-            for (at, id) in self.oldest_generations(user, surplus) {
-                self.own.rare.trims.insert((user, at, id.clone()));
-                self.changes.push(Change::Trim { user, at, id });
-                account.history -= 1;
-            }
+        self.put_account(account);
+    }
+    /// Drops the oldest history entries beyond this number.
+    pub(crate) fn trim_history(&mut self, user: UserId, kept: usize) {
+        let Some(account) = self.account(user) else { return };
+        let surplus = usize::try_from(account.history).unwrap_or(usize::MAX).saturating_sub(kept);
+        if surplus == 0 {
+            return;
+        }
+        let mut account = account.clone();
+        for (at, id) in self.oldest_generations(user, surplus) {
+            self.own.rare.trims.insert((user, at, id.clone()));
+            self.changes.push(Change::Trim { user, at, id });
+            account.history -= 1;
         }
         self.put_account(account);
     }

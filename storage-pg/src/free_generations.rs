@@ -23,8 +23,8 @@ statements! {
     /// Statements of free generations.
     FreeGenerationStatements {
         get(INT8) = "SELECT user_id, date, used, bank FROM {s}.daily_free_generations WHERE user_id = $1";
-        /// Takes one of the quota `$3` of the day `$2`, while there is one. The bank is judged. The user's row is locked
-        /// first, as everywhere.
+        /// Takes one of the quota `$3` of the day `$2`, while there is one. The bank is judged, and so is a clock that went
+        /// back behind a day that was counted. The user's row is locked first, as everywhere.
         take(INT8, DATE, INT8, TEXT, UUID, TIMESTAMPTZ, UUID) = concat!(
             "WITH owner AS (
                  SELECT id FROM {s}.users WHERE id = $1 FOR NO KEY UPDATE
@@ -35,7 +35,7 @@ statements! {
                  ON CONFLICT (user_id) DO UPDATE SET date = excluded.date,
                      used = CASE WHEN d.date = excluded.date THEN d.used + 1 ELSE 1 END,
                      updated_at = excluded.updated_at, last_operation = excluded.last_operation
-                     WHERE d.date IS DISTINCT FROM excluded.date OR d.used < $3
+                     WHERE d.date IS NULL OR d.date < excluded.date OR (d.date = excluded.date AND d.used < $3)
                  RETURNING d.user_id, d.used, d.bank
              ), key AS (
                  INSERT INTO {s}.operation_keys (user_id, space, key, arguments, operation_id, answer,

@@ -82,7 +82,15 @@ pub(crate) fn values(user: UserId, generation: &Generation) -> Vec<Param> {
     ]
 }
 
-/// Writes an entry down, uses its id up, and drops the oldest entries beyond the policy's number.
+/// Drops the oldest entries beyond this number.
+pub(crate) fn trim(tx: &mut Tx<'_>, user: UserId, kept: usize) {
+    // More than that is everything.
+    if let Ok(kept) = i64::try_from(kept) {
+        tx.queue_child(&tx.sql().history.trim, vec![param(user.get()), param(kept)]);
+    }
+}
+
+/// Writes an entry down, and uses its id up.
 pub(crate) fn record(
     tx: &mut Tx<'_>,
     account: &mut Account,
@@ -91,11 +99,7 @@ pub(crate) fn record(
 ) -> Result<()> {
     let key = OperationKey::new(generation.id.as_str())?;
     keys::settle(tx, account, (KeySpace::Generation, &key), arguments, Answer::Record);
-    let (sql, user) = (&tx.sql().history, account.user());
-    tx.queue_child(&sql.put, values(user, generation));
-    if let Ok(kept) = i64::try_from(tx.env().policy.history.limit()) {
-        tx.queue_child(&sql.trim, vec![param(user.get()), param(kept)]);
-    }
+    tx.queue_child(&tx.sql().history.put, values(account.user(), generation));
     Ok(())
 }
 
@@ -119,6 +123,8 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationToHistory) -> Result<Gener
     }
     account.record.spend(price)?;
     let entry = Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };
+    // What is recorded now stays, also when the clock went back: the others make room.
+    trim(tx, user, tx.env().policy.history.limit() - 1);
     record(tx, &mut account, &entry, arguments)?;
     Ok(GenerationReceipt { id, replayed: false })
 }

@@ -299,6 +299,7 @@ async fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: Generation) -
         }));
     }
     history::record(tx, &mut account, &generation, arguments)?;
+    history::trim(tx, user, tx.env().policy.history.limit());
     Ok(ImportOutcome::Added)
 }
 

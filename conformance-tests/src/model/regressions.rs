@@ -11,6 +11,7 @@ pub(crate) fn histories() -> Vec<(&'static str, History)> {
         ("everything that moves money, and records with minted ids", one_of_each()),
         ("an imported balance uses its minted key up, and keeps the other system's time", imported_balances()),
         ("a provider key and an id of two payments: the provider's word comes first", id_and_provider_key()),
+        ("a clock that goes back and forward, with takes and generations on both days", clock_goes_back()),
     ]
 }
 
@@ -55,6 +56,24 @@ fn id_and_provider_key() -> History {
             Step { on: 0, op: Op::AddPayment { user: 0, micros: 1_000_000, payment: None, provider: Some(1), notes: None, key: None } },
             Step { on: 0, op: Op::AddPayment { user: 0, micros: 1_000_000, payment: Some(0), provider: None, notes: None, key: None } },
             Step { on: 0, op: Op::AddPayment { user: 0, micros: 1_000_000, payment: Some(0), provider: Some(1), notes: None, key: None } },
+        ],
+    }
+}
+
+#[rustfmt::skip]
+fn clock_goes_back() -> History {
+    let take = |key| Step { on: 0, op: Op::Take { user: 0, key: Some(key) } };
+    let record = |id| Step { on: 0, op: Op::Record { user: 0, id: Some(id), text: 0, micros: 1 } };
+    let wait = |seconds| Step { on: 0, op: Op::Wait { seconds } };
+    History {
+        handles: 1,
+        zone: 0,
+        steps: vec![
+            record(0), take(0), wait(1), record(1), wait(1), record(2), wait(-86_400),
+            take(1), record(3), take(2), Step { on: 0, op: Op::History { user: 0, size: 3 } },
+            Step { on: 0, op: Op::GiveBack { user: 0, take: 1 } }, wait(86_400),
+            Step { on: 0, op: Op::Remaining { user: 0 } }, take(2), take(3), record(4), wait(86_400), take(3),
+            Step { on: 0, op: Op::History { user: 0, size: 3 } },
         ],
     }
 }

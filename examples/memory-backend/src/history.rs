@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationToHistory, Answer, Error, Fingerprint, Generation, GenerationId, GenerationReceipt,
-    GetUserGenerationsHistory, History, HistoryRetention, KeySpace, Newest, OperationId, OperationKey, Page, Result,
-    UsedKey, UserId,
+    GetUserGenerationsHistory, History, KeySpace, Newest, OperationId, OperationKey, Page, Result, UsedKey, UserId,
 };
 
 use crate::MemoryStorage;
@@ -22,21 +21,26 @@ pub(crate) fn used_id(state: &State, user: UserId, id: &GenerationId) -> Result<
     Ok(state.keys.get(&(user, KeySpace::Generation, key)).map(|used| used.arguments))
 }
 
-/// Adds an entry, uses its id up, and drops the oldest entries beyond the policy's number.
+/// Drops the oldest entries beyond this number.
+pub(crate) fn trim(state: &mut State, user: UserId, kept: usize) {
+    if let Some(entries) = state.history.get_mut(&user) {
+        entries.truncate(kept);
+    }
+}
+
+/// Adds an entry, and uses its id up.
 pub(crate) fn record(
     state: &mut State,
     user: UserId,
     generation: Generation,
     arguments: Fingerprint,
     operation: OperationId,
-    retention: HistoryRetention,
 ) -> Result<()> {
     let key = OperationKey::new(generation.id.as_str())?;
     state.keys.insert((user, KeySpace::Generation, key), UsedKey { arguments, operation, answer: Answer::Record });
     let entries = state.history.entry(user).or_default();
     entries.push(Arc::new(generation));
     entries.sort_by_key(|entry| std::cmp::Reverse(position(entry)));
-    entries.truncate(retention.limit());
     Ok(())
 }
 
@@ -56,7 +60,9 @@ impl History for MemoryStorage {
             account.spend(price)?;
             let generation =
                 Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: stamp.now };
-            record(state, user, generation, arguments, stamp.operation, self.policy().history)?;
+            // What is recorded now stays, also when the clock went back: the others make room.
+            trim(state, user, self.policy().history.limit() - 1);
+            record(state, user, generation, arguments, stamp.operation)?;
             Ok(GenerationReceipt { id, replayed: false })
         })
     }

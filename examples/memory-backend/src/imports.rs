@@ -29,7 +29,8 @@ pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, s
                 return Ok(same_or_kept(known == arguments, "another generation under this id"));
             }
             state.account(user, stamp.now);
-            history::record(state, user, generation, arguments, stamp.operation, policy.history)?;
+            history::record(state, user, generation, arguments, stamp.operation)?;
+            history::trim(state, user, policy.history.limit());
             Ok(ImportOutcome::Added)
         }
         ImportRecord::Job(job) => Ok(put_job(state, job, stamp)),

@@ -9,8 +9,8 @@ use storage_core::{
     Total, UserId, check_spent,
 };
 
+use super::LISTS;
 use super::record::At;
-use super::{LISTS, NO_DATE};
 use crate::json_text::{Dialect, Node, NodeValue, Source};
 use crate::state::{Account, FileId, State};
 
@@ -81,9 +81,8 @@ impl Reading {
             }
             FileId::Quotas => {
                 let fields = at.fields(node, &["date", "count", "bonus"])?;
-                let date = fields.needed("date", |at, node| {
-                    if at.text(node)? == NO_DATE { Ok(None) } else { at.parsed(node).map(Some) }
-                })?;
+                // None of a user who never took from a day: no date could say so, each is a day like others.
+                let date = fields.optional("date", At::parsed)?;
                 let used = fields.needed("count", At::counted)?;
                 let bank = fields.optional("bonus", At::counted)?.unwrap_or(0);
                 let quota = Quota { date, used, bank };

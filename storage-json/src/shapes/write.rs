@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use storage_core::{Error, Generation, Job, Payment, PaymentOrigin, Result, Timestamp, UserId};
 
-use super::{LISTS, NO_DATE};
+use super::LISTS;
 use crate::before::Records;
 use crate::disk::Staged;
 use crate::manifest::FileSum;
@@ -171,8 +171,7 @@ fn write_account(
         FileId::Quotas => {
             if record.quota() != storage_core::Quota::default() {
                 out.user(record.user)?;
-                let date = record.quota_date.map_or_else(|| NO_DATE.to_owned(), |date| date.to_string());
-                let fields = Fields::new(out).json("date", &date)?;
+                let fields = Fields::new(out).json("date", &record.quota_date)?;
                 fields.number("count", record.quota_used).number("bonus", record.bank).close();
             }
         }

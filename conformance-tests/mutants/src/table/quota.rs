@@ -241,30 +241,74 @@ pub(super) const ALL: &[Mutant] = &[
         name: "one-entry-less",
         defect: "one entry less is kept than the policy says",
         caught_by: "history::the_newest_hundred_are_kept",
-        changes: &[Replace(
-            "history.rs",
-            "entries.truncate(retention.limit());",
-            "entries.truncate(retention.limit() - 1);",
-        )],
+        changes: &[Replace("history.rs", "entries.truncate(kept);", "entries.truncate(kept.saturating_sub(1));")],
     },
     Mutant {
         name: "one-entry-more",
         defect: "one entry more is kept than the policy says",
         caught_by: "history::retention_follows_the_policy_for_each_user",
-        changes: &[Replace(
-            "history.rs",
-            "entries.truncate(retention.limit());",
-            "entries.truncate(retention.limit().saturating_add(1));",
-        )],
+        changes: &[Replace("history.rs", "entries.truncate(kept);", "entries.truncate(kept.saturating_add(1));")],
     },
     Mutant {
         name: "oldest-kept",
         defect: "the newest entry is trimmed, not the oldest",
         caught_by: "history::the_newest_hundred_are_kept",
+        changes: &[Before("history.rs", "entries.truncate(kept);", "if entries.len() > kept { entries.remove(0); }")],
+    },
+    Mutant {
+        name: "trimmed-as-it-comes",
+        defect: "a generation that is recorded while the clock stands back is trimmed at once (V12)",
+        caught_by: "clocks::the_generation_just_recorded_stays_when_the_clock_went_back",
+        changes: &[
+            Replace("history.rs", "trim(state, user, self.policy().history.limit() - 1);", "{}"),
+            Replace(
+                "history.rs",
+                "record(state, user, generation, arguments, stamp.operation)?;",
+                "record(state, user, generation, arguments, stamp.operation)?; \
+                 trim(state, user, self.policy().history.limit());",
+            ),
+        ],
+    },
+    Mutant {
+        name: "import-pushes-out",
+        defect: "an imported generation that is older than all pushes a newer one out (V12)",
+        caught_by: "clocks::an_imported_generation_older_than_those_kept_goes",
         changes: &[Before(
-            "history.rs",
-            "entries.truncate(retention.limit());",
-            "if entries.len() > retention.limit() { entries.remove(0); }",
+            "imports.rs",
+            "history::record(state, user, generation, arguments, stamp.operation)?;",
+            "history::trim(state, user, policy.history.limit() - 1);",
+        )],
+    },
+    Mutant {
+        name: "clock-back-renews",
+        defect: "a clock that goes back and forward gives a day's quota twice (V11)",
+        caught_by: "clocks::a_clock_that_goes_back_and_forward_gives_no_quota_twice",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().take(today, daily)?",
+            "let mut quota = account.quota(); if quota.date.is_some_and(|date| date > today) \
+             { (quota.date, quota.used) = (None, 0); } quota.take(today, daily)?",
+        )],
+    },
+    Mutant {
+        name: "clock-back-shows-a-whole-day",
+        defect: "while the clock stands back the whole quota seems to be left (V11)",
+        caught_by: "clocks::a_clock_that_goes_back_and_forward_gives_no_quota_twice",
+        changes: &[Replace(
+            "free_generations.rs",
+            "Ok(quota.remaining_on(today, «daily»))",
+            "if quota.date.is_some_and(|date| date > today) { daily + quota.used } else { daily }",
+        )],
+    },
+    Mutant {
+        name: "day-zero-is-none",
+        defect: "what was taken on 1970-01-01 is not counted (V9)",
+        caught_by: "clocks::the_first_day_of_1970_is_a_day_like_others",
+        changes: &[Replace(
+            "free_generations.rs",
+            "account.quota().take(today, daily)?",
+            "let mut quota = account.quota(); if quota.date == Some(storage_core::CivilDate::from_days(0)) \
+             { quota.date = None; } quota.take(today, daily)?",
         )],
     },
 ];

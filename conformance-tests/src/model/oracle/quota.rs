@@ -18,13 +18,18 @@ fn done(replayed: bool) -> Answer {
 }
 
 impl Oracle {
-    /// The number of the civil day, in a zone that is always as far ahead.
-    fn today(&self, at: &Moment) -> i64 {
-        (at.now.micros() + self.ahead * 1_000_000).div_euclid(DAY)
+    /// The number of the user's day: the civil one, in a zone that is always as far ahead, unless the clock has fallen
+    /// behind the last day that was counted.
+    fn today(&self, user: UserId, at: &Moment) -> i64 {
+        let civil = (at.now.micros() + self.ahead * 1_000_000).div_euclid(DAY);
+        match self.accounts.get(&user).and_then(|account| account.day) {
+            Some(last) if civil < last => last,
+            _ => civil,
+        }
     }
 
     pub(super) fn taken(&self, user: UserId, at: &Moment) -> u32 {
-        let today = Some(self.today(at));
+        let today = Some(self.today(user, at));
         self.accounts.get(&user).filter(|account| account.day == today).map_or(0, |account| account.used)
     }
 
@@ -45,7 +50,7 @@ impl Oracle {
             }
             return Ok(QuotaReceipt { replayed: true, ..first });
         }
-        let (used, limit, today) = (self.taken(*user, at), self.policy.daily_free_generations, self.today(at));
+        let (used, limit, today) = (self.taken(*user, at), self.policy.daily_free_generations, self.today(*user, at));
         let account = self.account(*user, at);
         let from = if used < limit {
             (account.day, account.used) = (Some(today), used + 1);
@@ -78,7 +83,6 @@ impl Oracle {
             QuotaSource::Bank => account.bank += 1,
             // A day that is over has nothing left to give back to.
             QuotaSource::Day(date) if account.day == Some(i64::from(date.days())) => {
-                // A clock that went back may have forgotten the take.
                 account.used = account.used.saturating_sub(1);
             }
             QuotaSource::Day(_) => {}

@@ -142,9 +142,12 @@ impl Oracle {
         let account = self.account(user, at);
         account.spent += i128::from(price.micros());
         let generation = Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: at.now };
+        // Sorted, so that the last one is the oldest. It leaves before the new one comes, which therefore stays.
+        if account.history.len() >= kept {
+            account.history.pop();
+        }
         account.history.push(generation);
         account.history.sort_by(|one, other| (other.at, other.id.as_str()).cmp(&(one.at, one.id.as_str())));
-        account.history.truncate(kept);
         self.generations.insert(place, arguments);
         Ok(ok(GenerationReceipt { id, replayed: false }))
     }

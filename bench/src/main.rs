@@ -13,11 +13,13 @@ mod documented;
 mod draw;
 mod import;
 mod json;
+mod looks;
 mod open;
 mod pg;
 mod plot;
 mod result;
 mod single;
+mod stopped;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -50,11 +52,18 @@ enum Command {
     Pg(pg::PgArgs),
     /// The JSON backend beside a bare gathered append, SQLite, redb and fjall, durable against durable
     Json(json::JsonArgs),
+    /// Memory while a stopped process holds the writer lock and calls go on coming
+    Stopped(stopped::StoppedArgs),
+    /// Looks at a large store, and how long each keeps others from it
+    Looks(looks::LooksArgs),
     /// SVG plots of figures that `json --json` and `pg --json` printed earlier
     Plot(plot::PlotArgs),
     /// A process of `json`'s own
     #[command(hide = true)]
     JsonChild(json::child::ChildArgs),
+    /// A process of `stopped`'s own
+    #[command(hide = true)]
+    LockHolder(stopped::HolderArgs),
 }
 
 #[derive(Debug, Args)]
@@ -120,7 +129,10 @@ fn main() -> ExitCode {
                     Command::Pg(arguments) => pg::measure(arguments).await,
                     Command::Json(arguments) => json::measure(arguments).await,
                     Command::Plot(arguments) => plot::draw(arguments).map(boxed),
+                    Command::Stopped(arguments) => stopped::measure(arguments).await.map(boxed),
+                    Command::Looks(arguments) => looks::measure(arguments).await.map(boxed),
                     Command::JsonChild(arguments) => json::child::run(arguments).await,
+                    Command::LockHolder(arguments) => stopped::hold(arguments).await,
                 }
             })
         });

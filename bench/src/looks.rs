@@ -1,0 +1,422 @@
+//! Looks at a large store: how long each takes, and how long it keeps others from the store meanwhile.
+//!
+//! Beside each look two threads of their own go on: one asks again and again for what needs the state for a moment, the
+//! other writes. What each of them waited at the longest says how long the look kept the state, and how long it kept the
+//! writer. Each look is repeated, and the repetition that disturbed least counts: the rest is the machine's.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use storage_core::{
+    AddBalance, AddGenerationToHistory, AuditScope, Balances as _, Environment, GenerationId, GetReferrals,
+    GetUserGenerationsHistory, History as _, HistoryRetention, HoldName, HoldStatus, ImportOutcome, ImportRecord, Job,
+    JobStatus, Jobs as _, ListJobs, ListOperations, ListPayments, ListReserves, MarkPaymentStatus, Money,
+    Operations as _, PageRequest, Params, Payment, PaymentOrigin, PaymentStatus, Payments as _, Policy, Referrals as _,
+    ReserveBalance, Reserves as _, Result, ResultUrls, SetReferrer, Store as _, Timestamp, UserId, Users as _,
+};
+use storage_json::{Access, Durability, JsonOptions, JsonStorage};
+
+use crate::result::{Column, Grid};
+use crate::single::scratch;
+
+/// How often each look is repeated.
+const ROUNDS: usize = 3;
+/// Records that go in together.
+const BATCH: usize = 10_000;
+/// How many tasks fill what cannot be imported.
+const TASKS: u32 = 256;
+/// Who has everything that one user can have much of.
+const HEAVY: i64 = 1;
+/// Whose credits stand beside the looks; nobody else looks at them.
+const PROBE: i64 = 2;
+/// The first of those who brought many; each round asks for the referrer of another one.
+const BROUGHT: i64 = 3;
+
+#[derive(Debug, Args)]
+pub(crate) struct LooksArgs {
+    /// Records of each kind
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(10..))]
+    records: u32,
+    /// Only looks with this word in their name
+    #[arg(long)]
+    only: Option<String>,
+    /// Where the scratch directory is made
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+}
+
+fn user(id: i64) -> Result<UserId> {
+    UserId::new(id)
+}
+
+fn environment(records: u32) -> Environment {
+    let kept = NonZeroU32::new(records).unwrap_or(NonZeroU32::MIN);
+    let policy = Policy { history: HistoryRetention::Newest(kept), ..Policy::default() };
+    Environment { policy, ..Environment::default() }
+}
+
+/// Waits of a large store are what is measured: nobody gives up, and no checkpoint comes between.
+fn options(dir: &Path, records: u32) -> JsonOptions {
+    JsonOptions {
+        environment: environment(records),
+        deadline: Duration::from_mins(10),
+        checkpoint_bytes: 8 * 1024 * 1024 * 1024,
+        ..JsonOptions::new(dir)
+    }
+}
+
+async fn import(store: &JsonStorage, records: impl Iterator<Item = Result<ImportRecord>>) -> Result<()> {
+    let mut records = records.peekable();
+    while records.peek().is_some() {
+        let some = records.by_ref().take(BATCH).collect::<Result<Vec<_>>>()?;
+        let outcomes = store.import_records(some).await?;
+        if let Some(other) = outcomes.into_iter().find(|outcome| *outcome != ImportOutcome::Added) {
+            return Err(storage_core::Error::internal(format!("a record was not put in: {other:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a call for each number, by many tasks.
+async fn each<F>(store: &Arc<JsonStorage>, numbers: u32, call: impl Fn(Arc<JsonStorage>, u32) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut tasks = tokio::task::JoinSet::new();
+    let joined = |done: Option<Result<Result<()>, tokio::task::JoinError>>| match done {
+        None | Some(Ok(Ok(()))) => Ok(()),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(storage_core::Error::internal(format!("a task ended badly: {error}"))),
+    };
+    for number in 0..numbers {
+        tasks.spawn(call(Arc::clone(store), number));
+        if number >= TASKS {
+            joined(tasks.join_next().await)?;
+        }
+    }
+    while !tasks.is_empty() {
+        joined(tasks.join_next().await)?;
+    }
+    Ok(())
+}
+
+fn payment(number: u32, begin: i64) -> Result<Payment> {
+    let at = Timestamp::from_micros(begin + i64::from(number))?;
+    Ok(Payment {
+        id: format!("payment-{number}").parse()?,
+        user: user(HEAVY)?,
+        amount: "1".parse()?,
+        method: "card".parse()?,
+        screenshot_file_id: None,
+        provider_key: None,
+        status: PaymentStatus::Pending,
+        admin: None,
+        notes: None,
+        origin: PaymentOrigin::Here,
+        created_at: at,
+        updated_at: at,
+    })
+}
+
+fn job(number: u32, begin: i64) -> Result<Job> {
+    let id: storage_core::JobId = format!("job-{number}").parse()?;
+    let add = storage_core::AddGenerationJob {
+        user: user(HEAVY)?,
+        job: Some(id.clone()),
+        external_task_id: None,
+        model_id: "model-7".parse()?,
+        model_name: "Model Seven".parse()?,
+        params: Params::from_json(r#"{"prompt":"a cat on a roof"}"#)?,
+        price: Money::from_micros(1)?,
+        key: None,
+    };
+    Ok(Job::create(add, id, Timestamp::from_micros(begin + i64::from(number))?))
+}
+
+fn generation(number: u32) -> Result<AddGenerationToHistory> {
+    Ok(AddGenerationToHistory {
+        user: user(HEAVY)?,
+        id: Some(GenerationId::new(format!("generation-{number}"))?),
+        model_id: "model-7".parse()?,
+        model_name: "Model Seven".parse()?,
+        params: Params::from_json("{}")?,
+        result_urls: ResultUrls::default(),
+        price: Money::ZERO,
+    })
+}
+
+fn hold(number: u32) -> Result<ReserveBalance> {
+    Ok(ReserveBalance::new(user(HEAVY)?, HoldName::new(format!("hold-{number}"))?, "0.01".parse()?))
+}
+
+/// Fills a store: so many users with a balance; one of them with as many payments, all approved, as many pending jobs, as
+/// many open holds and as many history entries; and three who brought a third each.
+async fn fill(dir: &Path, records: u32) -> Result<()> {
+    let mut options = options(dir, records);
+    (options.access, options.durability) = (Access::Exclusive, Durability::ProcessOnly);
+    let begin = options.environment.clock.now().micros() - i64::from(records);
+    let store = Arc::new(JsonStorage::open(options).await?);
+    let balance = Money::from_units(1_000_000)?;
+    let all = 1..=i64::from(records);
+    import(&store, all.map(|id| Ok(ImportRecord::Balance { user: user(id)?, balance, created_at: None }))).await?;
+    import(&store, (0..records).map(|number| job(number, begin).map(ImportRecord::Job))).await?;
+    import(&store, (0..records).map(|number| payment(number, begin).map(ImportRecord::Payment))).await?;
+    let rounds = i64::try_from(ROUNDS).unwrap_or(1);
+    let brought = (BROUGHT + rounds..=i64::from(records)).map(|id| {
+        let referrer = user(BROUGHT + id % rounds)?;
+        Ok(ImportRecord::Referral { user: user(id)?, referrer, since: None })
+    });
+    import(&store, brought).await?;
+    each(&store, records, |store, number| async move {
+        let mark = MarkPaymentStatus::new(format!("payment-{number}").parse()?, PaymentStatus::Approved);
+        store.mark_payment_status(mark).await.map(|_| ())
+    })
+    .await?;
+    each(&store, records, |store, number| async move { store.reserve_balance(hold(number)?).await.map(|_| ()) }).await?;
+    // While there is nothing to trim yet.
+    each(&store, records, |store, number| async move {
+        store.add_generation_to_history(generation(number)?).await.map(|_| ())
+    })
+    .await?;
+    store.close().await
+}
+
+/// The longest waits of those beside a look, in milliseconds.
+struct Beside {
+    state: f64,
+    writer: f64,
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Runs a look while two threads of their own ask for the state and write.
+async fn beside<F: Future<Output = Result<()>>>(store: &Arc<JsonStorage>, look: F) -> Result<(f64, Beside)> {
+    let over = Arc::new(AtomicBool::new(false));
+    let (asking, done) = (Arc::clone(store), Arc::clone(&over));
+    let asking = std::thread::spawn(move || {
+        let mut longest = Duration::ZERO;
+        while !done.load(Ordering::Acquire) {
+            let begun = Instant::now();
+            std::hint::black_box(asking.vitals());
+            longest = longest.max(begun.elapsed());
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        longest
+    });
+    let (writing, done) = (Arc::clone(store), Arc::clone(&over));
+    let writing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
+        let written = runtime.map(|runtime| {
+            runtime.block_on(async {
+                let mut longest = Duration::ZERO;
+                while !done.load(Ordering::Acquire) {
+                    let begun = Instant::now();
+                    writing.add_balance(AddBalance::new(user(PROBE)?, "0.01".parse()?)).await?;
+                    longest = longest.max(begun.elapsed());
+                }
+                Result::Ok(longest)
+            })
+        });
+        written.unwrap_or_else(|| Err(storage_core::Error::internal("no runtime")))
+    });
+    // So that both are at it.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let begun = Instant::now();
+    let looked = look.await;
+    let own = millis(begun.elapsed());
+    over.store(true, Ordering::Release);
+    let panicked = |_| storage_core::Error::internal("a thread ended badly");
+    let state = asking.join().map_err(panicked)?;
+    let writer = writing.join().map_err(panicked)??;
+    looked?;
+    Ok((own, Beside { state: millis(state), writer: millis(writer) }))
+}
+
+struct Looks {
+    store: Arc<JsonStorage>,
+    only: Option<String>,
+    grid: Grid,
+}
+
+impl Looks {
+    async fn look<F: Future<Output = Result<()>>>(
+        &mut self,
+        name: &'static str,
+        look: impl Fn(Arc<JsonStorage>, usize) -> F,
+    ) -> Result<()> {
+        if self.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            return Ok(());
+        }
+        let (mut own, mut state, mut writer) = (f64::MAX, f64::MAX, f64::MAX);
+        for round in 0..ROUNDS {
+            let (took, beside) = beside(&self.store, look(Arc::clone(&self.store), round)).await?;
+            (own, state, writer) = (own.min(took), state.min(beside.state), writer.min(beside.writer));
+        }
+        self.grid.add(name, vec![Some(own), Some(state), Some(writer)]);
+        Ok(())
+    }
+}
+
+/// Measures.
+pub(crate) async fn measure(arguments: LooksArgs) -> Result<Grid, String> {
+    let LooksArgs { records, only, dir } = arguments;
+    let scratch = scratch(&dir)?;
+    let looked = look(&scratch.path().join("store"), records, only).await;
+    looked.map_err(|error: storage_core::Error| error.report().to_string())
+}
+
+async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
+    fill(dir, records).await?;
+    let opening = Instant::now();
+    let store = Arc::new(JsonStorage::open(options(dir, records)).await?);
+    let opening = opening.elapsed();
+    let title = format!(
+        "looks at a store of {records} records of each kind, opened in {:.1} s; the least of {ROUNDS} rounds",
+        opening.as_secs_f64()
+    );
+    let columns = vec![Column("own ms", 1), Column("state ms", 1), Column("writer ms", 1)];
+    let mut looks = Looks { store: Arc::clone(&store), only, grid: Grid::new("looks", title, columns) };
+    let heavy = user(HEAVY)?;
+    let page = PageRequest::default;
+    looks.look("nothing", |_, _| async { Ok(tokio::time::sleep(Duration::from_millis(20)).await) }).await?;
+    for (name, user) in [("payments, none of the status", None), ("a user's payments, none of the status", Some(heavy))] {
+        let look = |store: Arc<JsonStorage>, _| async move {
+            let list = ListPayments { user, status: Some(PaymentStatus::Pending), ..ListPayments::default() };
+            store.list_payments(list).await.map(|_| ())
+        };
+        looks.look(name, look).await?;
+    }
+    for (name, user) in [("jobs, none of the statuses", None), ("a user's jobs, none of the statuses", Some(heavy))] {
+        let look = |store: Arc<JsonStorage>, _| async move {
+            let statuses = vec![JobStatus::Failed, JobStatus::Running];
+            store.list_jobs(ListJobs { user, statuses, ..ListJobs::default() }).await.map(|_| ())
+        };
+        looks.look(name, look).await?;
+    }
+    let oldest = Some(Timestamp::from_micros(1)?);
+    for (name, user, status, older_than) in [
+        ("holds, none of the status", None, Some(HoldStatus::Released), None),
+        ("a user's holds, none of the status", Some(heavy), Some(HoldStatus::Released), None),
+        ("holds, none so old", None, None, oldest),
+        ("a user's holds, none so old", Some(heavy), None, oldest),
+    ] {
+        let look = |store: Arc<JsonStorage>, _| async move {
+            store.list_reserves(ListReserves { user, status, older_than, page: page() }).await.map(|_| ())
+        };
+        looks.look(name, look).await?;
+    }
+    looks
+        .look("a referrer for who brought a third", |store, round| async move {
+            let round = i64::try_from(round).unwrap_or(0);
+            let referrer = user(i64::MAX - round)?;
+            store.set_referrer(SetReferrer::new(user(BROUGHT + round)?, referrer)).await.map(|_| ())
+        })
+        .await?;
+    looks
+        .look("one more history entry, one too many", |store, round| async move {
+            let number = records + u32::try_from(round).unwrap_or(0);
+            store.add_generation_to_history(generation(number)?).await.map(|_| ())
+        })
+        .await?;
+    looks
+        .look("a page of referrals", |store, _| async move {
+            store.get_referrals(GetReferrals::of(user(BROUGHT)?)).await.map(|_| ())
+        })
+        .await?;
+    looks.look("a page of users", |store, _| async move { store.list_users(page()).await.map(|_| ()) }).await?;
+    looks
+        .look("a page of the ledger", |store, _| async move {
+            store.list_operations(ListOperations { user: heavy, page: page() }).await.map(|_| ())
+        })
+        .await?;
+    looks
+        .look("a page of history", |store, _| async move {
+            store.get_user_generations_history(GetUserGenerationsHistory::of(heavy)).await.map(|_| ())
+        })
+        .await?;
+    looks
+        .look("a sweep of expired holds", |store, _| async move {
+            store.release_expired_reserves(page().size).await.map(|_| ())
+        })
+        .await?;
+    looks
+        .look("audit of the user with everything", |store, _| async move {
+            store.audit(AuditScope::User(heavy)).await.map(|_| ())
+        })
+        .await?;
+    looks
+        .look("audit of everyone", |store, _| async move { store.audit(AuditScope::Everyone).await.map(|_| ()) })
+        .await?;
+    looks.look("dump", |store, _| async move { store.dump(&mut tokio::io::sink()).await.map(|_| ()) }).await?;
+    changed_dump(&mut looks, records).await?;
+    follow(&mut looks, dir, records).await?;
+    store.close().await?;
+    Ok(looks.grid)
+}
+
+/// A dump during which every user changes, and which is over then: what was kept for it is given back.
+async fn changed_dump(looks: &mut Looks, records: u32) -> Result<()> {
+    looks
+        .look("dump during which everyone changed, given up", |store, round| async move {
+            let (mut write, read) = tokio::io::duplex(1024);
+            let dumping = Arc::clone(&store);
+            let dump = tokio::spawn(async move { dumping.dump(&mut write).await });
+            let language = if round % 2 == 0 { "en" } else { "de" };
+            each(&store, records, |store, number| async move {
+                let set = storage_core::SetUserLanguage::new(user(i64::from(number) + 1)?, language.parse()?);
+                store.set_user_language(set).await.map(|_| ())
+            })
+            .await?;
+            drop(read);
+            // It fails, because nobody reads it any more.
+            drop(dump.await);
+            Ok(())
+        })
+        .await
+}
+
+/// A handle that looked away while another one changed everything.
+async fn follow(looks: &mut Looks, dir: &Path, records: u32) -> Result<()> {
+    const NAME: &str = "a read behind that many changes of another handle";
+    if looks.only.as_ref().is_some_and(|only| !NAME.contains(only.as_str())) {
+        return Ok(());
+    }
+    let store = Arc::clone(&looks.store);
+    let (mut own, mut state) = (f64::MAX, f64::MAX);
+    for round in 0..ROUNDS {
+        let other = Arc::new(JsonStorage::open(options(dir, records)).await?);
+        let language = if round % 2 == 0 { "fr" } else { "es" };
+        each(&store, records, |store, number| async move {
+            let set = storage_core::SetUserLanguage::new(user(i64::from(number) + 1)?, language.parse()?);
+            store.set_user_language(set).await.map(|_| ())
+        })
+        .await?;
+        let over = Arc::new(AtomicBool::new(false));
+        let (asking, done) = (Arc::clone(&other), Arc::clone(&over));
+        let asking = std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            while !done.load(Ordering::Acquire) {
+                let begun = Instant::now();
+                std::hint::black_box(asking.vitals());
+                longest = longest.max(begun.elapsed());
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            longest
+        });
+        let begun = Instant::now();
+        other.get_balance(user(PROBE)?).await?;
+        own = own.min(millis(begun.elapsed()));
+        over.store(true, Ordering::Release);
+        let longest = asking.join().map_err(|_| storage_core::Error::internal("a thread ended badly"))?;
+        state = state.min(millis(longest));
+        other.close().await?;
+    }
+    looks.grid.add(NAME, vec![Some(own), Some(state), None]);
+    Ok(())
+}

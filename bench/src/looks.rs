@@ -176,7 +176,8 @@ async fn fill(dir: &Path, records: u32) -> Result<()> {
         store.mark_payment_status(mark).await.map(|_| ())
     })
     .await?;
-    each(&store, records, |store, number| async move { store.reserve_balance(hold(number)?).await.map(|_| ()) }).await?;
+    each(&store, records, |store, number| async move { store.reserve_balance(hold(number)?).await.map(|_| ()) })
+        .await?;
     // While there is nothing to trim yet.
     each(&store, records, |store, number| async move {
         store.add_generation_to_history(generation(number)?).await.map(|_| ())
@@ -285,7 +286,8 @@ async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
     let heavy = user(HEAVY)?;
     let page = PageRequest::default;
     looks.look("nothing", |_, _| async { Ok(tokio::time::sleep(Duration::from_millis(20)).await) }).await?;
-    for (name, user) in [("payments, none of the status", None), ("a user's payments, none of the status", Some(heavy))] {
+    for (name, user) in [("payments, none of the status", None), ("a user's payments, none of the status", Some(heavy))]
+    {
         let look = |store: Arc<JsonStorage>, _| async move {
             let list = ListPayments { user, status: Some(PaymentStatus::Pending), ..ListPayments::default() };
             store.list_payments(list).await.map(|_| ())

@@ -61,6 +61,7 @@ mod doctor;
 pub mod dump;
 mod error;
 mod free_generations;
+mod heap_size;
 mod history;
 mod ids;
 mod import;
@@ -90,6 +91,7 @@ pub use free_generations::{
     AddReferralBonus, BonusCount, FreeGenerations, IncrementFreeGenerations, MAX_BANK, Quota, QuotaReceipt,
     QuotaSource, ReturnFreeGeneration,
 };
+pub use heap_size::HeapSize;
 pub use history::{AddGenerationToHistory, Generation, GenerationReceipt, GetUserGenerationsHistory, History};
 pub use ids::{OperationId, UserId};
 pub use import::{ImportOutcome, ImportRecord};

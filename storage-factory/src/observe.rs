@@ -9,6 +9,7 @@
 //! | `storage_replays_total` | counter | `operation`, `backend` |
 //! | `storage_pool_connections`, `storage_pool_idle` | gauge, PostgreSQL | `backend` |
 //! | `storage_journal_bytes` | gauge, JSON: the journal since the last checkpoint | `backend` |
+//! | `storage_waiting_calls`, `storage_waiting_bytes` | gauge, JSON: calls that wait for the writer, and what they keep in memory | `backend` |
 //! | `storage_syncs_total`, `storage_sync_microseconds_total` | counter, JSON: syncs of the journal, and their time | `backend` |
 //!
 //! Gauges are set with the first operation of each second. A dashboard for Grafana is `docs/grafana.json`.

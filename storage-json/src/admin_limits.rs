@@ -1,7 +1,9 @@
 //! Admin limits.
 
 use async_trait::async_trait;
-use storage_core::{Acknowledged, AdminLimit, AdminLimits, Answer, Result, SetAdminLimit, Total, UserId};
+use storage_core::{
+    Acknowledged, AdminLimit, AdminLimits, Answer, HeapSize as _, Result, SetAdminLimit, Total, UserId,
+};
 
 use crate::engine::JsonStorage;
 
@@ -20,7 +22,7 @@ impl AdminLimits for JsonStorage {
     }
 
     async fn set_admin_limit(&self, set: SetAdminLimit) -> Result<Acknowledged> {
-        self.write("set_admin_limit", set.key.clone(), move |tx| {
+        self.write("set_admin_limit", set.key.clone(), set.heap_size(), move |tx| {
             let fingerprint = set.fingerprint();
             let SetAdminLimit { user, limit, key } = set;
             if tx.replayed(user, key.as_ref(), fingerprint)?.is_some() {

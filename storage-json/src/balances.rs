@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use storage_core::{
-    AddBalance, Answer, Balances, Error, Fingerprint, Memo, Money, OperationKey, OperationKind, Receipt, Result,
-    SetBalance, SubtractBalance, UserId,
+    AddBalance, Answer, Balances, Error, Fingerprint, HeapSize as _, Memo, Money, OperationKey, OperationKind, Receipt,
+    Result, SetBalance, SubtractBalance, UserId,
 };
 
 use crate::engine::JsonStorage;
@@ -34,7 +34,7 @@ impl Balances for JsonStorage {
     }
 
     async fn set_balance(&self, set: SetBalance) -> Result<Receipt> {
-        self.write("set_balance", set.key.clone(), move |tx| {
+        self.write("set_balance", set.key.clone(), set.heap_size(), move |tx| {
             let fingerprint = set.fingerprint();
             let SetBalance { user, balance, memo, key } = set;
             if let Some(receipt) = tx.replayed_receipt(user, key.as_ref(), fingerprint)? {
@@ -53,7 +53,7 @@ impl Balances for JsonStorage {
     }
 
     async fn add_balance(&self, add: AddBalance) -> Result<Receipt> {
-        self.write("add_balance", add.key.clone(), move |tx| {
+        self.write("add_balance", add.key.clone(), add.heap_size(), move |tx| {
             let fingerprint = add.fingerprint();
             let AddBalance { user, amount, memo, key } = add;
             if let Some(receipt) = tx.replayed_receipt(user, key.as_ref(), fingerprint)? {
@@ -67,7 +67,7 @@ impl Balances for JsonStorage {
     }
 
     async fn subtract_balance(&self, subtract: SubtractBalance) -> Result<Receipt> {
-        self.write("subtract_balance", subtract.key.clone(), move |tx| {
+        self.write("subtract_balance", subtract.key.clone(), subtract.heap_size(), move |tx| {
             let fingerprint = subtract.fingerprint();
             let SubtractBalance { user, amount, memo, key } = subtract;
             if let Some(receipt) = tx.replayed_receipt(user, key.as_ref(), fingerprint)? {

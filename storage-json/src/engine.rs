@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
 use tokio::sync::oneshot;
@@ -16,7 +17,7 @@ use crate::manifest::{FileSum, Manifest};
 use crate::options::{Access, JsonOptions};
 use crate::presence::Presence;
 pub(crate) use crate::queue::Queue;
-use crate::queue::Work;
+use crate::queue::{Room, Work};
 use crate::state::{FileId, Position, State};
 use crate::tx::Tx;
 use crate::watch::{Trouble, Watch};
@@ -203,6 +204,10 @@ pub struct Vitals {
     pub syncs: u64,
     /// How long that took together, in microseconds.
     pub sync_micros: u64,
+    /// Calls of this handle that were neither answered nor given up: they wait for the writer, or are with it.
+    pub waiting_calls: u64,
+    /// What they keep in memory, in bytes, arguments included.
+    pub waiting_bytes: u64,
 }
 
 impl JsonStorage {
@@ -210,7 +215,9 @@ impl JsonStorage {
     pub fn vitals(&self) -> Vitals {
         let journal_bytes = self.shared.state().position.offset;
         let syncs = self.shared.syncs.load(Ordering::Relaxed);
-        Vitals { journal_bytes, syncs, sync_micros: self.shared.sync_micros.load(Ordering::Relaxed) }
+        let sync_micros = self.shared.sync_micros.load(Ordering::Relaxed);
+        let (waiting_calls, waiting_bytes) = self.shared.queue.held();
+        Vitals { journal_bytes, syncs, sync_micros, waiting_calls, waiting_bytes }
     }
 
     /// Opens the store in a directory, creating an empty one when nothing is there, and recovering one that a killed
@@ -295,38 +302,71 @@ impl JsonStorage {
         self.shared.check_open().map_err(|error| error.in_operation(operation))
     }
 
-    /// Queues an operation and waits for its answer, at most for the deadline.
-    pub(crate) async fn write<T, F>(&self, operation: &'static str, key: Option<OperationKey>, decide: F) -> Result<T>
+    /// Queues an operation whose arguments keep so many bytes on the heap, and waits for its answer, at most for the
+    /// deadline.
+    pub(crate) async fn write<T, F>(
+        &self,
+        operation: &'static str,
+        key: Option<OperationKey>,
+        heap: usize,
+        decide: F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.write_inner(key, decide).await.map_err(|error| error.in_operation(operation))
+        self.write_inner(key, heap, decide).await.map_err(|error| error.in_operation(operation))
     }
 
-    async fn write_inner<T, F>(&self, key: Option<OperationKey>, decide: F) -> Result<T>
+    async fn write_inner<T, F>(&self, key: Option<OperationKey>, heap: usize, decide: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.shared.check_open()?;
         let deadline = self.shared.options.deadline;
-        let mut answer = self.shared.queue.call(self.env().stamp(), key, decide);
+        let room = Room::of(&self.shared.options);
+        let mut answer = self.shared.queue.call(room, self.env().stamp(), key, heap, decide)?;
         match tokio::time::timeout(deadline, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => answer.give_up(Error::new(ErrorKind::Busy { waited: deadline })),
         }
     }
 
-    /// Runs a step on the writer thread, between two batches.
+    /// Runs a step on the writer thread, between two batches, however much is queued. Dropped before it began, it never
+    /// runs.
     pub(crate) async fn control<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        self.shared.queue.push(Work::Control(Box::new(move |shared, lock| {
-            let _ = reply.send(step(shared, lock));
-        })));
+        let _waiting = self.shared.queue.step(None, replying(reply, step))?;
         answer.await.map_err(|_| Error::closed())?
+    }
+
+    /// [`JsonStorage::control`] where there is room, and at most for `limit`.
+    pub(crate) async fn control_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let room = Room::of(&self.shared.options);
+        let waiting = self.shared.queue.step(Some(room), replying(reply, step))?;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map_err(|_| Error::closed())?,
+            Err(_) => Err(waiting.give_up(Error::new(ErrorKind::Busy { waited: limit }))),
+        }
+    }
+}
+
+/// A step that sends what it came to.
+fn replying<T: Send + 'static>(
+    reply: oneshot::Sender<Result<T>>,
+    step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
+) -> impl FnOnce(&Arc<Shared>, &mut LockFile) + Send + 'static {
+    move |shared, lock| {
+        // Whoever asked may be gone.
+        let _ = reply.send(step(shared, lock));
     }
 }

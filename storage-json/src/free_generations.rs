@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use storage_core::{
-    AddReferralBonus, Answer, Error, Fingerprint, FreeGenerations, IncrementFreeGenerations, KeySpace, QuotaReceipt,
-    QuotaSource, Result, ReturnFreeGeneration, UserId, check_key,
+    AddReferralBonus, Answer, Error, Fingerprint, FreeGenerations, HeapSize as _, IncrementFreeGenerations, KeySpace,
+    QuotaReceipt, QuotaSource, Result, ReturnFreeGeneration, UserId, check_key,
 };
 
 use crate::engine::JsonStorage;
@@ -50,7 +50,7 @@ impl FreeGenerations for JsonStorage {
     }
 
     async fn increment_free_generations(&self, take: IncrementFreeGenerations) -> Result<QuotaReceipt> {
-        self.write("increment_free_generations", take.key.clone(), move |tx| {
+        self.write("increment_free_generations", take.key.clone(), take.heap_size(), move |tx| {
             let fingerprint = take.fingerprint();
             let IncrementFreeGenerations { user, key } = take;
             if let Some(used) = tx.replayed(user, key.as_ref(), fingerprint)? {
@@ -73,8 +73,9 @@ impl FreeGenerations for JsonStorage {
     }
 
     async fn return_free_generation(&self, give_back: ReturnFreeGeneration) -> Result<QuotaReceipt> {
+        let heap = give_back.heap_size();
         let ReturnFreeGeneration { user, take } = give_back;
-        self.write("return_free_generation", Some(take.clone()), move |tx| {
+        self.write("return_free_generation", Some(take.clone()), heap, move |tx| {
             if let Some(used) = tx.used_key(user, KeySpace::Return, &take)? {
                 return replay_of(&used.answer);
             }
@@ -94,7 +95,7 @@ impl FreeGenerations for JsonStorage {
     }
 
     async fn add_referral_bonus(&self, bonus: AddReferralBonus) -> Result<QuotaReceipt> {
-        self.write("add_referral_bonus", bonus.key.clone(), move |tx| {
+        self.write("add_referral_bonus", bonus.key.clone(), bonus.heap_size(), move |tx| {
             let fingerprint = bonus.fingerprint();
             let AddReferralBonus { referrer, count, key } = bonus;
             if let Some(used) = tx.replayed(referrer, key.as_ref(), fingerprint)? {

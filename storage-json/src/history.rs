@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddGenerationToHistory, Answer, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory, History,
-    KeySpace, Newest, OperationKey, Page, Result, check_key,
+    AddGenerationToHistory, Answer, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory,
+    HeapSize as _, History, KeySpace, Newest, OperationKey, Page, Result, check_key,
 };
 
 use crate::engine::JsonStorage;
@@ -29,7 +29,7 @@ impl JsonStorage {
 impl History for JsonStorage {
     async fn add_generation_to_history(&self, add: AddGenerationToHistory) -> Result<GenerationReceipt> {
         let key = add.id.as_ref().map(|id| OperationKey::new(id.as_str())).transpose()?;
-        self.write("add_generation_to_history", key, move |tx| {
+        self.write("add_generation_to_history", key, add.heap_size(), move |tx| {
             let fingerprint = add.fingerprint();
             let AddGenerationToHistory { user, id, model_id, model_name, params, result_urls, price } = add;
             let id = match id {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddGenerationJob, Answer, Error, Job, JobId, Jobs, ListJobs, Newest, Page, Result, Stored, TaskId, UpdateJobStatus,
-    UsedKey,
+    AddGenerationJob, Answer, Error, HeapSize as _, Job, JobId, Jobs, ListJobs, Newest, Page, Result, Stored, TaskId,
+    UpdateJobStatus, UsedKey,
 };
 
 use crate::engine::JsonStorage;
@@ -66,7 +66,7 @@ impl JsonStorage {
 #[async_trait]
 impl Jobs for JsonStorage {
     async fn add_generation_job(&self, add: AddGenerationJob) -> Result<Stored<Job>> {
-        self.write("add_generation_job", add.key.clone(), move |tx| {
+        self.write("add_generation_job", add.key.clone(), add.heap_size(), move |tx| {
             let fingerprint = add.fingerprint();
             if let Some(used) = tx.replayed(add.user, add.key.as_ref(), fingerprint)? {
                 return created(tx, &add, &used);
@@ -93,7 +93,7 @@ impl Jobs for JsonStorage {
 
     async fn update_job_status(&self, update: UpdateJobStatus) -> Result<Stored<Job>> {
         update.check().map_err(|error| self.refuse("update_job_status", error))?;
-        self.write("update_job_status", update.key.clone(), move |tx| {
+        self.write("update_job_status", update.key.clone(), update.heap_size(), move |tx| {
             let fingerprint = update.fingerprint();
             let job = tx.job(&update.job).ok_or_else(|| Error::not_found("job", &update.job))?;
             if tx.replayed(job.user, update.key.as_ref(), fingerprint)?.is_some() {

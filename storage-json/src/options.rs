@@ -64,6 +64,14 @@ pub struct JsonOptions {
     pub lock_wait: Duration,
     /// How long one operation may take. Default 15 s.
     pub deadline: Duration,
+    /// How many calls may wait for the writer; one more is `Busy` at once, and nothing was applied. From 1: whatever the
+    /// limits are, one call fits. Default 16,384, of which one batch is made and on the disk in a fraction of a second; so
+    /// much longer at most do other processes wait for their turn.
+    pub queue_calls: u64,
+    /// How many bytes the calls that wait may keep, arguments included; beyond it, `Busy` as with `queue_calls`. From 1. Default
+    /// 32 MiB: a hundred and fifty of the largest calls that the contract allows (some 200 KiB), and tens of thousands of
+    /// small ones.
+    pub queue_bytes: u64,
     /// How large the journal may grow before a checkpoint, in bytes. Default 64 MiB.
     pub checkpoint_bytes: u64,
     /// Why this backend was chosen, for [`storage_core::BackendInfo`].
@@ -84,6 +92,8 @@ impl JsonOptions {
             on_policy_mismatch: PolicyMismatch::default(),
             lock_wait: Duration::from_secs(10),
             deadline: Duration::from_secs(15),
+            queue_calls: 16 * 1024,
+            queue_bytes: 32 * 1024 * 1024,
             checkpoint_bytes: 64 * 1024 * 1024,
             reason: "opened directly".to_owned(),
             warnings: Vec::new(),

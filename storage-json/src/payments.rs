@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId, OperationKind, Page,
-    Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, RefundPayment, Result, Stored,
+    AddPayment, Answer, Error, HeapSize as _, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId,
+    OperationKind, Page, Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, RefundPayment, Result, Stored,
 };
 
 use crate::engine::JsonStorage;
@@ -92,7 +92,7 @@ impl JsonStorage {
 #[async_trait]
 impl Payments for JsonStorage {
     async fn add_payment(&self, add: AddPayment) -> Result<Stored<Payment>> {
-        self.write("add_payment", add.key.clone(), move |tx| {
+        self.write("add_payment", add.key.clone(), add.heap_size(), move |tx| {
             let fingerprint = add.fingerprint();
             if let Some(used) = tx.replayed(add.user, add.key.as_ref(), fingerprint)? {
                 let record = standing(tx, &add, used.operation)?
@@ -114,11 +114,11 @@ impl Payments for JsonStorage {
     }
 
     async fn mark_payment_status(&self, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
-        self.write("mark_payment_status", mark.key.clone(), move |tx| decide(tx, mark)).await
+        self.write("mark_payment_status", mark.key.clone(), mark.heap_size(), move |tx| decide(tx, mark)).await
     }
 
     async fn refund_payment(&self, refund: RefundPayment) -> Result<Stored<Payment>> {
-        self.write("refund_payment", refund.key.clone(), move |tx| decide(tx, refund.into())).await
+        self.write("refund_payment", refund.key.clone(), refund.heap_size(), move |tx| decide(tx, refund.into())).await
     }
 
     async fn get_payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>> {

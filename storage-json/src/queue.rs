@@ -4,22 +4,76 @@
 //! writer leaves every answer where its caller finds it and wakes one of them, and that caller wakes the others. Within
 //! a runtime that costs almost nothing, while a wake from a foreign thread costs a system call and often a switch of
 //! context. The writer does not rely on it: whoever is not woken by the time it would block, it wakes itself.
+//!
+//! The queue is bounded in calls and in bytes. A call that is given up gives back its arguments and its place at once: the
+//! writer may be behind a lock for hours. What is left of it, an empty slot, goes when half of the queue is such slots.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use storage_core::{Applied, Error, OperationKey, Result, Stamp};
+use storage_core::{Applied, Error, ErrorKind, OperationKey, Result, Stamp};
 
 use crate::engine::{Shared, unpoisoned};
 use crate::locks::LockFile;
+use crate::options::JsonOptions;
 use crate::tx::{Decided, Tx};
 
 /// How long the caller who was woken may take before the writer, with nothing else to do, wakes the others.
 const PATIENCE: Duration = Duration::from_micros(200);
+/// How many calls are given up before the queue is looked through for them.
+const GIVEN_UP: usize = 64;
+
+/// How much the queue may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    calls: u64,
+    bytes: u64,
+}
+
+impl Room {
+    pub(crate) fn of(options: &JsonOptions) -> Self {
+        Self { calls: options.queue_calls, bytes: options.queue_bytes }
+    }
+}
+
+/// What the queue holds: everything that was neither answered nor given up.
+#[derive(Debug, Default)]
+struct Held {
+    calls: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Held {
+    /// Takes a place. Two who come at once may both be refused the last one: that is no harm.
+    fn enter(&self, room: Room, bytes: u64) -> Result<()> {
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+        let held = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Whatever the limits are and however large the call is: it fits into an empty queue.
+        if calls == 0 || (calls < room.calls && held.saturating_add(bytes) <= room.bytes) {
+            return Ok(());
+        }
+        self.leave(1, bytes);
+        Err(Self::full(room, calls, held))
+    }
+    fn leave(&self, calls: u64, bytes: u64) {
+        self.calls.fetch_sub(calls, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+    #[cold]
+    fn full(room: Room, calls: u64, held: u64) -> Error {
+        let full = if calls < room.calls {
+            format!("{held} bytes of calls wait for the writer, and queue_bytes is {}", room.bytes)
+        } else {
+            format!("{calls} calls wait for the writer, and queue_calls is {}", room.calls)
+        };
+        Error::new(ErrorKind::Busy { waited: Duration::ZERO })
+            .message(format!("the queue is full: {full}; repeat it later, with less at a time; where that does not help, see who keeps the writer lock (storage doctor)"))
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -37,10 +91,18 @@ pub(crate) trait Op: Send + Sync {
     fn decide(&self, tx: Tx<'_>) -> Option<Decided>;
     fn stamp(&self) -> Stamp;
     /// Leaves the answer for the caller, who is yet to be woken; `Err` replaces it for an operation that could not be
-    /// stored.
-    fn finish(&self, stored: Result<(), &Error>) -> Option<Waker>;
+    /// stored. `None` when the caller had given it up.
+    fn finish(&self, stored: Result<(), &Error>) -> Option<Finished>;
     /// Tells the caller that no answer will come, unless there is one.
     fn abandon(&self);
+    /// Whether its caller still waits for the writer to take it.
+    fn waits(&self) -> bool;
+}
+
+/// An operation that has its answer.
+pub(crate) struct Finished {
+    waker: Option<Waker>,
+    bytes: u64,
 }
 
 /// The writer's side of an operation.
@@ -62,6 +124,8 @@ impl Drop for Queued {
 struct Call<T, F> {
     stamp: Stamp,
     key: Option<OperationKey>,
+    /// What it counts for in the queue.
+    bytes: u64,
     slot: Mutex<Slot<T, F>>,
 }
 
@@ -118,8 +182,11 @@ where
     fn stamp(&self) -> Stamp {
         self.stamp
     }
-    fn finish(&self, stored: Result<(), &Error>) -> Option<Waker> {
+    fn finish(&self, stored: Result<(), &Error>) -> Option<Finished> {
         let mut slot = self.slot();
+        if slot.phase == Phase::Cancelled {
+            return None;
+        }
         match stored {
             Ok(()) => {
                 if slot.answer.is_none() {
@@ -134,7 +201,7 @@ where
             }
         }
         slot.phase = Phase::Answered;
-        slot.waker.take()
+        Some(Finished { waker: slot.waker.take(), bytes: self.bytes })
     }
     fn abandon(&self) {
         let waker = {
@@ -149,6 +216,9 @@ where
             waker.wake();
         }
     }
+    fn waits(&self) -> bool {
+        self.slot().phase == Phase::Waiting
+    }
 }
 
 /// The caller's side of an operation. Dropping it takes the operation back, unless the writer has it already.
@@ -160,16 +230,29 @@ pub(crate) struct Answer<'a, T, F> {
 impl<T, F> Answer<'_, T, F> {
     /// Ends the caller's patience: takes the operation back, unless the writer has it already.
     pub(crate) fn give_up(&self, busy: Error) -> Result<T> {
+        self.take_back();
         let mut slot = self.call.slot();
         match slot.phase {
-            Phase::Waiting | Phase::Cancelled => {
-                slot.phase = Phase::Cancelled;
-                Err(busy.message("another process keeps the writer lock; end it or repeat"))
-            }
+            Phase::Waiting | Phase::Cancelled => Err(busy.message(KEPT)),
             Phase::Taken => Err(busy.message("the disk did not confirm in time").unknown(Some(self.call.key()))),
             // In the very moment in which the time was up.
             Phase::Answered => slot.given(),
         }
+    }
+
+    /// Gives arguments and place back, unless the writer has the operation already.
+    fn take_back(&self) {
+        let decide = {
+            let mut slot = self.call.slot();
+            slot.waker = None;
+            if slot.phase != Phase::Waiting {
+                return;
+            }
+            slot.phase = Phase::Cancelled;
+            slot.decide.take()
+        };
+        drop(decide);
+        self.queue.given_up(self.call.bytes);
     }
 }
 
@@ -203,27 +286,118 @@ impl<T, F> Future for Answer<'_, T, F> {
 
 impl<T, F> Drop for Answer<'_, T, F> {
     fn drop(&mut self) {
-        let mut slot = self.call.slot();
-        slot.waker = None;
-        if slot.phase == Phase::Waiting {
-            slot.phase = Phase::Cancelled;
-        }
+        self.take_back();
     }
 }
 
-/// Work that is not an operation of the contract.
+/// Work that is not an operation of the contract, and that nobody takes back.
 pub(crate) type Control = Box<dyn FnOnce(&Arc<Shared>, &mut LockFile) + Send>;
+
+/// Such work of a caller who may give it up.
+pub(crate) trait Step: Send + Sync {
+    fn run(&self, shared: &Arc<Shared>, lock: &mut LockFile);
+    /// Drops it, unless it has begun.
+    fn abandon(&self);
+    /// Whether its caller still waits for it to begin.
+    fn waits(&self) -> bool;
+}
+
+/// The writer's side of a step.
+pub(crate) struct QueuedStep(Arc<dyn Step>);
+
+impl std::ops::Deref for QueuedStep {
+    type Target = dyn Step;
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl Drop for QueuedStep {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+struct StepOf<F> {
+    /// What it counts for in the queue.
+    bytes: u64,
+    /// `None` once it has begun or was given up.
+    step: Mutex<Option<F>>,
+}
+
+impl<F> StepOf<F> {
+    fn take(&self) -> Option<F> {
+        unpoisoned(self.step.lock()).take()
+    }
+}
+
+impl<F: FnOnce(&Arc<Shared>, &mut LockFile) + Send> Step for StepOf<F> {
+    fn run(&self, shared: &Arc<Shared>, lock: &mut LockFile) {
+        if let Some(step) = self.take() {
+            step(shared, lock);
+            shared.queue.held.leave(1, self.bytes);
+        }
+    }
+    fn abandon(&self) {
+        drop(self.take());
+    }
+    fn waits(&self) -> bool {
+        unpoisoned(self.step.lock()).is_some()
+    }
+}
+
+/// The caller's side of a step. Dropping it takes the step back, unless it has begun.
+pub(crate) struct Waiting<'a, F> {
+    queue: &'a Queue,
+    step: Arc<StepOf<F>>,
+}
+
+impl<F> Waiting<'_, F> {
+    /// Ends the caller's patience.
+    pub(crate) fn give_up(&self, busy: Error) -> Error {
+        if self.take_back() { busy.message(KEPT) } else { busy.unknown(None) }
+    }
+    fn take_back(&self) -> bool {
+        let Some(step) = self.step.take() else { return false };
+        drop(step);
+        self.queue.given_up(self.step.bytes);
+        true
+    }
+}
+
+impl<F> Drop for Waiting<'_, F> {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+/// What is said to those whom the writer never came to.
+const KEPT: &str = "another process keeps the writer lock; end it or repeat";
 
 pub(crate) enum Work {
     Op(Queued),
+    Step(QueuedStep),
     Control(Control),
     /// The last handle is gone.
     Stop,
 }
 
+impl Work {
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Op(op) => !op.waits(),
+            Self::Step(step) => !step.waits(),
+            Self::Control(_) | Self::Stop => false,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inbox {
     work: Vec<Work>,
+    /// How many were given up since somebody looked for such work here. The writer may have had some of them already.
+    given_up: usize,
     /// The writer waits, and must be told of what comes.
     asleep: bool,
     /// The writer thread is gone: what is queued now is dropped, so that nobody waits for it.
@@ -233,6 +407,7 @@ struct Inbox {
 /// What waits for the writer thread, and whom it answered without waking.
 #[derive(Default)]
 pub(crate) struct Queue {
+    held: Held,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     rest: Mutex<Vec<Waker>>,
@@ -247,12 +422,24 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Queues an operation.
-    pub(crate) fn call<T, F>(&self, stamp: Stamp, key: Option<OperationKey>, decide: F) -> Answer<'_, T, F>
+    /// Queues an operation whose arguments keep so many bytes on the heap.
+    ///
+    /// # Errors
+    /// `Busy` when there is no room.
+    pub(crate) fn call<T, F>(
+        &self,
+        room: Room,
+        stamp: Stamp,
+        key: Option<OperationKey>,
+        heap: usize,
+        decide: F,
+    ) -> Result<Answer<'_, T, F>>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
+        let bytes = (heap + size_of::<Call<T, F>>()) as u64;
+        self.held.enter(room, bytes)?;
         let slot = Slot {
             phase: Phase::Waiting,
             decide: Some(decide),
@@ -261,10 +448,48 @@ impl Queue {
             abandoned: false,
             waker: None,
         };
-        let call = Arc::new(Call { stamp, key, slot: Mutex::new(slot) });
+        let call = Arc::new(Call { stamp, key, bytes, slot: Mutex::new(slot) });
         let op: Arc<dyn Op> = Arc::<Call<T, F>>::clone(&call);
         self.push(Work::Op(Queued(op)));
-        Answer { queue: self, call }
+        Ok(Answer { queue: self, call })
+    }
+
+    /// Queues a step between two batches; without `room`, whatever is queued already.
+    ///
+    /// # Errors
+    /// `Busy` when there is no room.
+    pub(crate) fn step<F>(&self, room: Option<Room>, step: F) -> Result<Waiting<'_, F>>
+    where
+        F: FnOnce(&Arc<Shared>, &mut LockFile) + Send + 'static,
+    {
+        let bytes = size_of::<StepOf<F>>() as u64;
+        self.held.enter(room.unwrap_or(Room { calls: u64::MAX, bytes: u64::MAX }), bytes)?;
+        let step = Arc::new(StepOf { bytes, step: Mutex::new(Some(step)) });
+        let queued: Arc<dyn Step> = Arc::<StepOf<F>>::clone(&step);
+        self.push(Work::Step(QueuedStep(queued)));
+        Ok(Waiting { queue: self, step })
+    }
+
+    /// Calls that were neither answered nor given up, and their bytes.
+    pub(crate) fn held(&self) -> (u64, u64) {
+        (self.held.calls.load(Ordering::Relaxed), self.held.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Takes out of the accounts what was given up, and the empty slots out of the queue when they are many.
+    fn given_up(&self, bytes: u64) {
+        self.held.leave(1, bytes);
+        let empty: Vec<Work> = {
+            let mut inbox = unpoisoned(self.inbox.lock());
+            inbox.given_up += 1;
+            // So each look at a place in the queue is paid for by a call that was given up.
+            if inbox.given_up < GIVEN_UP.max(inbox.work.len() / 2) {
+                return;
+            }
+            inbox.given_up = 0;
+            inbox.work.extract_if(.., |work| work.is_given_up()).collect()
+        };
+        // Not under the lock.
+        drop(empty);
     }
 
     pub(crate) fn push(&self, work: Work) {
@@ -316,9 +541,12 @@ impl Queue {
     /// Answers a batch.
     pub(crate) fn answer(&self, batch: impl Iterator<Item = Queued>, stored: Result<(), &Error>) {
         let mut first = None;
+        let (mut calls, mut bytes) = (0, 0);
         let mut rest = unpoisoned(self.rest.lock());
         for op in batch {
-            let waker = op.finish(stored);
+            let Some(Finished { waker, bytes: of_call }) = op.finish(stored) else { continue };
+            calls += 1;
+            bytes += of_call;
             if first.is_none() {
                 first = waker;
             } else {
@@ -329,6 +557,7 @@ impl Queue {
             self.any_rest.store(true, Ordering::Release);
         }
         drop(rest);
+        self.held.leave(calls, bytes);
         if let Some(first) = first {
             first.wake();
         }
@@ -340,5 +569,149 @@ impl Queue {
             let rest = std::mem::take(&mut *unpoisoned(self.rest.lock()));
             rest.into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage_core::Environment;
+
+    const ROOM: Room = Room { calls: 1000, bytes: 1024 * 1024 };
+
+    fn call<'q>(
+        queue: &'q Queue,
+        room: Room,
+        arguments: &Arc<str>,
+    ) -> Result<Answer<'q, (), impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static>> {
+        let (heap, arguments) = (arguments.len(), Arc::clone(arguments));
+        queue.call(room, Environment::default().stamp(), None, heap, move |_| {
+            drop(arguments);
+            Ok(())
+        })
+    }
+
+    fn refused<T>(outcome: Result<T>) -> String {
+        let Err(error) = outcome else { panic!("there was room") };
+        assert_eq!(error.kind(), &ErrorKind::Busy { waited: Duration::ZERO });
+        assert_eq!(error.applied(), Applied::No);
+        error.to_string()
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing_behind() {
+        let (queue, arguments) = (Queue::default(), Arc::<str>::from("x".repeat(1000)));
+        let kept = call(&queue, ROOM, &arguments).unwrap();
+        let of_one = queue.held();
+        assert!(of_one.1 > 1000, "{of_one:?}");
+        for round in 0..10_000 {
+            let dropped = call(&queue, ROOM, &arguments).unwrap();
+            let given_up = call(&queue, ROOM, &arguments).unwrap();
+            assert_eq!(queue.held(), (3, 3 * of_one.1));
+            drop(dropped);
+            let error = given_up.give_up(Error::new(ErrorKind::Busy { waited: Duration::from_secs(1) })).unwrap_err();
+            assert_eq!(error.applied(), Applied::No);
+            // Before the caller lets go of it.
+            assert_eq!(queue.held(), of_one);
+            assert_eq!(Arc::strong_count(&arguments), 2, "the arguments of the given-up ones are still there");
+            drop(given_up);
+            assert!(unpoisoned(queue.inbox.lock()).work.len() <= GIVEN_UP + 1, "round {round}");
+        }
+        // The one that still waits was not swept away.
+        let mut work = Vec::new();
+        queue.take(&mut work);
+        let waiting: Vec<_> = work.into_iter().filter(|work| !work.is_given_up()).collect();
+        assert_eq!(waiting.len(), 1);
+        drop(kept);
+        assert_eq!(queue.held(), (0, 0));
+    }
+
+    #[test]
+    fn work_that_is_not_given_up_keeps_its_order() {
+        let (queue, arguments) = (Queue::default(), Arc::<str>::from("x"));
+        let mut kept = Vec::new();
+        for n in 0..400 {
+            let answer = call(&queue, ROOM, &arguments).unwrap();
+            if n % 3 == 0 {
+                kept.push(answer);
+            }
+        }
+        let mut work = Vec::new();
+        queue.take(&mut work);
+        let taken: Vec<_> = work
+            .iter()
+            .filter_map(|work| match work {
+                Work::Op(op) if op.take() => Some(op.stamp().operation),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(taken, kept.iter().map(|answer| answer.call.stamp.operation).collect::<Vec<_>>());
+        // What the writer has is counted until it is answered, whoever waits for it.
+        drop(kept);
+        assert_eq!(queue.held().0, taken.len() as u64);
+        let taken = work.into_iter().filter_map(|work| match work {
+            Work::Op(op) if !op.waits() => Some(op),
+            _ => None,
+        });
+        queue.answer(taken, Ok(()));
+        assert_eq!(queue.held(), (0, 0));
+    }
+
+    #[test]
+    fn both_limits_are_kept_and_named() {
+        let (queue, arguments) = (Queue::default(), Arc::<str>::from("x".repeat(1000)));
+        let few = Room { calls: 2, ..ROOM };
+        let (_one, two) = (call(&queue, few, &arguments).unwrap(), call(&queue, few, &arguments).unwrap());
+        let message = refused(call(&queue, few, &arguments));
+        assert!(message.contains("2 calls wait") && message.contains("queue_calls is 2"), "{message}");
+        drop(two);
+        let _two = call(&queue, few, &arguments).unwrap();
+        let tight = Room { bytes: queue.held().1 + 1000, ..ROOM };
+        let message = refused(call(&queue, tight, &arguments));
+        let held = queue.held().1;
+        assert!(message.contains(&format!("{held} bytes")) && message.contains("queue_bytes is"), "{message}");
+        refused(queue.step(Some(few), |_, _| {}));
+        // What the store itself needs is not refused.
+        drop(queue.step(None, |_, _| {}).unwrap());
+        assert_eq!(queue.held(), (2, held));
+    }
+
+    #[test]
+    fn one_call_always_fits() {
+        let (queue, arguments) = (Queue::default(), Arc::<str>::from("x".repeat(1000)));
+        let none = Room { calls: 0, bytes: 0 };
+        let only = call(&queue, none, &arguments).unwrap();
+        refused(call(&queue, none, &arguments));
+        drop(only);
+        call(&queue, none, &arguments).unwrap();
+    }
+
+    #[test]
+    fn a_step_that_is_given_up_never_runs_and_leaves_nothing_behind() {
+        let (queue, arguments) = (Queue::default(), Arc::<str>::from("x"));
+        for _ in 0..10_000 {
+            let with_it = Arc::clone(&arguments);
+            let waiting = queue.step(Some(ROOM), move |_, _| drop(with_it)).unwrap();
+            assert_eq!(queue.held().0, 1);
+            let error = waiting.give_up(Error::new(ErrorKind::Busy { waited: Duration::from_secs(1) }));
+            assert_eq!(error.applied(), Applied::No);
+            assert_eq!((queue.held(), Arc::strong_count(&arguments)), ((0, 0), 1));
+            assert!(unpoisoned(queue.inbox.lock()).work.len() <= GIVEN_UP);
+        }
+    }
+
+    /// Whoever waits for what the end of the queue swept away is told.
+    #[test]
+    fn the_end_of_the_queue_gives_everything_back() {
+        let (queue, arguments) = (Queue::default(), Arc::<str>::from("x"));
+        let with_it = Arc::clone(&arguments);
+        let waiting = queue.step(None, move |_, _| drop(with_it)).unwrap();
+        queue.end();
+        assert_eq!(Arc::strong_count(&arguments), 1);
+        let error = waiting.give_up(Error::closed());
+        assert_eq!(error.applied(), Applied::Unknown);
+        let with_it = Arc::clone(&arguments);
+        let _waiting = queue.step(None, move |_, _| drop(with_it)).unwrap();
+        assert_eq!(Arc::strong_count(&arguments), 1);
     }
 }

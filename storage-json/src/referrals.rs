@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Answer, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
-    Timestamp, UserId, judge_chain,
+    AccountRecord, Answer, Error, GetReferrals, HeapSize as _, Newest, Page, Referral, Referrals, Result, SetReferrer,
+    Stored, Timestamp, UserId, judge_chain,
 };
 
 use crate::engine::JsonStorage;
@@ -58,7 +58,7 @@ impl Referrals for JsonStorage {
         if set.user == set.referrer {
             return Err(self.refuse("set_referrer", Error::invalid("referrer", "must not be the user")));
         }
-        self.write("set_referrer", set.key.clone(), move |tx| {
+        self.write("set_referrer", set.key.clone(), set.heap_size(), move |tx| {
             let fingerprint = set.fingerprint();
             let SetReferrer { user, referrer, bonus, key } = set;
             let standing = tx.account(user).and_then(|account| shown(&account.record));

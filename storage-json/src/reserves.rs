@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
-    Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves,
-    Result, UserId,
+    Answer, CommitReserve, Error, Fingerprint, HeapSize as _, Hold, HoldName, HoldPlace, HoldStatus, HoldStep,
+    ListReserves, Memo, Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve,
+    ReserveBalance, Reserves, Result, UserId,
 };
 
 use crate::engine::JsonStorage;
@@ -87,7 +87,7 @@ impl JsonStorage {
 #[async_trait]
 impl Reserves for JsonStorage {
     async fn reserve_balance(&self, reserve: ReserveBalance) -> Result<Receipt> {
-        self.write("reserve_balance", reserve.key.clone(), move |tx| {
+        self.write("reserve_balance", reserve.key.clone(), reserve.heap_size(), move |tx| {
             let fingerprint = reserve.fingerprint();
             let user = reserve.user;
             if let Some(receipt) = tx.replayed_receipt(user, reserve.key.as_ref(), fingerprint)? {
@@ -127,7 +127,7 @@ impl Reserves for JsonStorage {
     }
 
     async fn commit_reserve(&self, commit: CommitReserve) -> Result<Receipt> {
-        self.write("commit_reserve", commit.key.clone(), move |tx| {
+        self.write("commit_reserve", commit.key.clone(), commit.heap_size(), move |tx| {
             let fingerprint = commit.fingerprint();
             let CommitReserve { user, name, amount, key } = commit;
             if let Some(receipt) = tx.replayed_receipt(user, key.as_ref(), fingerprint)? {
@@ -143,7 +143,7 @@ impl Reserves for JsonStorage {
     }
 
     async fn release_reserve(&self, release: ReleaseReserve) -> Result<Receipt> {
-        self.write("release_reserve", release.key.clone(), move |tx| {
+        self.write("release_reserve", release.key.clone(), release.heap_size(), move |tx| {
             let fingerprint = release.fingerprint();
             let ReleaseReserve { user, name, key } = release;
             if let Some(receipt) = tx.replayed_receipt(user, key.as_ref(), fingerprint)? {
@@ -177,7 +177,7 @@ impl Reserves for JsonStorage {
             .await?;
         // Each in an atom of its own, side by side; another sweeper, a commit or a release may have been first.
         let releases = due.into_iter().map(|(user, name)| {
-            self.write("release_expired_reserves", None, move |tx| {
+            self.write("release_expired_reserves", None, name.heap_size(), move |tx| {
                 let Some(hold) = tx.hold(user, &name).filter(|hold| hold.status == HoldStatus::Open) else {
                     return Ok(None);
                 };

@@ -7,20 +7,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use storage_core::dump::DumpSource;
 use storage_core::{
-    BackendInfo, Destination, DumpSummary, Error, ErrorKind, ImportOutcome, ImportRecord, Result, Store,
+    BackendInfo, Destination, DumpSummary, Error, ErrorKind, HeapSize as _, ImportOutcome, ImportRecord, Result, Store,
 };
 use tokio::io::AsyncWrite;
+use tokio::sync::oneshot;
 
 use crate::checkpoint::{Extent, checkpoint};
 use crate::engine::{JsonStorage, Shared, unpoisoned};
 use crate::follow::catch_up;
 use crate::locks::LockFile;
+use crate::options::JsonOptions;
 use crate::presence::Company;
+use crate::queue::Work;
 use crate::writer::locked;
 use crate::{import, moved};
 
 /// How many imported records are decided in one batch.
-const IMPORT_BATCH: usize = 256;
+const IMPORT_BATCH: u64 = 256;
 
 #[async_trait]
 impl Store for JsonStorage {
@@ -55,7 +58,7 @@ impl Store for JsonStorage {
             return outcome.clone();
         }
         self.shared.closed.store(true, Ordering::Release);
-        let outcome = self.control_in_time(close).await.map_err(|error| error.in_operation("close"));
+        let outcome = self.closed_in_time().await.map_err(|error| error.in_operation("close"));
         *closing = Some(outcome.clone());
         outcome
     }
@@ -86,9 +89,9 @@ impl Store for JsonStorage {
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
             // Each record is an operation of its own, but many share a batch and its sync.
-            let some: Vec<ImportRecord> = records.by_ref().take(IMPORT_BATCH).collect();
+            let some = import_batch(&mut records, &self.shared.options);
             let puts = some.into_iter().map(|record| {
-                self.write("import_records", None, move |tx| {
+                self.write("import_records", None, record.heap_size(), move |tx| {
                     // A refusal of one record never stops the others.
                     import::put(tx, record)
                 })
@@ -99,6 +102,26 @@ impl Store for JsonStorage {
         }
         Ok(outcomes)
     }
+}
+
+/// The next records that go in together. An import alone never fills the queue.
+fn import_batch(
+    records: &mut std::iter::Peekable<impl Iterator<Item = ImportRecord>>,
+    options: &JsonOptions,
+) -> Vec<ImportRecord> {
+    let most = (options.queue_calls / 2).clamp(1, IMPORT_BATCH);
+    let (mut some, mut bytes) = (Vec::new(), 0);
+    while (some.len() as u64) < most {
+        let next = records.next_if(|record| {
+            bytes += record.heap_size() as u64;
+            some.is_empty() || bytes <= options.queue_bytes / 2
+        });
+        match next {
+            Some(record) => some.push(record),
+            None => break,
+        }
+    }
+    some
 }
 
 /// Runs futures side by side and gives their answers in order.
@@ -152,15 +175,30 @@ fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
 }
 
 impl JsonStorage {
-    /// Runs a step on the writer thread, and stops waiting for it at the deadline, or after a minute where that is
-    /// longer: a step may write whole files.
+    /// How long is waited for a step that may write whole files: for the deadline, or a minute where that is longer.
+    fn patience(&self) -> Duration {
+        self.shared.options.deadline.max(Duration::from_mins(1))
+    }
+
+    /// Runs a step on the writer thread, and stops waiting for it in time.
     pub(crate) async fn control_in_time<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Arc<Shared>, &mut LockFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let limit = self.shared.options.deadline.max(Duration::from_mins(1));
-        tokio::time::timeout(limit, self.control(step))
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Busy { waited: limit }).unknown(None)))
+        self.control_within(self.patience(), step).await
+    }
+
+    /// Closes on the writer thread. However long that takes nobody takes it back: what the files lack until then and the
+    /// presence in the directory are given up when it comes to it.
+    async fn closed_in_time(&self) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.queue.push(Work::Control(Box::new(move |shared, lock| {
+            let _ = reply.send(close(shared, lock));
+        })));
+        let waited = self.patience();
+        match tokio::time::timeout(waited, answer).await {
+            Ok(answer) => answer.map_err(|_| Error::closed())?,
+            Err(_) => Err(Error::new(ErrorKind::Busy { waited }).unknown(None)),
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Acknowledged, Answer, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
-    SetGiftClaimed, SetUserLanguage, User, UserId, Users,
+    AccountRecord, Acknowledged, Answer, Fingerprint, GiftClaim, HeapSize as _, Language, Page, PageRequest, Policy,
+    Result, SetGiftClaimed, SetUserLanguage, User, UserId, Users,
 };
 
 use crate::engine::JsonStorage;
@@ -50,7 +50,7 @@ impl Users for JsonStorage {
             return Ok(found);
         }
         let policy = self.env().policy.clone();
-        self.write("get_user", None, move |tx| {
+        self.write("get_user", None, 0, move |tx| {
             tx.ensure_account(user);
             Ok(shown(&tx.account_or_new(user).record, &policy))
         })
@@ -74,7 +74,7 @@ impl Users for JsonStorage {
     }
 
     async fn set_user_language(&self, set: SetUserLanguage) -> Result<Acknowledged> {
-        self.write("set_user_language", set.key.clone(), move |tx| {
+        self.write("set_user_language", set.key.clone(), set.heap_size(), move |tx| {
             let fingerprint = set.fingerprint();
             let SetUserLanguage { user, language, key } = set;
             if tx.replayed(user, key.as_ref(), fingerprint)?.is_some() {
@@ -99,7 +99,7 @@ impl Users for JsonStorage {
     }
 
     async fn set_gift_claimed(&self, claim: SetGiftClaimed) -> Result<GiftClaim> {
-        self.write("set_gift_claimed", claim.key.clone(), move |tx| {
+        self.write("set_gift_claimed", claim.key.clone(), claim.heap_size(), move |tx| {
             let fingerprint = claim.fingerprint();
             let SetGiftClaimed { user, key } = claim;
             if let Some(used) = tx.replayed(user, key.as_ref(), fingerprint)? {

@@ -30,21 +30,29 @@ pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
         for work in work.drain(..) {
             match work {
                 Work::Op(op) => batch.push(op),
+                Work::Step(step) => {
+                    before_step(shared, &mut lock, &mut batch);
+                    step.run(shared, &mut lock);
+                }
                 Work::Control(step) => {
-                    run_batch(shared, &mut lock, &mut batch);
-                    // It may take long, and it may be what somebody waits for who is answered already.
-                    shared.queue.wake_rest();
+                    before_step(shared, &mut lock, &mut batch);
                     step(shared, &mut lock);
                 }
                 Work::Stop => {
-                    run_batch(shared, &mut lock, &mut batch);
-                    shared.queue.wake_rest();
+                    before_step(shared, &mut lock, &mut batch);
                     return;
                 }
             }
         }
         run_batch(shared, &mut lock, &mut batch);
     }
+}
+
+/// Does everything that was queued before a step, which may take long.
+fn before_step(shared: &Arc<Shared>, lock: &mut LockFile, batch: &mut Vec<Queued>) {
+    run_batch(shared, lock, batch);
+    // What comes may be what somebody waits for who is answered already.
+    shared.queue.wake_rest();
 }
 
 /// Whatever ends the writer, nobody waits for it any more.

@@ -20,8 +20,11 @@ impl Source {
         match *self {
             #[cfg(feature = "json")]
             Self::Json(ref storage) => {
-                let storage_json::Vitals { journal_bytes, syncs, sync_micros } = storage.vitals();
+                let storage_json::Vitals { journal_bytes, syncs, sync_micros, waiting_calls, waiting_bytes } =
+                    storage.vitals();
                 metrics::gauge!("storage_journal_bytes", "backend" => "json").set(exact(journal_bytes));
+                metrics::gauge!("storage_waiting_calls", "backend" => "json").set(exact(waiting_calls));
+                metrics::gauge!("storage_waiting_bytes", "backend" => "json").set(exact(waiting_bytes));
                 counter!("storage_syncs_total", "backend" => "json").absolute(syncs);
                 // A counter is whole: microseconds, of which a dashboard makes seconds.
                 counter!("storage_sync_microseconds_total", "backend" => "json").absolute(sync_micros);
@@ -81,9 +84,9 @@ impl Gauges {
     }
 }
 
-/// Bytes as a gauge takes them: exact up to 2^53.
+/// A count as a gauge takes it: exact up to 2^53.
 #[cfg(feature = "json")]
 #[expect(clippy::cast_precision_loss, reason = "a journal is smaller than 8 PiB")]
-fn exact(bytes: u64) -> f64 {
-    bytes as f64
+fn exact(count: u64) -> f64 {
+    count as f64
 }

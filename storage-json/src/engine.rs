@@ -12,7 +12,7 @@ use crate::background::Background;
 use crate::disk::Dir;
 use crate::journal::{Head, Journal, Mark};
 use crate::ledger::Ledger;
-use crate::locks::LockFile;
+use crate::locks::{LockFile, WRITER};
 use crate::manifest::{FileSum, Manifest};
 use crate::options::{Access, JsonOptions};
 use crate::presence::Presence;
@@ -161,6 +161,16 @@ impl Shared {
         let lock = lock.ok_or_else(|| self.judged(self.watch.locks()).err().unwrap_or_else(Error::closed))?;
         self.judged(self.watch.check(name, lock.identity()?))?;
         Ok(lock)
+    }
+    /// Why the writer did not come to a call, for its error.
+    pub(crate) fn who_keeps_the_writer(&self) -> String {
+        match self.open_lock(WRITER).map(|lock| lock.holder()) {
+            Ok(holder) if holder.pid == Some(std::process::id()) => {
+                "this process is at a batch before it; look at the disk, or repeat it later".to_owned()
+            }
+            Ok(holder) => format!("{} is held by {holder}", self.dir.join(WRITER).display()),
+            Err(error) => format!("another process keeps the writer lock ({error})"),
+        }
     }
     pub(crate) fn durable(&self) -> bool {
         self.options.durability == crate::options::Durability::Full
@@ -329,7 +339,9 @@ impl JsonStorage {
         let mut answer = self.shared.queue.call(room, self.env().stamp(), key, heap, decide)?;
         match tokio::time::timeout(deadline, &mut answer).await {
             Ok(answer) => answer,
-            Err(_) => answer.give_up(Error::new(ErrorKind::Busy { waited: deadline })),
+            Err(_) => {
+                answer.give_up(Error::new(ErrorKind::Busy { waited: deadline }), || self.shared.who_keeps_the_writer())
+            }
         }
     }
 
@@ -355,7 +367,10 @@ impl JsonStorage {
         let waiting = self.shared.queue.step(Some(room), replying(reply, step))?;
         match tokio::time::timeout(limit, answer).await {
             Ok(answer) => answer.map_err(|_| Error::closed())?,
-            Err(_) => Err(waiting.give_up(Error::new(ErrorKind::Busy { waited: limit }))),
+            Err(_) => {
+                Err(waiting
+                    .give_up(Error::new(ErrorKind::Busy { waited: limit }), || self.shared.who_keeps_the_writer()))
+            }
         }
     }
 }

@@ -229,11 +229,11 @@ pub(crate) struct Answer<'a, T, F> {
 
 impl<T, F> Answer<'_, T, F> {
     /// Ends the caller's patience: takes the operation back, unless the writer has it already.
-    pub(crate) fn give_up(&self, busy: Error) -> Result<T> {
+    pub(crate) fn give_up(&self, busy: Error, kept: impl FnOnce() -> String) -> Result<T> {
         self.take_back();
         let mut slot = self.call.slot();
         match slot.phase {
-            Phase::Waiting | Phase::Cancelled => Err(busy.message(KEPT)),
+            Phase::Waiting | Phase::Cancelled => Err(busy.message(kept())),
             Phase::Taken => Err(busy.message("the disk did not confirm in time").unknown(Some(self.call.key()))),
             // In the very moment in which the time was up.
             Phase::Answered => slot.given(),
@@ -354,8 +354,8 @@ pub(crate) struct Waiting<'a, F> {
 
 impl<F> Waiting<'_, F> {
     /// Ends the caller's patience.
-    pub(crate) fn give_up(&self, busy: Error) -> Error {
-        if self.take_back() { busy.message(KEPT) } else { busy.unknown(None) }
+    pub(crate) fn give_up(&self, busy: Error, kept: impl FnOnce() -> String) -> Error {
+        if self.take_back() { busy.message(kept()) } else { busy.unknown(None) }
     }
     fn take_back(&self) -> bool {
         let Some(step) = self.step.take() else { return false };
@@ -370,9 +370,6 @@ impl<F> Drop for Waiting<'_, F> {
         self.take_back();
     }
 }
-
-/// What is said to those whom the writer never came to.
-const KEPT: &str = "another process keeps the writer lock; end it or repeat";
 
 pub(crate) enum Work {
     Op(Queued),
@@ -518,8 +515,8 @@ impl Queue {
         drop(dropped);
     }
 
-    /// Waits for work and takes all of it into an empty vector.
-    pub(crate) fn take(&self, all: &mut Vec<Work>) {
+    /// Waits for work and takes all of it into an empty vector, which stays empty when none came for so long.
+    pub(crate) fn take(&self, all: &mut Vec<Work>, idle: Duration) {
         let mut inbox = unpoisoned(self.inbox.lock());
         while inbox.work.is_empty() {
             inbox.asleep = true;
@@ -531,7 +528,11 @@ impl Queue {
                     inbox = unpoisoned(self.inbox.lock());
                 }
             } else {
-                inbox = unpoisoned(self.arrived.wait(inbox));
+                let waited;
+                (inbox, waited) = unpoisoned(self.arrived.wait_timeout(inbox, idle));
+                if waited.timed_out() {
+                    break;
+                }
             }
         }
         inbox.asleep = false;
@@ -577,6 +578,7 @@ mod tests {
     use super::*;
     use storage_core::Environment;
 
+    const IDLE: Duration = Duration::from_secs(1);
     const ROOM: Room = Room { calls: 1000, bytes: 1024 * 1024 };
 
     fn call<'q>(
@@ -609,7 +611,9 @@ mod tests {
             let given_up = call(&queue, ROOM, &arguments).unwrap();
             assert_eq!(queue.held(), (3, 3 * of_one.1));
             drop(dropped);
-            let error = given_up.give_up(Error::new(ErrorKind::Busy { waited: Duration::from_secs(1) })).unwrap_err();
+            let error = given_up
+                .give_up(Error::new(ErrorKind::Busy { waited: Duration::from_secs(1) }), String::new)
+                .unwrap_err();
             assert_eq!(error.applied(), Applied::No);
             // Before the caller lets go of it.
             assert_eq!(queue.held(), of_one);
@@ -619,7 +623,7 @@ mod tests {
         }
         // The one that still waits was not swept away.
         let mut work = Vec::new();
-        queue.take(&mut work);
+        queue.take(&mut work, IDLE);
         let waiting: Vec<_> = work.into_iter().filter(|work| !work.is_given_up()).collect();
         assert_eq!(waiting.len(), 1);
         drop(kept);
@@ -637,7 +641,7 @@ mod tests {
             }
         }
         let mut work = Vec::new();
-        queue.take(&mut work);
+        queue.take(&mut work, IDLE);
         let taken: Vec<_> = work
             .iter()
             .filter_map(|work| match work {
@@ -693,7 +697,7 @@ mod tests {
             let with_it = Arc::clone(&arguments);
             let waiting = queue.step(Some(ROOM), move |_, _| drop(with_it)).unwrap();
             assert_eq!(queue.held().0, 1);
-            let error = waiting.give_up(Error::new(ErrorKind::Busy { waited: Duration::from_secs(1) }));
+            let error = waiting.give_up(Error::new(ErrorKind::Busy { waited: Duration::from_secs(1) }), String::new);
             assert_eq!(error.applied(), Applied::No);
             assert_eq!((queue.held(), Arc::strong_count(&arguments)), ((0, 0), 1));
             assert!(unpoisoned(queue.inbox.lock()).work.len() <= GIVEN_UP);
@@ -708,7 +712,7 @@ mod tests {
         let waiting = queue.step(None, move |_, _| drop(with_it)).unwrap();
         queue.end();
         assert_eq!(Arc::strong_count(&arguments), 1);
-        let error = waiting.give_up(Error::closed());
+        let error = waiting.give_up(Error::closed(), String::new);
         assert_eq!(error.applied(), Applied::Unknown);
         let with_it = Arc::clone(&arguments);
         let _waiting = queue.step(None, move |_, _| drop(with_it)).unwrap();

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use storage_core::{Error, ErrorKind, Result};
 
@@ -21,12 +21,19 @@ use crate::queue::{Queued, Work};
 use crate::state::{Change, LineMark, Position};
 use crate::tx::{Overlay, Tx};
 
+/// How often a handle without work looks whether its directory is still its own.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// Runs until the last handle is gone.
 pub(crate) fn run(shared: &Arc<Shared>, mut lock: LockFile) {
     let (mut work, mut batch) = (Vec::new(), Vec::new());
     let _end = End(shared);
     loop {
-        shared.queue.take(&mut work);
+        shared.queue.take(&mut work, IDLE);
+        if work.is_empty() {
+            // Readers ask the disk for nothing but the head: somebody has to notice for them.
+            let _ = shared.prove_place();
+        }
         for work in work.drain(..) {
             match work {
                 Work::Op(op) => batch.push(op),

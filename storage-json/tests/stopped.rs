@@ -1,5 +1,5 @@
-//! Behind a process that holds the writer lock and stands still, a store keeps no more than its limits say, and forgets at
-//! once what is given up.
+//! Behind a process that holds a lock and stands still: a store keeps no more than its limits say, forgets at once what is given
+//! up, says who it is that stands still, and reads without any lock.
 //!
 //! The test starts this very program again as the holder, and stops it by a signal. How memory grows in such a minute
 //! is measured by `storage-bench stopped`.
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use storage_core::{
-    AddGenerationToHistory, AdminLimits as _, Applied, Error, ErrorKind, History as _, Money, Params, ResultUrls,
-    Store as _, UserId,
+    AddBalance, AddGenerationToHistory, AdminLimits as _, Applied, AuditScope, Balances as _, Error, ErrorKind,
+    History as _, Money, Operations as _, Params, ResultUrls, Store as _, UserId,
 };
 use storage_json::{JsonOptions, JsonStorage};
 
@@ -40,9 +40,9 @@ struct Holder {
 }
 
 impl Holder {
-    fn stopped(dir: &Path) -> Result<Self, Failed> {
+    fn stopped(lock: &Path) -> Result<Self, Failed> {
         let mut child = Command::new(std::env::current_exe()?)
-            .env(HOLDER, dir.join("writer.lock"))
+            .env(HOLDER, lock)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -160,7 +160,7 @@ fn behind_a_stopped_holder_calls_are_bounded_and_forgotten() -> Result<(), Faile
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let storage = JsonStorage::open(options).await?;
-        let holder = Holder::stopped(&dir)?;
+        let holder = Holder::stopped(&dir.join("writer.lock"))?;
         let params = Params::new(&"x".repeat(ARGUMENTS).into())?;
         behind_it(&storage, &params, deadline).await?;
         holder.goes_on_and_ends()?;
@@ -178,13 +178,68 @@ fn behind_a_stopped_holder_calls_are_bounded_and_forgotten() -> Result<(), Faile
     })
 }
 
+fn whoever_keeps_a_lock_is_named_and_readers_need_none() -> Result<(), Failed> {
+    let temp = tempfile::tempdir()?;
+    let dir = temp.path().join("data");
+    let (lock_wait, deadline) = (Duration::from_millis(20), Duration::from_millis(50));
+    let hasty = JsonOptions { lock_wait, deadline, ..JsonOptions::new(&dir) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (user, amount) = (UserId::new(1)?, "5".parse::<storage_core::Amount>()?);
+    let named = |text: &str, holder: &Holder| {
+        let way_out = format!("kill -CONT {}", holder.child.id());
+        if text.contains(&way_out) { Ok(()) } else { Err(Failed::from(format!("not named: {text}"))) }
+    };
+    runtime.block_on(async {
+        let storage = JsonStorage::open(hasty.clone()).await?;
+        storage.add_balance(AddBalance::new(user, amount)).await?;
+        let holder = Holder::stopped(&dir.join("writer.lock"))?;
+        // Opening, reading and closing beside the store take no writer lock.
+        let beside = JsonStorage::open(hasty.clone()).await?;
+        let balance = beside.get_balance(user).await?;
+        let clean = beside.audit(AuditScope::Everyone).await?.is_clean();
+        if (balance, clean, beside.moved_to().await?) != (amount.money(), true, None) {
+            return Err(format!("{balance}, clean: {clean}").into());
+        }
+        beside.close().await?;
+        let error = storage.add_balance(AddBalance::new(user, amount)).await.err().ok_or("it was done")?;
+        if *error.kind() != (ErrorKind::Busy { waited: deadline }) {
+            return Err(error.to_string().into());
+        }
+        named(&error.to_string(), &holder)?;
+        let found = storage_json::examine(&dir, storage_core::Timestamp::MIN);
+        let lock = found.iter().find(|found| found.subject == "writer.lock").ok_or("the doctor says nothing")?;
+        named(&lock.found, &holder)?;
+        holder.goes_on_and_ends()?;
+        storage.add_balance(AddBalance::new(user, amount)).await?;
+        storage.close().await?;
+
+        let holder = Holder::stopped(&dir.join("opening.lock"))?;
+        let error = JsonStorage::open(hasty.clone()).await.err().ok_or("it opened")?;
+        if !matches!(error.kind(), ErrorKind::Locked { pid, .. } if *pid == Some(holder.child.id())) {
+            return Err(error.to_string().into());
+        }
+        named(&error.to_string(), &holder)?;
+        holder.goes_on_and_ends()?;
+        let storage = JsonStorage::open(hasty).await?;
+        let balance = storage.get_balance(user).await?;
+        storage.close().await?;
+        if balance == "10".parse()? { Ok(()) } else { Err(format!("{balance} is stored").into()) }
+    })
+}
+
 fn main() -> ExitCode {
     if let Ok(lock) = std::env::var(HOLDER) {
         return if hold(&lock).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let trial = Trial::test(
-        "behind_a_stopped_holder_calls_are_bounded_and_forgotten",
-        behind_a_stopped_holder_calls_are_bounded_and_forgotten,
-    );
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trials = vec![
+        Trial::test(
+            "behind_a_stopped_holder_calls_are_bounded_and_forgotten",
+            behind_a_stopped_holder_calls_are_bounded_and_forgotten,
+        ),
+        Trial::test(
+            "whoever_keeps_a_lock_is_named_and_readers_need_none",
+            whoever_keeps_a_lock_is_named_and_readers_need_none,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

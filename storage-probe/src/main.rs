@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use storage_core::{Error, ErrorKind};
 
 /// A workload with fixed keys and the verifier of its traces, for the fault tools.
 #[derive(Debug, Parser)]
@@ -64,11 +65,15 @@ enum Command {
         patience: u64,
         #[command(flatten)]
         limits: store::Limited,
+        /// Whatever a directory refuses that the plan does not let it refuse, opening included, is tried so many times more
+        /// with the same key, and each refusal said on stderr; then the store is closed. Without it a run ends at once.
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        insist: u32,
         /// Say in the end on stderr, as JSON, how many calls were made and repeated, and how long the longest took.
         #[arg(long)]
         tally: bool,
     },
-    /// Compares the store with what was acknowledged; exit code 0 when all is well.
+    /// Compares the store with what was acknowledged; exit code 0 when all is well, 3 when it does not open.
     Verify {
         /// The data directory, or the URL of a database.
         store: String,
@@ -79,6 +84,9 @@ enum Command {
         /// The plan of those runs
         #[arg(long, value_enum, default_value_t)]
         plan: plan::Order,
+        /// Compare only what the file names: others have used the store too. The audit still looks at everybody.
+        #[arg(long)]
+        named: bool,
         #[command(flatten)]
         schema: store::Scratch,
     },
@@ -91,8 +99,25 @@ enum Command {
     },
 }
 
-/// Why the probe failed, and the exit code.
+/// Why the probe failed, and the exit code: 1 for an answer or a state that is wrong, 2 for arguments that are none, 3 for a
+/// store that refuses: it does not open, or takes no more calls.
 struct Failure(u8, String);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        // What the plan lets succeed is refused for what the store has: it has something else.
+        let is_wrong = matches!(
+            error.kind(),
+            ErrorKind::Internal
+                | ErrorKind::NotFound(_)
+                | ErrorKind::Conflict { .. }
+                | ErrorKind::InsufficientFunds { .. }
+                | ErrorKind::QuotaExhausted { .. }
+                | ErrorKind::InvalidTransition { .. }
+        );
+        Self(if is_wrong { 1 } else { 3 }, error.report().to_string())
+    }
+}
 
 fn main() -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread()
@@ -114,26 +139,25 @@ async fn perform(command: Command) -> Result<(), Failure> {
     let place = |store: &str, schema: store::Scratch| {
         store::Place::of(store, schema.schema).map_err(|message| Failure(2, message))
     };
-    let failed = |error: storage_core::Error| Failure(1, error.report().to_string());
     match command {
-        Command::Run { store, seed, n, tasks, plan, schema, patience, limits, tally: wanted } => {
+        Command::Run { store, seed, n, tasks, plan, schema, patience, limits, insist, tally: wanted } => {
             let place = place(&store, schema)?.limited(&limits);
             if acks::share(n, 0, tasks) > lane::MAX_OPERATIONS {
                 return Err(Failure(2, format!("a lane has {} operations at most", lane::MAX_OPERATIONS)));
             }
             let patience = Duration::from_secs(patience);
-            let run = run::Run { place, seed, order: plan, operations: n, tasks, patience };
+            let run = run::Run { place, seed, order: plan, operations: n, tasks, patience, insist };
             let tally = Arc::default();
-            let outcome = run::run(run, &tally).await.map_err(failed);
+            let outcome = run::run(run, &tally).await;
             if wanted {
                 let _ = writeln!(std::io::stderr(), "{}", tally.to_json());
             }
-            outcome
+            Ok(outcome?)
         }
-        Command::Verify { store, acks, n, plan, schema } => {
+        Command::Verify { store, acks, n, plan, named, schema } => {
             let place = place(&store, schema)?;
             let acks = read_acks(&acks).map_err(|message| Failure(1, message))?;
-            let verdict = verify::verify(&place, &acks, plan, n).await.map_err(failed)?;
+            let verdict = verify::verify(&place, verify::Wanted { acks: &acks, order: plan, total: n, named }).await?;
             if !verdict.problems.is_empty() {
                 return Err(Failure(1, verdict.problems.join("\n")));
             }
@@ -147,7 +171,7 @@ async fn perform(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Reset { store, schema } => match place(&store, schema)? {
-            store::Place::Database(options) => store::reset(&options).await.map_err(failed),
+            store::Place::Database(options) => Ok(store::reset(&options).await?),
             store::Place::Directory(..) => {
                 Err(Failure(2, "only a database is reset: remove a directory yourself".to_owned()))
             }

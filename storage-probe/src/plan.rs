@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
+use storage_core::{Applied, Error};
 
 use crate::lane::{FIRST_FRESH, FRESH, Lane, MAIN, NOBODY, SWEPT, day, moment, user_of_day};
 use crate::model::Model;
@@ -20,6 +21,14 @@ pub(crate) struct Step {
     pub(crate) op: Op,
     /// What it comes to.
     pub(crate) outcome: Outcome,
+}
+
+impl Step {
+    /// Whether it must be refused, and with this error. Behind an attempt without an answer a refusal is certain only when
+    /// the store says so.
+    pub(crate) fn lets(&self, error: &Error) -> bool {
+        matches!(self.outcome, Outcome::Refused(kind) if error.kind().name() == kind) && error.applied() == Applied::No
+    }
 }
 
 /// In which order.

@@ -27,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) tasks: u32,
     /// How long an operation without a certain answer is repeated.
     pub(crate) patience: Duration,
+    /// How often a directory is asked again after any refusal that the plan does not know.
+    pub(crate) insist: u32,
 }
 
 /// What the calls of a run came to.
@@ -35,19 +37,32 @@ pub(crate) struct Tally {
     calls: AtomicU64,
     repeated: AtomicU64,
     longest_ms: AtomicU64,
+    opening_ms: AtomicU64,
+    closing_ms: AtomicU64,
+}
+
+fn millis(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Tally {
     fn count(&self, begun: Instant, again: bool) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.repeated.fetch_add(u64::from(again), Ordering::Relaxed);
-        self.longest_ms.fetch_max(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.longest_ms.fetch_max(millis(begun), Ordering::Relaxed);
     }
     /// As one JSON object.
     pub(crate) fn to_json(&self) -> String {
-        let [calls, repeated, longest_ms] =
-            [&self.calls, &self.repeated, &self.longest_ms].map(|figure| figure.load(Ordering::Relaxed));
-        format!("{{\"calls\": {calls}, \"repeated\": {repeated}, \"longest_ms\": {longest_ms}}}")
+        let Self { calls, repeated, longest_ms, opening_ms, closing_ms } = self;
+        let figures = [
+            ("calls", calls),
+            ("repeated", repeated),
+            ("longest_ms", longest_ms),
+            ("opening_ms", opening_ms),
+            ("closing_ms", closing_ms),
+        ];
+        let figures = figures.map(|(name, figure)| format!("\"{name}\": {}", figure.load(Ordering::Relaxed)));
+        format!("{{{}}}", figures.join(", "))
     }
 }
 
@@ -61,10 +76,10 @@ struct Work {
 
 /// Does it. The lanes go in step, because they share a clock: each does its operation of a round, side by side.
 pub(crate) async fn run(run: Run, tally: &Arc<Tally>) -> Result<()> {
-    let Run { place, seed, order, operations, tasks, patience } = run;
-    // A directory that fails is not tried again: the tools that break its calls want to see how it fails.
-    let patience = if matches!(place, Place::Database(_)) { patience } else { Duration::ZERO };
-    let (storage, clock) = opened(&place, patience).await?;
+    let Run { place, seed, order, operations, tasks, patience, insist } = run;
+    // A directory that fails is asked again only by whoever insists: the tools that break its calls want to see how it fails.
+    let (patience, insist) = if matches!(place, Place::Database(_)) { (patience, 0) } else { (Duration::ZERO, insist) };
+    let (storage, clock) = opened(&place, patience, insist, tally).await?;
     let lanes: Vec<Arc<Work>> = (0..tasks)
         .map(|task| {
             let lane = Lane { seed, task };
@@ -77,7 +92,7 @@ pub(crate) async fn run(run: Run, tally: &Arc<Tally>) -> Result<()> {
         clock.set(Timestamp::from_micros(moment(round))?);
         let mut working = JoinSet::new();
         for work in lanes.iter().filter(|work| round < share(operations, work.lane.task, tasks)) {
-            let with = With { storage: Arc::clone(&storage), tally: Arc::clone(tally), tasks, patience };
+            let with = With { storage: Arc::clone(&storage), tally: Arc::clone(tally), tasks, patience, insist };
             working.spawn(one(with, Arc::clone(work), round));
         }
         let mut failed = None;
@@ -88,18 +103,55 @@ pub(crate) async fn run(run: Run, tally: &Arc<Tally>) -> Result<()> {
             }
         }
         if let Some(error) = failed {
+            if insist > 0 {
+                // As a program does that gives up. What it answers now is not what ended the run.
+                let _ = close(&storage, insist, tally).await;
+            }
             return Err(error);
         }
     }
-    storage.close().await
+    close(&storage, insist, tally).await
+}
+
+async fn close(storage: &SharedStorage, insist: u32, tally: &Tally) -> Result<()> {
+    if insist > 0 {
+        say("closing");
+    }
+    let begun = Instant::now();
+    let outcome = storage.close().await;
+    tally.closing_ms.store(millis(begun), Ordering::Relaxed);
+    outcome
+}
+
+/// A line on stderr, for the tools that watch how a store refuses.
+fn say(line: &str) {
+    // With stderr gone there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "storage-probe: {line}");
+}
+
+fn say_refused(what: &str, called: Instant, error: &Error) {
+    say(&format!("{what} was refused after {} ms: {}: {}", millis(called), error.kind().name(), error.report()));
 }
 
 /// Opens the store; a server that is away for a moment is waited for.
-async fn opened(place: &Place, patience: Duration) -> Result<(SharedStorage, Arc<ManualClock>)> {
+async fn opened(
+    place: &Place,
+    patience: Duration,
+    mut insist: u32,
+    tally: &Tally,
+) -> Result<(SharedStorage, Arc<ManualClock>)> {
     let begun = Instant::now();
     loop {
-        match store::open(place).await {
+        let called = Instant::now();
+        let outcome = store::open(place).await;
+        tally.opening_ms.fetch_max(millis(called), Ordering::Relaxed);
+        match outcome {
             Err(error) if is_outage(&error) && begun.elapsed() < patience => sleep(PAUSE).await,
+            Err(error) if insist > 0 => {
+                insist -= 1;
+                say_refused("opening", called, &error);
+                sleep(SHORT_PAUSE).await;
+            }
             outcome => return outcome,
         }
     }
@@ -107,6 +159,8 @@ async fn opened(place: &Place, patience: Duration) -> Result<(SharedStorage, Arc
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same on a directory, where nothing has to come back over a network.
+const SHORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether an error says that there was no certain answer, for now: also a disk that is full may get room, and a standby
 /// may be promoted.
@@ -124,10 +178,11 @@ struct With {
     tally: Arc<Tally>,
     tasks: u32,
     patience: Duration,
+    insist: u32,
 }
 
 async fn one(with: With, work: Arc<Work>, operation: u64) -> Result<()> {
-    let With { storage, tally, tasks, patience } = with;
+    let With { storage, tally, tasks, patience, mut insist } = with;
     let Some(step) = usize::try_from(operation).ok().and_then(|at| work.steps.get(at)) else { return Ok(()) };
     let begun = Instant::now();
     let mut again = false;
@@ -139,6 +194,11 @@ async fn one(with: With, work: Arc<Work>, operation: u64) -> Result<()> {
             Err(error) if is_outage(&error) && begun.elapsed() < patience => {
                 again = true;
                 sleep(PAUSE).await;
+            }
+            Err(error) if insist > 0 && !step.lets(&error) => {
+                (again, insist) = (true, insist - 1);
+                say_refused(&format!("operation {operation}"), called, &error);
+                sleep(SHORT_PAUSE).await;
             }
             // The first attempt may have been applied, and its answer lost: then this one is no replay of an earlier run.
             Ok(answered) if again => break Ok(Answered { replayed: None, ..answered }),
@@ -171,8 +231,7 @@ fn judge(step: &Step, work: &Work, operation: u64, answer: Result<Answered>) -> 
                 _ => Ok(()),
             }
         }
-        // Behind an attempt without an answer a refusal is certain only when the store says so.
-        (Outcome::Refused(kind), Err(error)) if error.kind().name() == kind && error.applied() == Applied::No => Ok(()),
+        (Outcome::Refused(_), Err(error)) if step.lets(&error) => Ok(()),
         (Outcome::Refused(kind), Ok(answered)) => wrong(format!("answered {answered:?}, expected {kind}")),
         // A take that was given back in an earlier run says so when it is repeated.
         (Outcome::Done(_), Err(error))

@@ -1,6 +1,5 @@
 //! Opens the store under test.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,8 @@ use storage_pg::{Limits, PgOptions, PgStorage};
 /// Where the store is.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// A data directory, with checkpoints at this many bytes of journal.
-    Directory(PathBuf, u64),
+    /// A data directory.
+    Directory(Box<JsonOptions>),
     /// A database.
     Database(Box<PgOptions>),
 }
@@ -48,15 +47,20 @@ impl Place {
         if schema.is_some() {
             return Err("a directory has no schema".to_owned());
         }
-        Ok(Self::Directory(PathBuf::from(store), CHECKPOINT_BYTES))
+        let options = JsonOptions { checkpoint_bytes: CHECKPOINT_BYTES, ..JsonOptions::new(store) };
+        Ok(Self::Directory(Box::new(options)))
     }
-    /// With limits and a pool of its own, where it is a database.
+    /// With limits, and a pool of its own where it is a database.
     pub(crate) fn limited(mut self, limits: &Limited) -> Self {
+        let millis = |given: Option<u64>, standard| given.map_or(standard, Duration::from_millis);
         match &mut self {
-            Self::Directory(_, checkpoint_bytes) => *checkpoint_bytes = limits.checkpoint_bytes,
+            Self::Directory(options) => {
+                options.checkpoint_bytes = limits.checkpoint_bytes;
+                options.lock_wait = millis(limits.deadline, options.lock_wait).min(options.lock_wait);
+                options.deadline = millis(limits.deadline, options.deadline);
+            }
             Self::Database(options) => {
                 let standard = Limits::default();
-                let millis = |given: Option<u64>, standard| given.map_or(standard, Duration::from_millis);
                 options.max_connections = limits.pool;
                 options.limits = Limits {
                     pool: millis(limits.deadline, standard.pool).min(standard.pool),
@@ -80,7 +84,7 @@ pub(crate) struct Limited {
     /// How long one statement may take on a database, in milliseconds
     #[arg(long, value_name = "MS")]
     pub(crate) statement_timeout: Option<u64>,
-    /// How long one operation may take on a database, in milliseconds
+    /// How long one operation may take, and opening wait for another process, in milliseconds
     #[arg(long, value_name = "MS")]
     pub(crate) deadline: Option<u64>,
     /// The most connections to a database
@@ -96,8 +100,8 @@ pub(crate) async fn open(place: &Place) -> Result<(SharedStorage, Arc<ManualCloc
     let environment =
         Environment { clock: Arc::clone(&clock) as _, ids: Arc::new(SystemIds), policy: Policy::default() };
     let storage: SharedStorage = match place.clone() {
-        Place::Directory(dir, checkpoint_bytes) => {
-            let options = JsonOptions { environment, checkpoint_bytes, ..JsonOptions::new(dir) };
+        Place::Directory(options) => {
+            let options = JsonOptions { environment, ..*options };
             Arc::new(JsonStorage::open(options).await.map_err(|error| error.in_operation("open"))?)
         }
         Place::Database(options) => Arc::new(PgStorage::open(PgOptions { environment, ..*options }).await?),

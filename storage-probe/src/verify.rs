@@ -27,14 +27,25 @@ pub(crate) struct Verdict {
     pub(crate) problems: Vec<String>,
 }
 
+/// What must be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) acks: &'a Acks,
+    pub(crate) order: Order,
+    /// How many operations each seed must have.
+    pub(crate) total: Option<u64>,
+    /// Lanes that no acknowledgement names are left alone.
+    pub(crate) named: bool,
+}
+
 /// Opens the store, compares and closes it. A directory is looked at twice: opening may have put something right in it.
-pub(crate) async fn verify(place: &Place, acks: &Acks, order: Order, total: Option<u64>) -> Result<Verdict> {
+pub(crate) async fn verify(place: &Place, wanted: Wanted<'_>) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     let openings = if matches!(place, Place::Directory(..)) { 2 } else { 1 };
     for opened in ["opened", "opened again"].into_iter().take(openings) {
         let (storage, clock) = store::open(place).await?;
         verdict = Verdict::default();
-        compare(&*storage, &clock, acks, order, total, &mut verdict).await?;
+        compare(&*storage, &clock, wanted, &mut verdict).await?;
         audit(&*storage, &mut verdict).await?;
         storage.close().await?;
         if !verdict.problems.is_empty() {
@@ -45,16 +56,13 @@ pub(crate) async fn verify(place: &Place, acks: &Acks, order: Order, total: Opti
     Ok(verdict)
 }
 
-async fn compare(
-    storage: &dyn Storage,
-    clock: &ManualClock,
-    acks: &Acks,
-    order: Order,
-    total: Option<u64>,
-    verdict: &mut Verdict,
-) -> Result<()> {
+async fn compare(storage: &dyn Storage, clock: &ManualClock, wanted: Wanted<'_>, verdict: &mut Verdict) -> Result<()> {
+    let Wanted { acks, order, total, named } = wanted;
     let present = read::lanes(storage).await?;
-    let mut lanes: BTreeSet<Lane> = acks.lanes.keys().chain(present.keys()).copied().collect();
+    let mut lanes: BTreeSet<Lane> = acks.lanes.keys().copied().collect();
+    if !named {
+        lanes.extend(present.keys());
+    }
     if let Some(total) = total {
         if total > 0 && acks.tasks.is_empty() {
             verdict.problems.push(format!("{total} operations should be there, and no acknowledgement names a seed"));

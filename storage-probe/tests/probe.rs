@@ -102,3 +102,30 @@ fn wrong_arguments_are_told() {
     let missing = probe(&["verify", "x", "/no/such/file"]);
     assert_eq!(missing.status.code(), Some(1));
 }
+
+#[test]
+fn a_store_that_refuses_is_told_from_one_that_is_wrong() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (dir, acks) = (scratch.path().join("store"), scratch.path().join("acks"));
+    run(text(&dir), &acks, &["9", "20"]);
+    let wrong = probe(&["verify", text(&dir), text(&acks), "21"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    // A file stands where the directory should.
+    save(&scratch.path().join("file"), b"");
+    let refused = probe(&["verify", text(&scratch.path().join("file")), text(&acks)]);
+    assert_eq!(refused.status.code(), Some(3));
+    let insisted = probe(&["run", text(&scratch.path().join("file")), "9", "20", "--insist", "2"]);
+    assert_eq!(insisted.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&insisted.stderr).into_owned();
+    assert_eq!(said.matches("opening was refused after ").count(), 2, "{said}");
+}
+
+#[test]
+fn lanes_that_are_not_named_are_left_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (dir, acks, other) = (scratch.path().join("store"), scratch.path().join("acks"), scratch.path().join("other"));
+    run(text(&dir), &acks, &["1", "20"]);
+    run(text(&dir), &other, &["2", "20"]);
+    assert!(verify(text(&dir), &acks, &[]).is_err());
+    verify(text(&dir), &acks, &["--named", "20"]).unwrap();
+}

@@ -48,6 +48,8 @@ enum Command {
     Import(ImportArgs),
     /// Opening a store that was closed cleanly
     Open(OpenArgs),
+    /// How long the calls of a saturated writer wait while a second process opens the store, again and again
+    Opening(json::beside::OpeningArgs),
     /// The PostgreSQL backend beside pgbench, sqlx and deadpool-postgres, with the same statements on the same server
     Pg(pg::PgArgs),
     /// The JSON backend beside a bare gathered append, SQLite, redb and fjall, durable against durable
@@ -126,6 +128,7 @@ fn main() -> ExitCode {
                     Command::Single(arguments) => single::measure(arguments).await.map(boxed),
                     Command::Import(arguments) => import::measure(arguments).await.map(boxed),
                     Command::Open(arguments) => open::measure(arguments).await.map(boxed),
+                    Command::Opening(arguments) => json::beside::measure(arguments).await.map(boxed),
                     Command::Pg(arguments) => pg::measure(arguments).await,
                     Command::Json(arguments) => json::measure(arguments).await,
                     Command::Plot(arguments) => plot::draw(arguments).map(boxed),

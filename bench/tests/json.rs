@@ -21,6 +21,30 @@ fn tables(arguments: &[&str]) -> Vec<Value> {
     report["tables"].as_array().unwrap().clone()
 }
 
+#[test]
+fn openings_beside_a_writer() {
+    let scratch = tempfile::tempdir().unwrap();
+    let store = scratch.path().join("store");
+    // Twice: the second run uses the store that the first one kept.
+    for _ in 0..2 {
+        let output = Command::new(env!("CARGO_BIN_EXE_storage-bench"))
+            .args(["--json", "opening", "--users", "30", "--rows", "1", "--rounds", "2"])
+            .args(["--seconds", "0.01", "--tasks", "4", "--dir"])
+            .arg(scratch.path())
+            .arg("--keep")
+            .arg(&store)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for turn in ["alone", "beside_openings"] {
+            assert!(report["contestants"][turn]["a_second"].as_f64().unwrap() > 0.0, "{report}");
+        }
+        assert!(report["openings"].as_u64().unwrap() >= 2, "{report}");
+        assert_eq!(scratch.path().read_dir().unwrap().count(), 1, "the scratch directory is left");
+    }
+}
+
 /// The contestants of the table with this name, each with a rate.
 fn contestants(tables: &[Value], name: &str) -> Vec<String> {
     let table = tables.iter().find(|table| table["name"] == name).unwrap_or_else(|| panic!("no table {name}"));

@@ -16,7 +16,7 @@ use super::contestant::Contestant;
 use super::op::Work;
 use super::slice::{Crew, Slice};
 use super::store::{self, Filling, Json};
-use crate::result::{Figures, Report, resident_kib};
+use crate::result::{Figures, Report, median, resident_kib};
 
 #[derive(Debug, Args)]
 pub(crate) struct ChildArgs {
@@ -37,6 +37,9 @@ pub(crate) struct ChildArgs {
     /// Fill a store that is not there yet; for a profiler, which looks at one contestant alone
     #[arg(long)]
     fill: bool,
+    /// Open and close again and again, saying how each went, until told to stop with a line
+    #[arg(long)]
+    again: bool,
 }
 
 /// What a process has to say about opening.
@@ -49,11 +52,14 @@ pub(super) struct Opened {
 
 /// Does what a child does. The parent reads the two lines; the table behind them is for whoever starts it by hand.
 pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String> {
-    let ChildArgs { dir, users, tasks, work, millis, fill } = arguments;
+    let ChildArgs { dir, users, tasks, work, millis, fill, again } = arguments;
     if fill && !dir.exists() {
         store::fill(&dir, Filling { users, ..Filling::default() }).await?;
     }
     let mut out = tokio::io::stdout();
+    if again {
+        return openings(&dir, &mut out).await;
+    }
     let (before, begun) = (resident_kib().unwrap_or(0.0), Instant::now());
     let store = Json::open(&dir, Access::Shared).await?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -76,12 +82,118 @@ pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String>
     Ok(Box::new(figures))
 }
 
+async fn openings(dir: &Path, out: &mut tokio::io::Stdout) -> Result<Box<dyn Report>, String> {
+    let mut line = String::new();
+    let mut stdin = BufReader::new(tokio::io::stdin());
+    let told = stdin.read_line(&mut line);
+    tokio::pin!(told);
+    let mut seconds = Vec::new();
+    loop {
+        let begun = Instant::now();
+        // An opening is never broken off: it may hold what others wait for.
+        match Json::open(dir, Access::Shared).await {
+            Ok(store) => {
+                let opened = begun.elapsed().as_secs_f64();
+                store.close().await?;
+                seconds.push(opened);
+                say(out, &format!("opened {opened}\n")).await?;
+            }
+            Err(error) => say(out, &format!("refused {} {error}\n", begun.elapsed().as_secs_f64())).await?,
+        }
+        if tokio::time::timeout(Duration::ZERO, &mut told).await.is_ok() {
+            break;
+        }
+    }
+    let mut figures = Figures::new("a child of storage-bench");
+    figures.add("opening", median(seconds), "s");
+    Ok(Box::new(figures))
+}
+
 async fn say(out: &mut tokio::io::Stdout, line: &str) -> Result<(), String> {
     let said = async {
         out.write_all(line.as_bytes()).await?;
         out.flush().await
     };
     said.await.map_err(|error| format!("the parent: {error}"))
+}
+
+type Spawned = (Child, ChildStdin, Lines<BufReader<ChildStdout>>);
+
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
+fn failed(error: std::io::Error) -> String {
+    format!("a child process: {error}")
+}
+
+fn spawn(dir: &Path, users: u32, arguments: &[&str]) -> Result<Spawned, String> {
+    let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+        .arg("json-child")
+        .arg(dir)
+        .args(["--users", &users.to_string()])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    match (child.stdin.take(), child.stdout.take()) {
+        (Some(stdin), Some(stdout)) => Ok((child, stdin, BufReader::new(stdout).lines())),
+        _ => Err("a child process without pipes".to_owned()),
+    }
+}
+
+/// A child that opens and closes the store again and again.
+#[derive(Debug)]
+pub(super) struct Opener {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// How its openings went.
+#[derive(Debug, Default)]
+pub(super) struct Openings {
+    /// Seconds of each that opened.
+    pub(super) seconds: Vec<f64>,
+    /// How many were refused.
+    pub(super) refused: u32,
+    /// What the last refusal said.
+    pub(super) told: Option<String>,
+}
+
+impl Openings {
+    fn add(&mut self, line: &str) -> Result<(), String> {
+        if let Some(seconds) = line.strip_prefix("opened ") {
+            self.seconds.push(number(seconds)?);
+        } else if let Some(told) = line.strip_prefix("refused ") {
+            self.refused += 1;
+            self.told = Some(told.to_owned());
+        }
+        // Anything else is the table for whoever starts it by hand.
+        Ok(())
+    }
+}
+
+impl Opener {
+    pub(super) fn start(dir: &Path) -> Result<Self, String> {
+        let (child, stdin, lines) = spawn(dir, 1, &["--again"])?;
+        Ok(Self { child, stdin, lines })
+    }
+
+    /// Waits until an opening went by, well or not.
+    pub(super) async fn once(&mut self, openings: &mut Openings) -> Result<(), String> {
+        let line = self.lines.next_line().await.map_err(failed)?.ok_or("a child process failed")?;
+        openings.add(&line)
+    }
+
+    /// Lets it end after the opening that it is at.
+    pub(super) async fn stop(mut self, openings: &mut Openings) -> Result<(), String> {
+        self.stdin.write_all(b"stop\n").await.map_err(failed)?;
+        while let Some(line) = self.lines.next_line().await.map_err(failed)? {
+            openings.add(&line)?;
+        }
+        let status = self.child.wait().await.map_err(failed)?;
+        if status.success() { Ok(()) } else { Err(format!("a child process: {status}")) }
+    }
 }
 
 /// A child that has opened the store.
@@ -95,22 +207,8 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) async fn open(dir: &Path, users: u32, tasks: u32, slice: Duration) -> Result<Self, String> {
-        let failed = |error: std::io::Error| format!("a child process: {error}");
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut child = Command::new(program)
-            .arg("json-child")
-            .arg(dir)
-            .args(["--users", &users.to_string(), "--tasks", &tasks.to_string()])
-            .args(["--millis", &slice.as_millis().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("a child process without pipes".to_owned());
-        };
-        let mut lines = BufReader::new(stdout).lines();
+        let (tasks, millis) = (tasks.to_string(), slice.as_millis().to_string());
+        let (child, stdin, mut lines) = spawn(dir, users, &["--tasks", &tasks, "--millis", &millis])?;
         let line = lines.next_line().await.map_err(failed)?.ok_or("a child process could not open the store")?;
         let (seconds, kib) = line.split_once(' ').ok_or("a child process said something else")?;
         let opened = Opened { seconds: number(seconds)?, kib: number(kib)? };
@@ -119,12 +217,11 @@ impl Process {
 
     /// Lets it begin.
     pub(super) async fn go(&mut self) -> Result<(), String> {
-        self.stdin.write_all(b"go\n").await.map_err(|error| format!("a child process: {error}"))
+        self.stdin.write_all(b"go\n").await.map_err(failed)
     }
 
     /// Waits until it is done; answers its credits a second.
     pub(super) async fn finish(mut self) -> Result<f64, String> {
-        let failed = |error: std::io::Error| format!("a child process: {error}");
         let line = self.lines.next_line().await.map_err(failed)?.ok_or("a child process failed")?;
         let status = self.child.wait().await.map_err(failed)?;
         if status.success() { number(&line) } else { Err(format!("a child process: {status}")) }

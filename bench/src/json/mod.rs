@@ -3,6 +3,7 @@
 
 mod balance;
 mod bare;
+pub(crate) mod beside;
 mod bytes;
 mod checkpoint;
 pub(crate) mod child;

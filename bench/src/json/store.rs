@@ -33,6 +33,12 @@ impl Json {
         Self::open_with(dir, access, None).await
     }
 
+    /// [`Json::open`], with a limit that no wait of a measurement reaches: each is to be measured whole.
+    pub(super) async fn patient(dir: &Path) -> Result<Self, String> {
+        let options = JsonOptions { deadline: Duration::from_mins(10), ..JsonOptions::new(dir) };
+        Self::with(options).await.map_err(of_store)
+    }
+
     /// [`Json::open`], with a checkpoint after so many bytes of the journal.
     pub(super) async fn open_with(dir: &Path, access: Access, checkpoint_bytes: Option<u64>) -> Result<Self, String> {
         let mut options = JsonOptions::new(dir);

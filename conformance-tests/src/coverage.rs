@@ -176,7 +176,7 @@ mod tests {
         for operation in ["get_user", "release_expired_reserves", "add_referral_bonus", "get_referrals", "restore"] {
             assert!(ids.iter().any(|known| known == operation), "{operation}");
         }
-        assert_eq!(ids.iter().filter(|id| is_rule(id)).count(), 12 + 12 + 3 + 8 + 3 + 3 + 4 + 51);
+        assert_eq!(ids.iter().filter(|id| is_rule(id)).count(), 12 + 12 + 3 + 8 + 3 + 4 + 4 + 51);
     }
 
     #[test]

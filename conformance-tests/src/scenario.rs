@@ -69,6 +69,7 @@ pub fn scenarios() -> Vec<Scenario> {
         crate::concurrency::SCENARIOS,
         crate::paging::SCENARIOS,
         crate::store::SCENARIOS,
+        crate::store::restores::SCENARIOS,
         crate::imports::SCENARIOS,
         crate::errors::SCENARIOS,
         crate::edges::SCENARIOS,

@@ -5,6 +5,7 @@
 //! backend nor time, so that equal stores give equal bytes. The footer holds the counts, the sums and the SHA-256
 //! of every byte before it.
 
+mod judge;
 mod reader;
 mod record;
 mod records;

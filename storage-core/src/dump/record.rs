@@ -7,7 +7,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{AccountRecord, GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
-use crate::{Error, Hold, LedgerRow, Result, UserId};
+use crate::{Error, Hold, HoldStatus, LedgerRow, Result, UserId};
 
 /// One record of a dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,6 +49,9 @@ impl DumpRecord {
             Self::Account(account) => account.check(),
             Self::Hold(hold) if hold.committed > hold.amount.money() => {
                 Err(Error::invalid("committed", "must be at most the hold's amount"))
+            }
+            Self::Hold(hold) if hold.ended.is_some() == (hold.status == HoldStatus::Open) => {
+                Err(Error::invalid("ended", "must be there exactly where the hold is not open any more"))
             }
             Self::Generation(_) | Self::Hold(_) | Self::Job(_) | Self::Key(_) | Self::Ledger(_) | Self::Payment(_) => {
                 Ok(())

@@ -99,6 +99,9 @@ impl AccountRecord {
         if self.referrer == Some(self.user) {
             return Err(Error::invalid("referrer", "must not be the user"));
         }
+        if self.referrer.is_some() != self.referred_at.is_some() {
+            return Err(Error::invalid("referred_at", "must be there exactly where a referrer is"));
+        }
         Ok(())
     }
     /// The free generations.

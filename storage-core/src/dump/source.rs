@@ -20,16 +20,21 @@ fn unreadable(error: std::io::Error) -> Error {
 
 /// Lines of a source, one at a time.
 #[derive(Debug, Default)]
-struct Lines(Vec<u8>);
+struct Lines {
+    line: Vec<u8>,
+    /// How many bytes were read so far.
+    read: u64,
+}
 
 impl Lines {
     /// The next line with its newline; none at the end.
     async fn next(&mut self, source: &mut dyn DumpSource) -> Result<Option<&[u8]>> {
-        self.0.clear();
+        self.line.clear();
         // One byte more tells a line that is too long from one that is not.
         let mut limited = source.take(MAX_DUMP_LINE as u64 + 1);
-        let count = limited.read_until(b'\n', &mut self.0).await.map_err(unreadable)?;
-        Ok((count > 0).then_some(&self.0))
+        let count = limited.read_until(b'\n', &mut self.line).await.map_err(unreadable)?;
+        self.read += count as u64;
+        Ok((count > 0).then_some(&self.line))
     }
 }
 
@@ -49,7 +54,10 @@ impl std::fmt::Debug for DumpStream<'_> {
 impl<'s> DumpStream<'s> {
     /// Begins where the source stands.
     pub fn new(source: &'s mut dyn DumpSource) -> Self {
-        Self { source, reader: DumpReader::new(), lines: Lines::default() }
+        Self::read_by(source, DumpReader::new())
+    }
+    fn read_by(source: &'s mut dyn DumpSource, reader: DumpReader) -> Self {
+        Self { source, reader, lines: Lines::default() }
     }
     /// The next record; `None` behind the last one, and then the footer was read and fits.
     ///
@@ -57,15 +65,36 @@ impl<'s> DumpStream<'s> {
     /// Those of [`DumpReader::line`]; `Unavailable` when the source cannot be read.
     pub async fn next(&mut self) -> Result<Option<DumpRecord>> {
         while let Some(line) = self.lines.next(self.source).await? {
-            if let Some(record) = self.reader.line(line)? {
-                return Ok(Some(record));
+            match self.reader.line(line) {
+                Ok(Some(record)) => return Ok(Some(record)),
+                Ok(None) => {}
+                Err(error) => return Err(self.named(error).await),
             }
         }
         self.reader.ended().map(|()| None)
     }
+    /// Where two records contradict each other, the error with the names of both: the earlier one is read again.
+    async fn named(&mut self, error: Error) -> Error {
+        let Some(objection) = self.reader.take_objection() else { return error };
+        let Some(wanted) = objection.unnamed() else { return error };
+        match self.record_of(wanted).await {
+            Some(record) => objection.naming(&record),
+            None => error,
+        }
+    }
+    /// The record of a line that was read before. Nothing is read behind it any more.
+    async fn record_of(&mut self, wanted: u64) -> Option<DumpRecord> {
+        let back = i64::try_from(self.lines.read).ok()?;
+        self.source.seek(SeekFrom::Current(-back)).await.ok()?;
+        let mut lines = Lines::default();
+        for _ in 1..wanted {
+            lines.next(self.source).await.ok()??;
+        }
+        serde_json::from_slice(lines.next(self.source).await.ok()??).ok()
+    }
     /// How long the last line was, in bytes.
     pub fn line_bytes(&self) -> usize {
-        self.lines.0.len()
+        self.lines.line.len()
     }
     /// The header, once something was read.
     pub fn header(&self) -> Option<&DumpHeader> {
@@ -105,7 +134,7 @@ impl<'s> ProvedDump<'s> {
         while stream.next().await?.is_some() {}
         let DumpStream { source, reader: proved, .. } = stream;
         source.seek(SeekFrom::Start(begin)).await.map_err(unreadable)?;
-        Ok(Self { proved, again: DumpStream::new(source) })
+        Ok(Self { proved, again: DumpStream::read_by(source, DumpReader::again()) })
     }
     /// Its header.
     pub fn header(&self) -> Option<&DumpHeader> {

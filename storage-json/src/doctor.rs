@@ -336,7 +336,8 @@ impl Examined {
             Ok(None) if in_use => return (false, Diagnosis::good(SUBJECT, "a checkpoint goes by")),
             Ok(None) => {
                 let remedy = "restore the directory from a backup; nothing here was changed";
-                return (false, Diagnosis::bad(SUBJECT, "it is missing", remedy));
+                let name = crate::journal::name(manifest.current().generation);
+                return (false, Diagnosis::bad(SUBJECT, format!("{name} is missing"), remedy));
             }
             Err(error) => return (false, trouble(SUBJECT, &error)),
         };

@@ -1,6 +1,8 @@
 //! Writes anew what went missing under a running store and stands in memory: the manifest, the journal, the files of a
 //! checkpoint. Left as it is, the store would go on and not open again.
 
+use std::sync::atomic::Ordering;
+
 use storage_core::{Error, ErrorKind, Place, Result};
 
 use crate::checkpoint::{Extent, checkpoint, set_aside};
@@ -58,7 +60,9 @@ fn anew(shared: &Shared, applier: &mut Applier) -> Result<()> {
     let name = journal::name(applier.journal.generation);
     let what = "was removed, replaced or cut while the store is open";
     let mut lock = None;
-    if shared.options.access == Access::Shared {
+    // Whoever closes the store is alone, and has ended its own checkpoint.
+    let closing = shared.checkpoint.cancelled.load(Ordering::Acquire);
+    if shared.options.access == Access::Shared && !closing {
         let lock = lock.insert(shared.open_lock(CHECKPOINT)?);
         // Its end needs the lock that is held here, and drops this journal.
         if lock.try_exclusive()? == Try::Held {

@@ -148,8 +148,8 @@ pub(crate) async fn join_all<T: Send>(futures: Vec<impl Future<Output = Result<T
 /// Finishes the handle; the last one leaves the files complete and the journal empty. Whoever is not the last stops no writer.
 fn close(shared: &Arc<Shared>, lock: &mut LockFile) -> Result<()> {
     shared.checkpoint.cancelled.store(true, Ordering::Release);
-    // A checkpoint that goes on stops at its next step; after this it touches no file any more.
-    let _staging = unpoisoned(shared.checkpoint.staging.lock());
+    // A checkpoint that goes on stops at its next step, and none begins; after this it touches no file any more.
+    drop(unpoisoned(shared.checkpoint.staging.lock()));
     // What is not the store any more is not this handle's to finish.
     let company = if shared.prove_place().is_ok() {
         match &mut *unpoisoned(shared.presence.lock()) {

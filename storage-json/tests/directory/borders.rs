@@ -240,6 +240,14 @@ async fn a_journal_that_is_removed_replaced_or_cut_under_a_running_store_loses_n
 }
 
 #[tokio::test]
+async fn a_journal_that_is_gone_when_the_store_closes_loses_nothing() {
+    let (_temp, dir, storage) = running_store().await;
+    remove(&journal_of(&dir));
+    storage.close().await.unwrap();
+    assert_holds(&dir, "15").await;
+}
+
+#[tokio::test]
 async fn a_manifest_that_is_damaged_or_from_before_is_written_anew() {
     for how in ["damaged", "from before"] {
         let (_temp, dir) = closed_store().await;

@@ -115,12 +115,12 @@ impl Forgery {
         }
     }
     /// The records with others in the places of some, and with more of them.
-    fn with(&self, others: &[DumpRecord]) -> Vec<DumpRecord> {
-        let places: Vec<_> = others.iter().map(DumpRecord::place).collect();
+    fn with(&self, others: &[&DumpRecord]) -> Vec<DumpRecord> {
+        let places: Vec<_> = others.iter().map(|record| record.place()).collect();
         let kept = self.whole.iter().filter(|record| !places.contains(&record.place()));
-        kept.chain(others).cloned().collect()
+        kept.chain(others.iter().copied()).cloned().collect()
     }
-    fn without(&self, gone: &[DumpRecord]) -> Vec<DumpRecord> {
+    fn without(&self, gone: &[&DumpRecord]) -> Vec<DumpRecord> {
         self.whole.iter().filter(|record| !gone.contains(record)).cloned().collect()
     }
     async fn refused(&self, records: &[DumpRecord], bad: &DumpRecord, names: &[&str]) -> Check {
@@ -232,7 +232,7 @@ async fn a_dump_in_which_an_id_stands_twice_is_refused(context: Context) -> Chec
             other => return Err(Failure::new(format!("no job and no payment: {other:?}"))),
         }
         let names = [kind, "one", &alice, &context.bob.to_string(), "line"];
-        forgery.refused(&forgery.with(&[taken.clone()]), &taken, &names).await?;
+        forgery.refused(&forgery.with(&[&taken]), &taken, &names).await?;
     }
     forgery.taken().await
 }
@@ -263,7 +263,7 @@ async fn a_dump_in_which_a_provider_key_or_a_task_stands_twice_is_refused(contex
                 other => return Err(Failure::new(format!("no job and no payment: {other:?}"))),
             }
             let names = [kind, &name, &format!("{letter}-{first}"), &format!("{letter}-{second}")];
-            forgery.refused(&forgery.with(&[taken.clone()]), &taken, &names).await?;
+            forgery.refused(&forgery.with(&[&taken]), &taken, &names).await?;
         }
     }
     forgery.taken().await
@@ -358,23 +358,23 @@ async fn a_dump_whose_holds_and_held_money_differ_is_refused(context: Context) -
         let (first, second, ended) = (named("job-1")?, named("job-2")?, named("job-3")?);
         let (number, account) = (user.to_string(), DumpRecord::Account(forgery.account(user)?));
         // One is missing, then both.
-        forgery.refused(&forgery.without(&[first.clone()]), &second, &["job-2", &number, "3.00", "5.00"]).await?;
-        let none = forgery.without(&[first.clone(), second.clone()]);
+        forgery.refused(&forgery.without(&[&first]), &second, &["job-2", &number, "3.00", "5.00"]).await?;
+        let none = forgery.without(&[&first, &second]);
         forgery.refused(&none, &account, &[&number, "5.00"]).await?;
         // One that is over counts.
         let mut opened = ended.clone();
         if let DumpRecord::Hold(hold) = &mut opened {
             (hold.status, hold.ended) = (storage_core::HoldStatus::Open, None);
         }
-        forgery.refused(&forgery.with(&[opened.clone()]), &opened, &["job-3", &number, "6.00", "5.00"]).await?;
+        forgery.refused(&forgery.with(&[&opened]), &opened, &["job-3", &number, "6.00", "5.00"]).await?;
         // A state and an end that do not fit are wrong by themselves.
         if let DumpRecord::Hold(hold) = &mut opened {
             hold.status = storage_core::HoldStatus::Released;
         }
-        forgery.refused(&forgery.with(&[opened.clone()]), &opened, &[]).await?;
+        forgery.refused(&forgery.with(&[&opened]), &opened, &[]).await?;
         let mut other = forgery.account(user)?;
         other.held = "4".parse()?;
-        forgery.refused(&forgery.with(&[DumpRecord::Account(other)]), &second, &["job-2", &number, "4.00"]).await?;
+        forgery.refused(&forgery.with(&[&DumpRecord::Account(other)]), &second, &["job-2", &number, "4.00"]).await?;
     }
     forgery.taken().await
 }
@@ -392,19 +392,17 @@ async fn a_dump_whose_ledger_and_balances_differ_is_refused(context: Context) ->
         let mut richer = forgery.account(user)?;
         richer.balance = "11.000001".parse()?;
         let names = ["ledger row 2", &number, "11.00", "11.000001"];
-        forgery.refused(&forgery.with(&[DumpRecord::Account(richer)]), &last, &names).await?;
+        forgery.refused(&forgery.with(&[&DumpRecord::Account(richer)]), &last, &names).await?;
         let first = DumpRecord::Ledger(forgery.row(user, 1)?);
-        forgery
-            .refused(&forgery.without(&[last.clone()]), &first, &["ledger row 1", &number, "10.00", "11.00"])
-            .await?;
+        forgery.refused(&forgery.without(&[&last]), &first, &["ledger row 1", &number, "10.00", "11.00"]).await?;
         let account = DumpRecord::Account(forgery.account(user)?);
-        forgery.refused(&forgery.without(&[first, last]), &account, &[&number, "11.00", "no ledger row"]).await?;
+        forgery.refused(&forgery.without(&[&first, &last]), &account, &[&number, "11.00", "no ledger row"]).await?;
     }
     let mut rich = forgery.account(context.carol)?;
     rich.balance = Money::from_units(5)?;
     let rich = DumpRecord::Account(rich);
     let names = [&context.carol.to_string(), "5.00", "no ledger row"];
-    forgery.refused(&forgery.with(&[rich.clone()]), &rich, &names).await?;
+    forgery.refused(&forgery.with(&[&rich]), &rich, &names).await?;
     forgery.taken().await
 }
 
@@ -422,7 +420,7 @@ async fn a_dump_whose_ledger_does_not_add_up_is_refused(context: Context) -> Che
         let row = |seq| forgery.row(user, seq);
         // A row is missing: the next one stands in its place.
         let gone = DumpRecord::Ledger(row(2)?);
-        forgery.refused(&forgery.without(&[gone]), &DumpRecord::Ledger(row(3)?), &["ledger row 3", &number]).await?;
+        forgery.refused(&forgery.without(&[&gone]), &DumpRecord::Ledger(row(3)?), &["ledger row 3", &number]).await?;
         let changes: [fn(&mut LedgerRow) -> Check; 4] = [
             |row| {
                 row.balance_change = SignedMoney::plus("11".parse()?);
@@ -445,7 +443,7 @@ async fn a_dump_whose_ledger_does_not_add_up_is_refused(context: Context) -> Che
             let mut third = row(3)?;
             change(&mut third)?;
             let third = DumpRecord::Ledger(third);
-            forgery.refused(&forgery.with(&[third.clone()]), &third, &["ledger row 3", "row 2", &number]).await?;
+            forgery.refused(&forgery.with(&[&third]), &third, &["ledger row 3", "row 2", &number]).await?;
         }
     }
     forgery.taken().await
@@ -464,13 +462,13 @@ async fn a_dump_with_a_row_whose_key_was_not_used_is_refused(context: Context) -
         let bad = DumpRecord::Ledger(second.clone());
         let is = |record: &DumpRecord| matches!(record, DumpRecord::Key(used) if used.key == second.key);
         let used = forgery.one("key", |record| record.user() == user && is(record))?;
-        forgery.refused(&forgery.without(&[used.clone()]), &bad, &names).await?;
+        forgery.refused(&forgery.without(&[&used]), &bad, &names).await?;
         // Used up, and by another operation.
         let mut other = used.clone();
         if let DumpRecord::Key(used) = &mut other {
             used.used.operation = forgery.row(user, 1)?.operation;
         }
-        forgery.refused(&forgery.with(&[other]), &bad, &names).await?;
+        forgery.refused(&forgery.with(&[&other]), &bad, &names).await?;
     }
     forgery.taken().await
 }
@@ -489,7 +487,7 @@ async fn a_dump_whose_payments_and_credits_differ_is_refused(context: Context) -
         let mut never = forgery.payment(id)?;
         never.status = status;
         let never = DumpRecord::Payment(never);
-        forgery.refused(&forgery.with(&[never.clone()]), &never, &["payment", id, status.as_str(), "credits"]).await?;
+        forgery.refused(&forgery.with(&[&never]), &never, &["payment", id, status.as_str(), "credits"]).await?;
     }
     // Credited, and in no state in which it was.
     for (id, user) in [("p-1", context.alice), ("p-3", context.bob)] {
@@ -505,16 +503,16 @@ async fn a_dump_whose_payments_and_credits_differ_is_refused(context: Context) -
             let mut other = forgery.payment(id)?;
             (other.status, other.origin, other.amount) = (status, origin, amount.parse()?);
             let other = DumpRecord::Payment(other);
-            forgery.refused(&forgery.with(&[other.clone()]), &other, &["payment", id]).await?;
+            forgery.refused(&forgery.with(&[&other]), &other, &["payment", id]).await?;
         }
         // Its payment is gone, or another user's.
         let row = DumpRecord::Ledger(line);
         let gone = DumpRecord::Payment(forgery.payment(id)?);
         let names = ["ledger row 1", id, &user.to_string()];
-        forgery.refused(&forgery.without(&[gone.clone()]), &row, &names).await?;
+        forgery.refused(&forgery.without(&[&gone]), &row, &names).await?;
         let mut moved = forgery.payment(id)?;
         moved.user = if user == context.alice { context.bob } else { context.alice };
-        let (moved, mut records) = (DumpRecord::Payment(moved), forgery.without(&[gone]));
+        let (moved, mut records) = (DumpRecord::Payment(moved), forgery.without(&[&gone]));
         records.push(moved.clone());
         forgery.refused(&records, &moved, &["payment", id, "credits"]).await?;
         // Credited twice: a second row with the same reference.
@@ -523,7 +521,7 @@ async fn a_dump_whose_payments_and_credits_differ_is_refused(context: Context) -
         twice.balance_after = "20".parse()?;
         let twice = DumpRecord::Ledger(twice);
         let names = ["ledger row 2", "ledger row 1", id, &user.to_string()];
-        forgery.refused(&forgery.with(&[twice.clone()]), &twice, &names).await?;
+        forgery.refused(&forgery.with(&[&twice]), &twice, &names).await?;
     }
     forgery.taken().await
 }
@@ -544,18 +542,18 @@ async fn a_dump_whose_refunds_differ_is_refused(context: Context) -> Check {
         let mut other = forgery.payment("p-1")?;
         other.status = status;
         let other = DumpRecord::Payment(other);
-        forgery.refused(&forgery.with(&[other.clone()]), &other, &["payment", "p-1"]).await?;
+        forgery.refused(&forgery.with(&[&other]), &other, &["payment", "p-1"]).await?;
     }
     let mut refunded = forgery.payment("p-2")?;
     refunded.status = PaymentStatus::Refunded;
     let refunded = DumpRecord::Payment(refunded);
-    forgery.refused(&forgery.with(&[refunded.clone()]), &refunded, &["payment", "p-2", "refunded"]).await?;
+    forgery.refused(&forgery.with(&[&refunded]), &refunded, &["payment", "p-2", "refunded"]).await?;
     // The refund names another payment: that one was not refunded.
     let mut other = row.clone();
     other.reference = Some("p-9".parse()?);
     let other = DumpRecord::Ledger(other);
     let bad = DumpRecord::Payment(forgery.payment("p-1")?);
-    forgery.refused(&forgery.with(&[other]), &bad, &["payment", "p-1", "takes it back"]).await?;
+    forgery.refused(&forgery.with(&[&other]), &bad, &["payment", "p-1", "takes it back"]).await?;
     forgery.taken().await
 }
 

@@ -49,13 +49,14 @@ impl SetReferrer {
 /// Judges a new edge `user -> referrer`: oneself, a cycle, and a chain longer than [`MAX_REFERRAL_CHAIN`] edges
 /// are `InvalidInput`.
 ///
-/// Walks up from the referrer, and level by level down from the user, because an edge in the middle joins the
-/// chain above it to the longest one below.
+/// Walks up from the referrer, and asks for the height of the user's own tree, because an edge in the middle joins the
+/// chain above it to the longest one below: how many edges that has, exactly as far as a chain may reach. A backend
+/// that does not keep heights has [`height_below`].
 pub fn judge_chain(
     user: UserId,
     referrer: UserId,
     mut referrer_of: impl FnMut(UserId) -> Option<UserId>,
-    mut brought_by: impl FnMut(UserId) -> Vec<UserId>,
+    height_of: impl FnOnce(UserId) -> usize,
 ) -> Result<()> {
     let refuse = |rule| Err(Error::invalid("referrer", rule));
     let too_long = "must not make a chain of more than 1000 referrers";
@@ -73,15 +74,21 @@ pub fn judge_chain(
             return refuse(too_long);
         }
     }
-    let mut level = brought_by(user);
-    while !level.is_empty() {
-        edges += 1;
-        if edges > MAX_REFERRAL_CHAIN {
-            return refuse(too_long);
-        }
-        level = level.into_iter().flat_map(&mut brought_by).collect();
+    if height_of(user) > MAX_REFERRAL_CHAIN - edges {
+        return refuse(too_long);
     }
     Ok(())
+}
+
+/// The height of the tree of those whom a user brought, and whom those brought: the edges of its longest chain, found by
+/// looking at everybody in it. Beyond [`MAX_REFERRAL_CHAIN`] it is not followed any further.
+pub fn height_below(user: UserId, mut brought_by: impl FnMut(UserId) -> Vec<UserId>) -> usize {
+    let (mut height, mut level) = (0, brought_by(user));
+    while !level.is_empty() && height <= MAX_REFERRAL_CHAIN {
+        height += 1;
+        level = level.into_iter().flat_map(&mut brought_by).collect();
+    }
+    height
 }
 
 /// Arguments of [`Referrals::get_referrals`].
@@ -171,14 +178,30 @@ mod tests {
     fn chains_from_both_sides() {
         // 1 <- 2 <- 3 ... : the referrer of n is n - 1.
         let up = |of: UserId| (of.get() > 1).then(|| user(of.get() - 1));
-        let alone = |_| Vec::new();
+        let alone = |_| 0;
         assert!(judge_chain(user(5000), user(1000), up, alone).is_ok(), "1000 edges");
         assert!(judge_chain(user(5000), user(1001), up, alone).is_err(), "1001 edges");
         assert!(judge_chain(user(1), user(1), |_| None, alone).is_err());
         assert!(judge_chain(user(1), user(3), up, alone).is_err(), "a circle of three");
-        let down = |of: UserId| if of.get() < 1000 { vec![user(of.get() + 1)] } else { vec![] };
-        assert!(judge_chain(user(1), user(5000), |_| None, down).is_ok(), "999 edges below and one above");
-        let down = |of: UserId| if of.get() < 1001 { vec![user(of.get() + 1)] } else { vec![] };
-        assert!(judge_chain(user(1), user(5000), |_| None, down).is_err(), "1000 edges below and one above");
+        assert!(judge_chain(user(1), user(5000), |_| None, |_| 999).is_ok(), "999 edges below and one above");
+        assert!(judge_chain(user(1), user(5000), |_| None, |_| 1000).is_err(), "1000 edges below and one above");
+        assert!(judge_chain(user(5000), user(500), up, |_| 500).is_ok(), "500 on either side");
+        assert!(judge_chain(user(5000), user(500), up, |_| 501).is_err(), "501 below and 500 above");
+    }
+
+    #[test]
+    fn a_tree_is_as_high_as_its_longest_chain() {
+        let down_to = |last| move |of: UserId| if of.get() < last { vec![user(of.get() + 1)] } else { vec![] };
+        assert_eq!(height_below(user(1), down_to(1)), 0);
+        assert_eq!(height_below(user(1), down_to(1001)), 1000);
+        assert_eq!(height_below(user(1), down_to(i64::MAX)), 1001, "and no further");
+        // 1 brought 2, 3 and 4; 3 brought 5, who brought 6.
+        let bushy = |of: UserId| match of.get() {
+            1 => vec![user(2), user(3), user(4)],
+            3 => vec![user(5)],
+            5 => vec![user(6)],
+            _ => vec![],
+        };
+        assert_eq!(height_below(user(1), bushy), 3);
     }
 }

@@ -14,6 +14,7 @@ use storage_core::{
 };
 
 use crate::engine::{Shared, unpoisoned};
+use crate::lists::{Start, UserMap};
 use crate::state::{Account, State};
 
 /// What records were; `None` for one that was not there.
@@ -34,7 +35,7 @@ pub(crate) struct Before {
 pub(crate) struct Moments {
     /// What a checkpoint that is being written may still have to write.
     pub(crate) checkpoint: Option<Before>,
-    /// What dumps may still have to write, by their numbers.
+    /// What dumps and audits may still have to look at, by their numbers.
     pub(crate) dumps: BTreeMap<u64, Before>,
 }
 
@@ -50,6 +51,36 @@ impl Moments {
 pub(crate) enum Moment {
     Checkpoint,
     Dump(u64),
+}
+
+/// A moment that is kept for as long as this lives.
+pub(crate) struct Looked {
+    pub(crate) shared: Arc<Shared>,
+    number: u64,
+    pub(crate) ledger_end: u64,
+}
+
+impl Looked {
+    pub(crate) fn begin(shared: Arc<Shared>) -> Self {
+        let number = shared.dumps.fetch_add(1, Ordering::Relaxed);
+        let mut state = unpoisoned(shared.state.write());
+        state.moments.dumps.insert(number, Before::default());
+        let ledger_end = state.position.ledger;
+        drop(state);
+        Self { shared, number, ledger_end }
+    }
+    pub(crate) fn walk(&self) -> Walk<'_> {
+        Walk(&self.shared, Moment::Dump(self.number))
+    }
+}
+
+impl Drop for Looked {
+    fn drop(&mut self) {
+        // Taken out under the locks and dropped behind them: everything may have changed meanwhile.
+        let kept = unpoisoned(self.shared.state.write()).moments.dumps.remove(&self.number);
+        let retired = unpoisoned(self.shared.retired.lock()).remove(&self.number);
+        drop((kept, retired));
+    }
 }
 
 /// Hands out all records of a kind, in the order of the files.
@@ -69,10 +100,12 @@ impl Records for State {
         self.holds.values().try_for_each(|hold| each(hold))
     }
     fn jobs(&self, each: &mut dyn FnMut(&Job) -> Result<()>) -> Result<()> {
-        self.jobs_by_time.iter().filter_map(|(_, id)| self.jobs.get(id)).try_for_each(|job| each(job))
+        let all = self.jobs_by_time.after(Bound::Unbounded);
+        all.filter_map(|(_, id)| self.jobs.get(id)).try_for_each(|job| each(job))
     }
     fn payments(&self, each: &mut dyn FnMut(&Payment) -> Result<()>) -> Result<()> {
-        self.payments_by_time.iter().filter_map(|(_, id)| self.payments.get(id)).try_for_each(|payment| each(payment))
+        let all = self.payments_by_time.after(Bound::Unbounded);
+        all.filter_map(|(_, id)| self.payments.get(id)).try_for_each(|payment| each(payment))
     }
     fn history(&self, each: &mut dyn FnMut(UserId, &Generation) -> Result<()>) -> Result<()> {
         self.history.all().try_for_each(|(user, generation)| each(user, generation))
@@ -119,62 +152,94 @@ impl Walk<'_> {
     ) -> Result<()> {
         let mut next = Some(Bound::Unbounded);
         while let Some(after) = next {
-            let look = |state: &State| {
-                let before = match self.1 {
-                    Moment::Checkpoint => state.moments.checkpoint.as_ref(),
-                    Moment::Dump(number) => state.moments.dumps.get(&number),
-                };
-                before.map(|before| piece(live(state, after.clone()), kept(before), after.clone()))
-            };
-            let looked = match self.1 {
-                Moment::Checkpoint if self.0.checkpoint.cancelled.load(Ordering::Acquire) => {
-                    return Err(Error::closed());
-                }
-                Moment::Checkpoint => look(&self.0.state()),
-                Moment::Dump(number) => {
-                    let live = look(&self.0.state());
-                    // Whoever was too far behind has read everything anew, and kept for dumps what was there before. The
-                    // state is let go of first: the exchange takes the two the other way round.
-                    live.or_else(|| unpoisoned(self.0.retired.lock()).get(&number).and_then(|state| look(state)))
-                }
-            };
             let records;
-            (records, next) = looked.ok_or_else(|| Error::internal("the moment that is looked at was given up"))?;
+            (records, next) =
+                self.look(|state, before| piece(live(state, after.clone()), kept(before), after.clone()))?;
             records.iter().try_for_each(|(key, value)| each(key, value))?;
         }
         Ok(())
+    }
+
+    /// Looks at the state for a moment, and at what it was before.
+    fn look<T>(&self, look: impl Fn(&State, &Before) -> T) -> Result<T> {
+        let look = |state: &State| {
+            let before = match self.1 {
+                Moment::Checkpoint => state.moments.checkpoint.as_ref(),
+                Moment::Dump(number) => state.moments.dumps.get(&number),
+            };
+            before.map(|before| look(state, before))
+        };
+        let looked = match self.1 {
+            Moment::Checkpoint if self.0.checkpoint.cancelled.load(Ordering::Acquire) => return Err(Error::closed()),
+            Moment::Checkpoint => look(&self.0.state()),
+            Moment::Dump(number) => {
+                let live = look(&self.0.state());
+                // Whoever was too far behind has read everything anew, and kept for dumps what was there before. The
+                // state is let go of first: the exchange takes the two the other way round.
+                live.or_else(|| unpoisoned(self.0.retired.lock()).get(&number).and_then(|state| look(state)))
+            }
+        };
+        looked.ok_or_else(|| Error::internal("the moment that is looked at was given up"))
+    }
+}
+
+/// One user's records.
+impl Walk<'_> {
+    pub(crate) fn account(&self, user: UserId) -> Result<Option<Account>> {
+        self.look(|state, before| before.accounts.get(&user).map_or_else(|| state.account(user).cloned(), Clone::clone))
+    }
+    /// The newest first.
+    pub(crate) fn holds_of(&self, user: UserId, each: &mut dyn FnMut(&Hold) -> Result<()>) -> Result<()> {
+        let hold = |state: &State, before: &Before, _, name: &HoldName| {
+            let key = (user, name.clone());
+            before.holds.get(&key).map_or_else(|| state.holds.get(&key).cloned(), Clone::clone)
+        };
+        self.of_user(user, |state| &state.holds_by_user, hold, |hold| each(&hold))
+    }
+    /// The newest first.
+    pub(crate) fn payments_of(&self, user: UserId, each: &mut dyn FnMut(&Payment) -> Result<()>) -> Result<()> {
+        let payment = |state: &State, before: &Before, at, id: &PaymentId| {
+            before.payments.get(&(at, id.clone())).map_or_else(|| state.payments.get(id).cloned(), Clone::clone)
+        };
+        self.of_user(user, |state| &state.payments_by_user, payment, |payment| each(&payment))
+    }
+
+    /// For records that keep their place for good: then whatever there was at the moment stands in the index.
+    fn of_user<Id: Ord + Clone, S, V>(
+        &self,
+        user: UserId,
+        index: impl Fn(&State) -> &UserMap<Id, S>,
+        record: impl Fn(&State, &Before, Timestamp, &Id) -> Option<V>,
+        mut each: impl FnMut(V) -> Result<()>,
+    ) -> Result<()> {
+        let mut after = None;
+        loop {
+            let piece: Vec<_> = self.look(|state, before| {
+                let entries = index(state).newest_of(user, Start::behind(after.clone())).take(PIECE);
+                entries.map(|(at, id, _)| (at, id.clone(), record(state, before, at, id))).collect()
+            })?;
+            let Some((at, id, _)) = piece.last() else { return Ok(()) };
+            after = Some((*at, id.clone()));
+            piece.into_iter().filter_map(|(.., record)| record).try_for_each(&mut each)?;
+        }
     }
 }
 
 /// Records that are shared instead of copied, for whoever keeps many.
 impl Walk<'_> {
-    pub(crate) fn shared_jobs(&self, each: &mut dyn FnMut(&Arc<Job>)) -> Result<()> {
+    pub(crate) fn shared_jobs(&self, each: &mut dyn FnMut(&Arc<Job>) -> Result<()>) -> Result<()> {
         let live = |state: &State, after| {
-            let rest = state.jobs_by_time.range((after, Bound::Unbounded)).take(PIECE);
-            rest.filter_map(|key| Some((key.clone(), Arc::clone(state.jobs.get(&key.1)?)))).collect()
+            let rest = state.jobs_by_time.after(after).take(PIECE);
+            rest.filter_map(|(at, id)| Some(((at, id.clone()), Arc::clone(state.jobs.get(id)?)))).collect()
         };
-        self.walk(
-            |before| &before.jobs,
-            live,
-            |_, job| {
-                each(job);
-                Ok(())
-            },
-        )
+        self.walk(|before| &before.jobs, live, |_, job| each(job))
     }
-    pub(crate) fn shared_payments(&self, each: &mut dyn FnMut(&Arc<Payment>)) -> Result<()> {
+    pub(crate) fn shared_payments(&self, each: &mut dyn FnMut(&Arc<Payment>) -> Result<()>) -> Result<()> {
         let live = |state: &State, after| {
-            let rest = state.payments_by_time.range((after, Bound::Unbounded)).take(PIECE);
-            rest.filter_map(|key| Some((key.clone(), Arc::clone(state.payments.get(&key.1)?)))).collect()
+            let rest = state.payments_by_time.after(after).take(PIECE);
+            rest.filter_map(|(at, id)| Some(((at, id.clone()), Arc::clone(state.payments.get(id)?)))).collect()
         };
-        self.walk(
-            |before| &before.payments,
-            live,
-            |_, payment| {
-                each(payment);
-                Ok(())
-            },
-        )
+        self.walk(|before| &before.payments, live, |_, payment| each(payment))
     }
 }
 
@@ -194,18 +259,10 @@ impl Records for Walk<'_> {
         self.walk(|before| &before.holds, live, |_, hold| each(hold))
     }
     fn jobs(&self, each: &mut dyn FnMut(&Job) -> Result<()>) -> Result<()> {
-        let live = |state: &State, after| {
-            let rest = state.jobs_by_time.range((after, Bound::Unbounded)).take(PIECE);
-            rest.filter_map(|key| Some((key.clone(), Arc::clone(state.jobs.get(&key.1)?)))).collect()
-        };
-        self.walk(|before| &before.jobs, live, |_, job| each(job))
+        self.shared_jobs(&mut |job| each(job))
     }
     fn payments(&self, each: &mut dyn FnMut(&Payment) -> Result<()>) -> Result<()> {
-        let live = |state: &State, after| {
-            let rest = state.payments_by_time.range((after, Bound::Unbounded)).take(PIECE);
-            rest.filter_map(|key| Some((key.clone(), Arc::clone(state.payments.get(&key.1)?)))).collect()
-        };
-        self.walk(|before| &before.payments, live, |_, payment| each(payment))
+        self.shared_payments(&mut |payment| each(payment))
     }
     fn history(&self, each: &mut dyn FnMut(UserId, &Generation) -> Result<()>) -> Result<()> {
         let live = |state: &State, after: Bound<(UserId, Timestamp, GenerationId)>| {

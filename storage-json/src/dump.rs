@@ -4,7 +4,6 @@
 //! what changes meanwhile, as it was before.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -15,40 +14,12 @@ use storage_core::{
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::before::{Before, Moment, Records as _, Walk};
-use crate::engine::{JsonStorage, Shared, unpoisoned};
+use crate::before::{Looked, Records as _, Walk};
+use crate::engine::JsonStorage;
 use crate::ledger::{Ledger, Line, Window};
 
 /// How many bytes are handed on at once.
 const PIECE: usize = 256 * 1024;
-
-/// A moment that is kept for as long as this lives.
-struct Looked {
-    shared: Arc<Shared>,
-    number: u64,
-    ledger_end: u64,
-}
-
-impl Looked {
-    fn begin(shared: Arc<Shared>) -> Self {
-        let number = shared.dumps.fetch_add(1, Ordering::Relaxed);
-        let mut state = unpoisoned(shared.state.write());
-        state.moments.dumps.insert(number, Before::default());
-        let ledger_end = state.position.ledger;
-        drop(state);
-        Self { shared, number, ledger_end }
-    }
-    fn walk(&self) -> Walk<'_> {
-        Walk(&self.shared, Moment::Dump(self.number))
-    }
-}
-
-impl Drop for Looked {
-    fn drop(&mut self) {
-        unpoisoned(self.shared.state.write()).moments.dumps.remove(&self.number);
-        unpoisoned(self.shared.retired.lock()).remove(&self.number);
-    }
-}
 
 /// Writes records and hands them on.
 struct Sink {
@@ -83,7 +54,10 @@ fn write_all(moment: &Looked, policy: &Policy, pieces: mpsc::Sender<Vec<u8>>) ->
     generations(&walk, &mut sink)?;
     walk.holds(&mut |hold| sink.put(&DumpRecord::Hold(hold.clone())))?;
     let mut jobs: Vec<Arc<Job>> = Vec::new();
-    walk.shared_jobs(&mut |job| jobs.push(Arc::clone(job)))?;
+    walk.shared_jobs(&mut |job| {
+        jobs.push(Arc::clone(job));
+        Ok(())
+    })?;
     jobs.sort_unstable_by(|a, b| (a.user, &a.id).cmp(&(b.user, &b.id)));
     for job in jobs {
         sink.put(&DumpRecord::Job(JobRecord::from((*job).clone())))?;
@@ -93,7 +67,10 @@ fn write_all(moment: &Looked, policy: &Policy, pieces: mpsc::Sender<Vec<u8>>) ->
     lines.rows(&mut sink)?;
     drop(lines);
     let mut payments: Vec<Arc<Payment>> = Vec::new();
-    walk.shared_payments(&mut |payment| payments.push(Arc::clone(payment)))?;
+    walk.shared_payments(&mut |payment| {
+        payments.push(Arc::clone(payment));
+        Ok(())
+    })?;
     payments.sort_unstable_by(|a, b| (a.user, &a.id).cmp(&(b.user, &b.id)));
     for payment in payments {
         sink.put(&DumpRecord::Payment(PaymentRecord::from((*payment).clone())))?;

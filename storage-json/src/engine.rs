@@ -93,7 +93,8 @@ impl Shared {
         }
     }
     /// Puts another state in place of this one, for a handle that read everything anew. Dumps go on with the old one.
-    pub(crate) fn replace_state(&self, fresh: State) {
+    pub(crate) fn replace_state(&self, mut fresh: State) {
+        fresh.keep_heights();
         // Held around the exchange: whoever finds a moment in neither place waits here, and then finds it.
         let mut retired = unpoisoned(self.retired.lock());
         let old = std::mem::replace(&mut *unpoisoned(self.state.write()), fresh);

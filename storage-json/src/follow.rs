@@ -27,6 +27,9 @@ use crate::state::{Position, State};
 /// checkpoints each time reads slower than the store is written.
 const TRIES: usize = 4;
 
+/// How many records of another process are taken over under one hold of the state's lock.
+const PIECE: usize = 256;
+
 /// What belongs to one manifest, held open.
 struct Parts {
     manifest: Manifest,
@@ -324,8 +327,13 @@ fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
 fn apply_from(shared: &Shared, journal: &Journal, upto: Option<u64>) -> Result<()> {
     let from = shared.state().position;
     let tail = journal.read(from, upto, upto.unwrap_or(0))?;
-    let mut state = unpoisoned(shared.state.write());
-    apply_records(&mut state, tail.records);
+    // Each record leaves a state that was promised once, so readers may come between. Whoever looked away for long has very
+    // many to take over.
+    let mut records = tail.records.into_iter().peekable();
+    while records.peek().is_some() {
+        let mut state = unpoisoned(shared.state.write());
+        apply_records(&mut state, records.by_ref().take(PIECE));
+    }
     Ok(())
 }
 

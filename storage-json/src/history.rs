@@ -9,6 +9,7 @@ use storage_core::{
 };
 
 use crate::engine::JsonStorage;
+use crate::lists::Start;
 
 impl JsonStorage {
     async fn page_of_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
@@ -17,7 +18,7 @@ impl JsonStorage {
         let after = page.position(filter)?.map(Newest::into_parts);
         let rows = self
             .read("get_user_generations_history", |state| {
-                let newest = state.history.newest_of(user, after.clone()).take(page.size.get() + 1);
+                let newest = state.history.newest_of(user, Start::behind(after)).take(page.size.get() + 1);
                 newest.map(|(_, _, generation)| Arc::clone(generation)).collect()
             })
             .await?;

@@ -152,5 +152,6 @@ fn put_referral(tx: &mut Tx<'_>, user: UserId, referrer: UserId, since: Option<T
     account.record.referred_at = Some(since.unwrap_or(tx.now()));
     account.record.updated_at = tx.now();
     tx.put_account(account);
+    tx.raise_above(user);
     Ok(ImportOutcome::Added)
 }

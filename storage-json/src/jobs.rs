@@ -9,6 +9,7 @@ use storage_core::{
 };
 
 use crate::engine::JsonStorage;
+use crate::lists::Start;
 use crate::tx::Tx;
 
 /// The id of a new job: the caller's, else the external task id, else the operation's.
@@ -43,18 +44,17 @@ impl JsonStorage {
         let wanted = list.page.size.get() + 1;
         let rows = self
             .read("list_jobs", |state| {
-                let matching = |id: &JobId| state.jobs.get(id).filter(|job| list.matches(job)).cloned();
+                let start = Start::behind(after);
+                let stands = |status| list.statuses.is_empty() || list.statuses.contains(&status);
+                let found = |id: &JobId| state.jobs.get(id).cloned();
                 match list.user {
                     Some(user) => {
-                        let mine = state.jobs_by_user.newest_of(user, after.clone());
-                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
+                        let mine = state.jobs_by_user.newest_of(user, start).filter(|(.., status)| stands(**status));
+                        mine.filter_map(|(_, id, _)| found(id)).take(wanted).collect()
                     }
                     None => {
-                        let range = match after.clone() {
-                            None => state.jobs_by_time.range(..),
-                            Some(after) => state.jobs_by_time.range(..after),
-                        };
-                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
+                        let all = state.jobs_by_time.newest(start, stands);
+                        all.filter_map(|(_, id)| found(id)).take(wanted).collect()
                     }
                 }
             })

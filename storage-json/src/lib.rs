@@ -67,6 +67,7 @@ mod moved;
 mod open;
 mod operations;
 mod options;
+mod patience;
 mod payments;
 mod presence;
 mod queue;

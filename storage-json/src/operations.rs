@@ -1,18 +1,20 @@
 //! The ledger and its audit.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AuditReport, AuditScope, AuditTrail, AuditedState, Error, HoldStatus, LedgerRow, ListOperations, Operations, Page,
-    PaymentOrigin, PaymentStatus, Result, UserId,
+    AuditReport, AuditScope, AuditTrail, AuditedState, Error, HoldStatus, LedgerRow, ListOperations, Money, Operations,
+    Page, Payment, PaymentOrigin, PaymentStatus, Result, Total, UserId,
 };
 
+use crate::before::{Looked, Records as _, Walk};
 use crate::engine::JsonStorage;
 use crate::ledger::{Ledger, Line};
-use crate::state::State;
+use crate::patience::Progress;
 
 /// A row's position: its number, and where the line begins that holds it, so that a deep page starts where it is.
 #[derive(Clone, Copy, Debug)]
@@ -36,21 +38,86 @@ impl FromStr for RowPlace {
     }
 }
 
-/// What the state says of a user, for the audit.
-fn audited(state: &State, user: UserId) -> Option<(AuditedState, Option<u64>)> {
-    let account = state.account(user)?;
-    let holds =
-        state.holds_by_user.newest_of(user, None).filter_map(|(_, name, ())| state.holds.get(&(user, name.clone())));
-    let open_holds = holds.filter(|hold| hold.status == HoldStatus::Open).map(|hold| hold.amount.money()).sum();
-    let payments = state.payments_by_user.newest_of(user, None).filter_map(|(_, id, ())| state.payments.get(id));
-    let credited = payments.filter(|payment| {
-        payment.origin == PaymentOrigin::Here
-            && matches!(payment.status, PaymentStatus::Approved | PaymentStatus::Refunded)
-    });
-    let credited_payments = credited.map(|payment| payment.id.to_string()).collect();
-    let state =
-        AuditedState { balance: account.record.balance, held: account.record.held, open_holds, credited_payments };
-    Some((state, account.last))
+/// Whether the ledger must have credited a payment.
+fn is_credited(payment: &Payment) -> bool {
+    payment.origin == PaymentOrigin::Here && matches!(payment.status, PaymentStatus::Approved | PaymentStatus::Refunded)
+}
+
+/// What the store says of a user, for the audit, and where the user's ledger ends.
+#[derive(Default)]
+struct Said {
+    state: AuditedState,
+    last: Option<u64>,
+}
+
+/// What the store says of one user.
+fn said_of(walk: &Walk<'_>, user: UserId, progress: &Progress) -> Result<Said> {
+    let Some(account) = walk.account(user)? else { return Ok(Said::default()) };
+    let mut said = Said { last: account.last, ..Said::default() };
+    (said.state.balance, said.state.held) = (account.record.balance, account.record.held);
+    walk.holds_of(user, &mut |hold| {
+        if hold.status == HoldStatus::Open {
+            said.state.open_holds = said.state.open_holds.plus(hold.amount.money());
+        }
+        progress.step()
+    })?;
+    walk.payments_of(user, &mut |payment| {
+        if is_credited(payment) {
+            said.state.credited_payments.push(payment.id.to_string());
+        }
+        progress.step()
+    })?;
+    Ok(said)
+}
+
+/// What the store says of everyone, at one moment.
+#[derive(Default)]
+struct SaidOfAll {
+    /// By ascending user.
+    accounts: Vec<(UserId, Money, Money, Option<u64>)>,
+    open_holds: BTreeMap<UserId, Total>,
+    /// By ascending user, of each the newest first.
+    credited: Vec<Arc<Payment>>,
+}
+
+impl SaidOfAll {
+    fn look(walk: &Walk<'_>, progress: &Progress) -> Result<Self> {
+        let mut all = Self::default();
+        walk.accounts(&mut |account| {
+            let record = &account.record;
+            all.accounts.push((record.user, record.balance, record.held, account.last));
+            progress.step()
+        })?;
+        walk.holds(&mut |hold| {
+            if hold.status == HoldStatus::Open {
+                let open = all.open_holds.entry(hold.user).or_default();
+                *open = open.plus(hold.amount.money());
+            }
+            progress.step()
+        })?;
+        walk.shared_payments(&mut |payment| {
+            if is_credited(payment) {
+                all.credited.push(Arc::clone(payment));
+            }
+            progress.step()
+        })?;
+        all.credited.sort_unstable_by(|one, other| {
+            one.user.cmp(&other.user).then_with(|| (other.created_at, &other.id).cmp(&(one.created_at, &one.id)))
+        });
+        Ok(all)
+    }
+
+    /// One user after the other.
+    fn each(mut self, mut each: impl FnMut(UserId, Said) -> Result<()>) -> Result<()> {
+        let mut credited = self.credited.into_iter().peekable();
+        for (user, balance, held, last) in self.accounts {
+            let of_user = std::iter::from_fn(|| credited.next_if(|payment| payment.user == user));
+            let credited_payments = of_user.map(|payment| payment.id.to_string()).collect();
+            let open_holds = self.open_holds.remove(&user).unwrap_or_default();
+            each(user, Said { state: AuditedState { balance, held, open_holds, credited_payments }, last })?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads a user's ledger lines from the newest back.
@@ -68,11 +135,11 @@ pub(crate) fn lines_back(ledger: &Ledger, mut last: Option<u64>) -> impl Iterato
 fn audit_user(
     ledger: &Ledger,
     user: UserId,
-    state: &AuditedState,
-    last: Option<u64>,
+    Said { state, last }: &Said,
+    progress: &Progress,
     report: &mut AuditReport,
 ) -> Result<()> {
-    let lines = lines_back(ledger, last).collect::<Result<Vec<_>>>()?;
+    let lines = lines_back(ledger, *last).map(|line| progress.step().and(line)).collect::<Result<Vec<_>>>()?;
     let mut trail = AuditTrail::new(user);
     for (_, line) in lines.iter().rev() {
         line.ledger_rows().for_each(|row| trail.push(&row));
@@ -88,11 +155,12 @@ impl JsonStorage {
         let after = page.position::<RowPlace>(filter)?;
         let last = self.read("list_operations", |state| state.account(user).and_then(|account| account.last)).await?;
         let ledger = self.ledger();
-        self.blocking(move || {
+        self.in_time(move |progress| {
             let start = after.map_or(last, |after| Some(after.offset));
             let below = after.map_or(u64::MAX, |after| after.seq);
             let mut rows: Vec<(u64, Arc<LedgerRow>)> = Vec::new();
             for line in lines_back(&ledger, start) {
+                progress.step()?;
                 let (offset, line) = match line {
                     Ok(line) if line.1.user == user => line,
                     // Only a cursor can lead where no line of this user stands.
@@ -123,27 +191,31 @@ impl Operations for JsonStorage {
         self.page_of_operations(list).await.map_err(|error| error.in_operation("list_operations"))
     }
 
+    /// Looks at one moment piece by piece, while writing goes on. It takes as long as it goes on: the deadline is the longest
+    /// time without a step.
     async fn audit(&self, scope: AuditScope) -> Result<AuditReport> {
-        let everyone: Vec<(UserId, AuditedState, Option<u64>)> = self
-            .read("audit", |state| {
-                let one = |user| audited(state, user).map(|(audited, last)| (user, audited, last));
-                match scope {
-                    AuditScope::User(user) => {
-                        one(user).or_else(|| Some((user, AuditedState::default(), None))).into_iter().collect()
-                    }
-                    AuditScope::Everyone => state.accounts.keys().filter_map(|user| one(*user)).collect(),
-                }
-            })
-            .await?;
-        let ledger = self.ledger();
-        self.blocking(move || {
+        // Catches up first; what comes between this and the moment is newer still.
+        self.read("audit", |_| ()).await?;
+        let shared = Arc::clone(&self.shared);
+        let audited = self.while_it_goes_on(move |progress| {
+            let ledger = shared.ledger.clone();
+            let moment = Looked::begin(shared);
             let mut report = AuditReport::default();
-            for (user, state, last) in everyone {
-                audit_user(&ledger, user, &state, last, &mut report)?;
+            match scope {
+                AuditScope::User(user) => {
+                    let said = said_of(&moment.walk(), user, progress)?;
+                    drop(moment);
+                    audit_user(&ledger, user, &said, progress, &mut report)?;
+                }
+                AuditScope::Everyone => {
+                    let all = SaidOfAll::look(&moment.walk(), progress)?;
+                    // Lines never change: from here on nothing has to be kept.
+                    drop(moment);
+                    all.each(|user, said| audit_user(&ledger, user, &said, progress, &mut report))?;
+                }
             }
             Ok(report)
-        })
-        .await
-        .map_err(|error| error.in_operation("audit"))
+        });
+        audited.await.map_err(|error| error.in_operation("audit"))
     }
 }

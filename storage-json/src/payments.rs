@@ -9,6 +9,7 @@ use storage_core::{
 };
 
 use crate::engine::JsonStorage;
+use crate::lists::Start;
 use crate::tx::{Posting, Tx, reference};
 
 /// The payment that stands under the call's provider key or id already.
@@ -67,18 +68,18 @@ impl JsonStorage {
         let wanted = list.page.size.get() + 1;
         let rows = self
             .read("list_payments", |state| {
-                let matching = |id: &PaymentId| state.payments.get(id).filter(|payment| list.matches(payment)).cloned();
+                let start = Start::behind(after);
+                let stands = |status| list.status.is_none_or(|wanted| wanted == status);
+                let found = |id: &PaymentId| state.payments.get(id).cloned();
                 match list.user {
                     Some(user) => {
-                        let mine = state.payments_by_user.newest_of(user, after.clone());
-                        mine.filter_map(|(_, id, ())| matching(id)).take(wanted).collect()
+                        let mine =
+                            state.payments_by_user.newest_of(user, start).filter(|(.., status)| stands(**status));
+                        mine.filter_map(|(_, id, _)| found(id)).take(wanted).collect()
                     }
                     None => {
-                        let range = match after.clone() {
-                            None => state.payments_by_time.range(..),
-                            Some(after) => state.payments_by_time.range(..after),
-                        };
-                        range.rev().filter_map(|(_, id)| matching(id)).take(wanted).collect()
+                        let all = state.payments_by_time.newest(start, stands);
+                        all.filter_map(|(_, id)| found(id)).take(wanted).collect()
                     }
                 }
             })

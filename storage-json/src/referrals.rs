@@ -32,7 +32,7 @@ fn shown(record: &AccountRecord) -> Option<Referral> {
 /// Judges a new edge against everything decided so far.
 pub(crate) fn judge(tx: &Tx<'_>, user: UserId, referrer: UserId) -> Result<()> {
     let referrer_of = |of: UserId| tx.account(of).and_then(|account| account.record.referrer);
-    judge_chain(user, referrer, referrer_of, |of| tx.brought_by(of))
+    judge_chain(user, referrer, referrer_of, |of| tx.height(of))
 }
 
 impl JsonStorage {
@@ -87,6 +87,7 @@ impl Referrals for JsonStorage {
             account.record.updated_at = tx.now();
             let record = Referral { user, referrer, since: tx.now(), bonus: account.record.referral_bonus };
             tx.settle_operation(account, key, fingerprint, Answer::Record, Vec::new())?;
+            tx.raise_above(user);
             Ok(Stored { record: Arc::new(record), replayed: false })
         })
         .await

@@ -10,7 +10,7 @@ use storage_core::{
 };
 
 use crate::engine::JsonStorage;
-use crate::state::State;
+use crate::lists::Start;
 use crate::tx::{Posting, Tx, reference};
 
 /// Ends an open hold: spends `spent` of it and gives the rest back.
@@ -58,25 +58,26 @@ fn replay(
 impl JsonStorage {
     async fn page_of_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
         let filter = list.filter();
-        let after = list.page.position(filter)?;
-        let after = after.map(|Newest { at, id: HoldPlace { name, user } }| (at, name, user));
-        let matching = |state: &State, user: UserId, name: &HoldName| {
-            state.holds.get(&(user, name.clone())).filter(|hold| list.matches(hold)).cloned()
-        };
+        let after = list.page.position::<Newest<HoldPlace>>(filter)?.map(Newest::into_parts);
         let wanted = list.page.size.get() + 1;
         let rows: Vec<Arc<Hold>> = self
-            .read("list_reserves", |state| match list.user {
-                Some(user) => {
-                    let after = after.as_ref().map(|(at, name, _)| (*at, name.clone()));
-                    let all = state.holds_by_user.newest_of(user, after);
-                    all.filter_map(|(_, name, ())| matching(state, user, name)).take(wanted).collect()
-                }
-                None => {
-                    let range = match after.clone() {
-                        None => state.holds_by_time.range(..),
-                        Some(after) => state.holds_by_time.range(..after),
-                    };
-                    range.rev().filter_map(|(_, name, user)| matching(state, *user, name)).take(wanted).collect()
+            .read("list_reserves", |state| {
+                let stands = |status| list.status.is_none_or(|wanted| wanted == status);
+                let found = |user: UserId, name: &HoldName| state.holds.get(&(user, name.clone())).cloned();
+                match list.user {
+                    Some(user) => {
+                        let after = after.map(|(at, HoldPlace { name, user: _ })| (at, name));
+                        let start = Start::behind(after).older_than(list.older_than);
+                        let all = start.into_iter().flat_map(|start| state.holds_by_user.newest_of(user, start));
+                        let mine = all.filter(|(.., status)| stands(**status));
+                        mine.filter_map(|(_, name, _)| found(user, name)).take(wanted).collect()
+                    }
+                    None => {
+                        let after = after.map(|(at, HoldPlace { name, user })| (at, (name, user)));
+                        let start = Start::behind(after).older_than(list.older_than);
+                        let all = start.into_iter().flat_map(|start| state.holds_by_time.newest(start, stands));
+                        all.filter_map(|(_, (name, user))| found(*user, name)).take(wanted).collect()
+                    }
                 }
             })
             .await?;

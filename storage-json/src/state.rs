@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use storage_core::dump::{GenerationRecord, JobRecord, PaymentRecord};
 use storage_core::{
-    AccountRecord, Generation, GenerationId, Hold, HoldName, HoldStatus, Job, JobId, KeySpace, Payment, PaymentId,
-    ProviderKey, TaskId, Timestamp, UserId,
+    AccountRecord, Generation, GenerationId, Hold, HoldName, HoldStatus, Job, JobId, JobStatus, KeySpace,
+    MAX_REFERRAL_CHAIN, Payment, PaymentId, PaymentStatus, ProviderKey, TaskId, Timestamp, UserId, height_below,
 };
 
 use crate::before::Moments;
 use crate::index::KeyIndex;
-use crate::lists::{UserIndex, UserMap};
+use crate::lists::{StatusIndex, UserMap};
 
 /// A user: the record, and where the user's ledger ends.
 #[derive(Clone, Debug)]
@@ -24,11 +24,18 @@ pub(crate) struct Account {
     pub(crate) last: Option<u64>,
     /// History entries kept.
     pub(crate) history: u32,
+    /// The height of the tree of those whom the user brought, as far as [`State::height`] is concerned; [`TALL`] for all
+    /// that are higher.
+    height: u16,
 }
+
+/// Higher than any chain of referrers may be.
+#[expect(clippy::cast_possible_truncation, reason = "a thousand and one")]
+const TALL: u16 = MAX_REFERRAL_CHAIN as u16 + 1;
 
 impl Account {
     pub(crate) fn new(record: AccountRecord) -> Self {
-        Self { record, rows: 0, last: None, history: 0 }
+        Self { record, rows: 0, last: None, history: 0, height: 0 }
     }
 }
 
@@ -167,25 +174,29 @@ impl Dirty {
     }
 }
 
-/// Everything the store knows, with an index for every list.
+/// Everything the store knows, with an index for every list. The indexes by user hold the status too, so that a list of
+/// one status passes over the others without a look at the records.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) accounts: BTreeMap<UserId, Account>,
     pub(crate) referred: BTreeSet<(UserId, Timestamp, UserId)>,
     pub(crate) jobs: HashMap<JobId, Arc<Job>>,
     pub(crate) jobs_by_task: HashMap<TaskId, JobId>,
-    pub(crate) jobs_by_user: UserIndex<JobId>,
-    pub(crate) jobs_by_time: BTreeSet<(Timestamp, JobId)>,
+    pub(crate) jobs_by_user: UserMap<JobId, JobStatus>,
+    pub(crate) jobs_by_time: StatusIndex<JobStatus, JobId>,
     pub(crate) payments: HashMap<PaymentId, Arc<Payment>>,
     pub(crate) payments_by_provider: HashMap<ProviderKey, PaymentId>,
-    pub(crate) payments_by_user: UserIndex<PaymentId>,
-    pub(crate) payments_by_time: BTreeSet<(Timestamp, PaymentId)>,
+    pub(crate) payments_by_user: UserMap<PaymentId, PaymentStatus>,
+    pub(crate) payments_by_time: StatusIndex<PaymentStatus, PaymentId>,
     pub(crate) holds: BTreeMap<(UserId, HoldName), Arc<Hold>>,
-    pub(crate) holds_by_user: UserIndex<HoldName>,
-    pub(crate) holds_by_time: BTreeSet<(Timestamp, HoldName, UserId)>,
+    pub(crate) holds_by_user: UserMap<HoldName, HoldStatus>,
+    pub(crate) holds_by_time: StatusIndex<HoldStatus, (HoldName, UserId)>,
     pub(crate) holds_by_expiry: BTreeSet<(Timestamp, UserId, HoldName)>,
     pub(crate) history: UserMap<GenerationId, Arc<Generation>>,
     pub(crate) keys: KeyIndex,
+    /// Whether the accounts have their heights. While a store is put together they come in any order, and each might raise
+    /// a thousand others.
+    heights: bool,
     pub(crate) position: Position,
     pub(crate) dirty: Dirty,
     /// While a checkpoint or a dump is being written: what it may still have to write and has changed since.
@@ -245,66 +256,157 @@ impl State {
                 self.referred.insert((referrer, since, user));
             }
         }
-        match self.accounts.entry(user) {
-            std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().record = record,
+        let is_new = match self.accounts.entry(user) {
+            std::collections::btree_map::Entry::Occupied(mut entry) => {
+                entry.get_mut().record = record;
+                false
+            }
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(Account::new(record));
+                true
             }
+        };
+        if self.heights && (is_new || before != after) {
+            self.settle_heights(user, before.is_some());
+        }
+    }
+
+    /// The height of the tree of those whom a user brought: the edges of the longest chain below. Exact up to the longest
+    /// that is allowed, and more than that for all that are higher.
+    pub(crate) fn height(&self, user: UserId) -> usize {
+        if self.heights {
+            return self.accounts.get(&user).map_or(0, |account| usize::from(account.height));
+        }
+        height_below(user, |of| crate::referrals::brought_by(self, of).map(|(_, user)| user).collect())
+    }
+
+    /// Gives every account its height, and keeps the heights from now on.
+    pub(crate) fn keep_heights(&mut self) {
+        self.heights = true;
+        self.accounts.values_mut().for_each(|account| account.height = 0);
+        // Most have brought nobody: only those who have are looked at one by one.
+        let mut waiting: HashMap<UserId, u32> = self.referred.iter().map(|(referrer, ..)| (*referrer, 0)).collect();
+        for (referrer, _, user) in &self.referred {
+            if waiting.contains_key(user)
+                && let Some(count) = waiting.get_mut(referrer)
+            {
+                *count += 1;
+            }
+        }
+        // From below: whoever waits for nobody any more has a height.
+        let mut ready: Vec<UserId> = waiting.iter().filter(|(_, count)| **count == 0).map(|(user, _)| *user).collect();
+        for user in &ready {
+            waiting.remove(user);
+        }
+        while let Some(user) = ready.pop() {
+            let Some(account) = self.accounts.get_mut(&user) else { continue };
+            account.height = account.height.max(1);
+            let (height, referrer) = (account.height, account.record.referrer);
+            let Some(referrer) = referrer else { continue };
+            if let Some(above) = self.accounts.get_mut(&referrer) {
+                above.height = above.height.max((height + 1).min(TALL));
+            }
+            if let Some(count) = waiting.get_mut(&referrer) {
+                *count -= 1;
+                if *count == 0 {
+                    waiting.remove(&referrer);
+                    ready.push(referrer);
+                }
+            }
+        }
+        // A circle, which nothing lets in, has no end.
+        for user in waiting.keys() {
+            if let Some(account) = self.accounts.get_mut(user) {
+                account.height = TALL;
+            }
+        }
+    }
+
+    /// Takes over that a user is new or has another referrer.
+    fn settle_heights(&mut self, user: UserId, had_one: bool) {
+        if had_one {
+            // A referrer stays for good; only a hand edit could take one away.
+            self.keep_heights();
+            return;
+        }
+        // Of one batch, those who were brought may come before who brought them.
+        let below = crate::referrals::brought_by(self, user).map(|(_, brought)| self.height(brought) + 1).max();
+        let Some(account) = self.accounts.get_mut(&user) else { return };
+        let height = u16::try_from(below.unwrap_or(0)).unwrap_or(TALL).min(TALL);
+        account.height = account.height.max(height);
+        let (mut height, mut above) = (account.height, account.record.referrer);
+        while let Some(account) = above.and_then(|user| self.accounts.get_mut(&user)) {
+            height = (height + 1).min(TALL);
+            // Ends in a circle too: there everybody is tall.
+            if account.height >= height {
+                return;
+            }
+            account.height = height;
+            above = account.record.referrer;
         }
     }
 
     pub(crate) fn put_hold(&mut self, hold: Arc<Hold>) {
         self.touch(FileId::Holds);
-        for before in self.moments.all() {
-            let key = (hold.user, hold.name.clone());
-            let old = self.holds.get(&key).cloned();
-            before.holds.entry(key).or_insert(old);
-        }
-        if let Some(at) = hold.expires_at {
-            let expiry = (at, hold.user, hold.name.clone());
-            if hold.status == HoldStatus::Open {
+        let (user, name, at, status) = (hold.user, hold.name.clone(), hold.created_at, hold.status);
+        if let Some(expires_at) = hold.expires_at {
+            let expiry = (expires_at, user, name.clone());
+            if status == HoldStatus::Open {
                 self.holds_by_expiry.insert(expiry);
             } else {
                 self.holds_by_expiry.remove(&expiry);
             }
         }
-        self.holds_by_user.insert(hold.user, hold.created_at, hold.name.clone(), ());
-        self.holds_by_time.insert((hold.created_at, hold.name.clone(), hold.user));
-        self.holds.insert((hold.user, hold.name.clone()), hold);
+        let old = self.holds.insert((user, name.clone()), hold);
+        for before in self.moments.all() {
+            before.holds.entry((user, name.clone())).or_insert_with(|| old.clone());
+        }
+        let was = old.map(|old| old.status);
+        if was != Some(status) {
+            self.holds_by_user.insert(user, at, name.clone(), status);
+            self.holds_by_time.put(at, (name, user), (was, status));
+        }
     }
 
     pub(crate) fn put_job(&mut self, job: Arc<Job>) {
         self.touch(FileId::Jobs);
+        let (user, id, at, status) = (job.user, job.id.clone(), job.created_at, job.status);
+        let task = job.external_task_id.clone();
+        let old = self.jobs.insert(id.clone(), job);
         for before in self.moments.all() {
-            let old = self.jobs.get(&job.id).cloned();
-            before.jobs.entry((job.created_at, job.id.clone())).or_insert(old);
+            before.jobs.entry((at, id.clone())).or_insert_with(|| old.clone());
         }
-        if let Some(old) = self.jobs.get(&job.id)
-            && old.external_task_id != job.external_task_id
+        if let Some(old) = &old
+            && old.external_task_id != task
             && let Some(task) = &old.external_task_id
         {
             self.jobs_by_task.remove(task);
         }
-        if let Some(task) = &job.external_task_id {
-            self.jobs_by_task.insert(task.clone(), job.id.clone());
+        if let Some(task) = task {
+            self.jobs_by_task.insert(task, id.clone());
         }
-        self.jobs_by_user.insert(job.user, job.created_at, job.id.clone(), ());
-        self.jobs_by_time.insert((job.created_at, job.id.clone()));
-        self.jobs.insert(job.id.clone(), job);
+        let was = old.map(|old| old.status);
+        if was != Some(status) {
+            self.jobs_by_user.insert(user, at, id.clone(), status);
+            self.jobs_by_time.put(at, id, (was, status));
+        }
     }
 
     pub(crate) fn put_payment(&mut self, payment: Arc<Payment>) {
         self.touch(FileId::Payments);
-        for before in self.moments.all() {
-            let old = self.payments.get(&payment.id).cloned();
-            before.payments.entry((payment.created_at, payment.id.clone())).or_insert(old);
-        }
+        let (user, id, at, status) = (payment.user, payment.id.clone(), payment.created_at, payment.status);
         if let Some(provider) = &payment.provider_key {
-            self.payments_by_provider.insert(provider.clone(), payment.id.clone());
+            self.payments_by_provider.insert(provider.clone(), id.clone());
         }
-        self.payments_by_user.insert(payment.user, payment.created_at, payment.id.clone(), ());
-        self.payments_by_time.insert((payment.created_at, payment.id.clone()));
-        self.payments.insert(payment.id.clone(), payment);
+        let old = self.payments.insert(id.clone(), payment);
+        for before in self.moments.all() {
+            before.payments.entry((at, id.clone())).or_insert_with(|| old.clone());
+        }
+        let was = old.map(|old| old.status);
+        if was != Some(status) {
+            self.payments_by_user.insert(user, at, id.clone(), status);
+            self.payments_by_time.put(at, id, (was, status));
+        }
     }
 
     pub(crate) fn put_generation(&mut self, user: UserId, generation: Arc<Generation>) {
@@ -344,5 +446,86 @@ impl State {
             (account.rows, account.last) = (rows, Some(mark.offset));
             self.touch(FileId::Users);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn user(id: i64) -> UserId {
+        UserId::new(id).unwrap()
+    }
+
+    fn put(state: &mut State, of: i64, referrer: Option<i64>) {
+        let mut record = AccountRecord::new(user(of), Timestamp::MIN);
+        record.referrer = referrer.map(user);
+        record.referred_at = referrer.map(|_| Timestamp::MIN);
+        state.put_account(record);
+    }
+
+    fn check(state: &State) {
+        for of in state.accounts.keys().copied() {
+            let brought_by = |of| crate::referrals::brought_by(state, of).map(|(_, user)| user).collect();
+            assert_eq!(state.height(of), height_below(of, brought_by), "user {of}");
+        }
+    }
+
+    proptest! {
+        /// Edges come in any order, users before and after those who brought them, and one may be taken away by hand.
+        #[test]
+        fn heights_are_those_of_the_trees(
+            above in proptest::collection::vec(0_i64..40, 1..40),
+            order in any::<proptest::sample::Index>(),
+            gone in any::<proptest::sample::Index>(),
+        ) {
+            let users = i64::try_from(above.len()).unwrap();
+            // Whoever has a smaller number may have brought one: no circles. 0 is nobody.
+            let referrer_of = |of: i64| {
+                let above = above[usize::try_from(of - 1).unwrap()] % of;
+                (above > 0).then_some(above)
+            };
+            let mut orders: Vec<i64> = (1..=users).collect();
+            orders.rotate_left(order.index(above.len()));
+            let mut kept = State::default();
+            kept.keep_heights();
+            for of in orders.iter().rev() {
+                put(&mut kept, *of, referrer_of(*of));
+                check(&kept);
+            }
+            let mut counted = State::default();
+            for of in 1..=users {
+                put(&mut counted, of, referrer_of(of));
+            }
+            check(&counted);
+            counted.keep_heights();
+            check(&counted);
+            put(&mut counted, 1 + i64::try_from(gone.index(above.len())).unwrap(), None);
+            check(&counted);
+        }
+    }
+
+    #[test]
+    fn a_tree_may_be_higher_than_is_allowed_and_a_circle_ends() {
+        let mut state = State::default();
+        for of in 1..=1500 {
+            put(&mut state, of, (of > 1).then(|| of - 1));
+        }
+        state.keep_heights();
+        assert_eq!((state.height(user(1500)), state.height(user(500)), state.height(user(499))), (0, 1000, 1001));
+        assert_eq!(state.height(user(1)), 1001);
+        let mut circle = State::default();
+        for of in 1..=3 {
+            put(&mut circle, of, Some(of % 3 + 1));
+        }
+        circle.keep_heights();
+        assert_eq!(circle.height(user(2)), 1001);
+        let mut circle = State::default();
+        circle.keep_heights();
+        for of in 1..=3 {
+            put(&mut circle, of, Some(of % 3 + 1));
+        }
+        assert_eq!(circle.height(user(2)), 1001);
     }
 }

@@ -41,8 +41,10 @@ struct Rare {
     tasks: HashMap<TaskId, JobId>,
     payments: HashMap<PaymentId, Arc<Payment>>,
     providers: HashMap<ProviderKey, PaymentId>,
-    generations: Vec<(UserId, Timestamp, GenerationId)>,
+    generations: HashMap<UserId, Vec<(Timestamp, GenerationId)>>,
     trims: BTreeSet<(UserId, Timestamp, GenerationId)>,
+    /// Trees that became higher, which the accounts themselves do not tell.
+    heights: HashMap<UserId, usize>,
 }
 
 impl Overlay {
@@ -50,14 +52,18 @@ impl Overlay {
     pub(crate) fn absorb(&mut self, own: Own) {
         self.accounts.extend(own.accounts.into_iter().map(|account| (account.record.user, account)));
         self.keys.extend(own.keys);
-        let (all, Rare { holds, jobs, tasks, payments, providers, generations, trims }) = (&mut self.rare, own.rare);
+        let Rare { holds, jobs, tasks, payments, providers, generations, trims, heights } = own.rare;
+        let all = &mut self.rare;
         all.holds.extend(holds);
         all.jobs.extend(jobs);
         all.tasks.extend(tasks);
         all.payments.extend(payments);
         all.providers.extend(providers);
-        all.generations.extend(generations);
+        for (user, entries) in generations {
+            all.generations.entry(user).or_default().extend(entries);
+        }
         all.trims.extend(trims);
+        all.heights.extend(heights);
     }
     /// The accounts, each as the last operation left it.
     pub(crate) fn into_accounts(self) -> impl Iterator<Item = AccountRecord> {
@@ -228,7 +234,7 @@ impl<'a> Tx<'a> {
     /// Adds a history entry.
     pub(crate) fn put_generation(&mut self, user: UserId, generation: &Generation) {
         self.changes.push(Change::Generation(Box::new(GenerationRecord::new(user, generation))));
-        self.own.rare.generations.push((user, generation.at, generation.id.clone()));
+        self.own.rare.generations.entry(user).or_default().push((generation.at, generation.id.clone()));
         let mut account = self.account_or_new(user);
         account.history += 1;
         self.put_account(account);
@@ -249,22 +255,38 @@ impl<'a> Tx<'a> {
         self.put_account(account);
     }
     fn oldest_generations(&self, user: UserId, count: usize) -> Vec<(Timestamp, GenerationId)> {
-        let published = self.state.history.newest_of(user, None).map(|(at, id, _)| (user, at, id.clone()));
-        let pending =
-            self.batch.rare.generations.iter().chain(&self.own.rare.generations).filter(|key| key.0 == user).cloned();
-        let mut present: BTreeSet<_> = published.chain(pending).collect();
-        present.retain(|key| !self.batch.rare.trims.contains(key) && !self.own.rare.trims.contains(key));
-        present.into_iter().take(count).map(|(_, at, id)| (at, id)).collect()
+        let of_user = |rare: &'_ Rare| rare.generations.get(&user).cloned().unwrap_or_default();
+        let published = self.state.history.oldest_of(user).map(|(at, id, _)| (at, id.clone()));
+        let stays = |(at, id): &(Timestamp, GenerationId)| {
+            let key = (user, *at, id.clone());
+            !self.batch.rare.trims.contains(&key) && !self.own.rare.trims.contains(&key)
+        };
+        // Not the whole history: no more of it can go than are wanted.
+        let published = published.filter(stays).take(count);
+        let pending = of_user(&self.batch.rare).into_iter().chain(of_user(&self.own.rare)).filter(stays);
+        let present: BTreeSet<_> = published.chain(pending).collect();
+        present.into_iter().take(count).collect()
     }
 
-    /// Whom a referrer brought, in no particular order.
-    pub(crate) fn brought_by(&self, referrer: UserId) -> Vec<UserId> {
-        let published = crate::referrals::brought_by(self.state, referrer).map(|(_, user)| user);
-        let pending = self.batch.accounts.values().chain(&self.own.accounts);
-        let pending =
-            pending.filter(|account| account.record.referrer == Some(referrer)).map(|account| account.record.user);
-        let users: BTreeSet<UserId> = published.chain(pending).collect();
-        users.into_iter().collect()
+    /// The height of the tree of those whom a user brought.
+    pub(crate) fn height(&self, user: UserId) -> usize {
+        let heights = [self.own.rare.heights.get(&user), self.batch.rare.heights.get(&user)];
+        heights.into_iter().flatten().next().copied().unwrap_or_else(|| self.state.height(user))
+    }
+    /// Notes that a user has a referrer now: the trees of all above may have become higher. The accounts must be put
+    /// before.
+    pub(crate) fn raise_above(&mut self, user: UserId) {
+        let mut height = self.height(user);
+        let referrer_of = |tx: &Self, user| tx.account(user).and_then(|account| account.record.referrer);
+        let mut above = referrer_of(self, user);
+        while let Some(user) = above {
+            height += 1;
+            if self.height(user) >= height {
+                return;
+            }
+            self.own.rare.heights.insert(user, height);
+            above = referrer_of(self, user);
+        }
     }
 
     /// What a key was used for.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     Answer, BonusCount, Error, GetReferrals, Newest, OperationKey, Page, Referral, Referrals, Result, SetReferrer,
-    Stored, Timestamp, UsedKey, UserId, judge_chain,
+    Stored, Timestamp, UsedKey, UserId, height_below, judge_chain,
 };
 use tokio_postgres::Row;
 
@@ -115,7 +115,8 @@ impl Look {
             brought.entry(by).or_default().push(below);
         }
         let brought_by = |of: UserId| brought.get(&of).cloned().unwrap_or_default();
-        judge_chain(self.account.user(), self.above.user(), |of| above.get(&of).copied(), brought_by)
+        let height_of = |of| height_below(of, brought_by);
+        judge_chain(self.account.user(), self.above.user(), |of| above.get(&of).copied(), height_of)
     }
 }
 

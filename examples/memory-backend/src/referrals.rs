@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AccountRecord, Answer, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
-    Timestamp, UserId, judge_chain,
+    Timestamp, UserId, height_below, judge_chain,
 };
 
 use crate::MemoryStorage;
@@ -24,7 +24,8 @@ fn referral_of(account: &AccountRecord) -> Option<Arc<Referral>> {
 pub(crate) fn check_chain(state: &State, user: UserId, referrer: UserId) -> Result<()> {
     let referrer_of = |user| state.accounts.get(&user).and_then(|account| account.referrer);
     let brought_by = |of| state.accounts.values().filter(|a| a.referrer == Some(of)).map(|a| a.user).collect();
-    judge_chain(user, referrer, referrer_of, brought_by)
+    let height_of = |of| height_below(of, brought_by);
+    judge_chain(user, referrer, referrer_of, height_of)
 }
 
 /// Stores the edge, and creates both users when missing.

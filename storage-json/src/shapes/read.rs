@@ -188,6 +188,7 @@ impl Reading {
             }
         }
         state.accounts = accounts;
+        state.keep_heights();
         state.dirty.clear();
         state
     }

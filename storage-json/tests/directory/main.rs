@@ -9,6 +9,7 @@ mod checkpoints;
 mod crashes;
 mod edits;
 mod handles;
+mod large;
 mod layout;
 
 use std::collections::BTreeMap;

@@ -153,8 +153,8 @@ pub(super) const ALL: &[Mutant] = &[
             Replace("referrals.rs", "if «user == referrer» {", "false"),
             Replace(
                 "referrals.rs",
-                "judge_chain(user, referrer, referrer_of, brought_by)",
-                "if user == referrer { Ok(()) } else { judge_chain(user, referrer, referrer_of, brought_by) }",
+                "judge_chain(user, referrer, referrer_of, height_of)",
+                "if user == referrer { Ok(()) } else { judge_chain(user, referrer, referrer_of, height_of) }",
             ),
         ],
     },
@@ -164,8 +164,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "referrals::circles_of_any_length_are_refused",
         changes: &[Replace(
             "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, brought_by)",
-            "let _ = (brought_by(user), referrer_of(user)); Ok(())",
+            "judge_chain(user, referrer, referrer_of, height_of)",
+            "let _ = (height_of(user), referrer_of(user)); Ok(())",
         )],
     },
     Mutant {
@@ -174,9 +174,9 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "referrals::circles_of_any_length_are_refused",
         changes: &[Replace(
             "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, brought_by)",
+            "judge_chain(user, referrer, referrer_of, height_of)",
             "let direct = referrer_of(referrer); \
-             judge_chain(user, referrer, move |of| direct.filter(|_| of == referrer), brought_by)",
+             judge_chain(user, referrer, move |of| direct.filter(|_| of == referrer), height_of)",
         )],
     },
     Mutant {
@@ -185,8 +185,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "referrals::a_chain_has_at_most_a_thousand_edges",
         changes: &[Replace(
             "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, brought_by)",
-            "judge_chain(user, referrer, referrer_of, brought_by)\
+            "judge_chain(user, referrer, referrer_of, height_of)",
+            "judge_chain(user, referrer, referrer_of, height_of)\
              .or_else(|error| if error.to_string().contains(\"1000\") { Ok(()) } else { Err(error) })",
         )],
     },
@@ -196,8 +196,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "referrals::joining_two_chains_counts_both",
         changes: &[Replace(
             "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, brought_by)",
-            "let _: Vec<UserId> = brought_by(user); judge_chain(user, referrer, referrer_of, |_| Vec::new())",
+            "judge_chain(user, referrer, referrer_of, height_of)",
+            "let _ = height_of(user); judge_chain(user, referrer, referrer_of, |_| 0)",
         )],
     },
     Mutant {

@@ -7,6 +7,8 @@
 //!
 //! Only under `opening.lock` does anybody change between shared and alone, because the system makes that change in two steps.
 
+use std::time::Duration;
+
 use storage_core::{Error, Place, Result, Timestamp};
 
 use crate::disk::{Dir, Identity, io_error, write_all_at};
@@ -14,6 +16,10 @@ use crate::holder::{living_lines, text};
 use crate::ledger::{LEDGER, Ledger};
 use crate::locks::{CHECKPOINT, LockFile, OPENING, PRESENCE, Pause, Try, WRITER};
 use crate::options::{Access, JsonOptions};
+
+/// How long somebody who ends may take between letting go of one of the two locks and of the other: a killed process, a handle
+/// that was dropped. A doctor who tries the presence for a moment looks like that too.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// This process' part in the store.
 #[derive(Debug)]
@@ -43,6 +49,7 @@ impl Presence {
         // Made by whoever comes first, so that its absence later means that it was removed.
         open(CHECKPOINT)?;
         let mut pause = Pause::within(options.lock_wait);
+        let mut letting_go = None;
         loop {
             while own.opening.try_exclusive()? == Try::Held {
                 if !pause.wait() {
@@ -50,57 +57,71 @@ impl Presence {
                 }
             }
             own.opening.sign(|| options.environment.clock.now());
-            if own.here.try_exclusive()? == Try::Got {
-                own.take_ledger(dir)?;
-                return Ok((own, Company::Alone));
-            }
-            if options.access == Access::Shared && own.here.try_shared()? == Try::Got {
-                own.join(dir, writer, options.environment.clock.now())?;
-                return Ok((own, Company::Beside));
-            }
-            own.opening.release();
-            if !pause.wait() {
-                return Err(own.here.locked());
+            let at_odds = if own.here.try_exclusive()? == Try::Got {
+                match own.take_ledger(dir)? {
+                    None => return Ok((own, Company::Alone)),
+                    at_odds => at_odds,
+                }
+            } else if options.access == Access::Shared && own.here.try_shared()? == Try::Got {
+                match own.share_ledger(dir)? {
+                    None => {
+                        own.join(dir, writer, options.environment.clock.now())?;
+                        return Ok((own, Company::Beside));
+                    }
+                    at_odds => at_odds,
+                }
+            } else {
+                None
+            };
+            own.release();
+            let passes = at_odds.is_none()
+                || letting_go.get_or_insert_with(|| Pause::within(LETTING_GO.min(options.lock_wait))).wait();
+            if !passes || !pause.wait() {
+                return Err(at_odds.unwrap_or_else(|| own.here.locked()));
             }
         }
     }
 
-    fn take_ledger(&mut self, dir: &Dir) -> Result<()> {
+    /// Takes the ledger for this process alone; else says why that cannot be.
+    fn take_ledger(&mut self, dir: &Dir) -> Result<Option<Error>> {
         if !cfg!(unix) || self.ledger.try_exclusive()? == Try::Got {
-            return Ok(());
+            return Ok(None);
         }
-        Err(self.ledger.locked().message(format!(
+        Ok(Some(self.ledger.locked().message(format!(
             "lock files in {} were removed or replaced while {}; nothing was changed",
             dir.path().display(),
             self.ledger.holder().has_it_open(),
-        )))
+        ))))
     }
 
-    /// Proves that this process and the others hold the same files, and goes in.
+    /// Takes the ledger beside the others, who hold it shared; else says why that cannot be. Who gets it alone has another
+    /// file before it than they have.
+    fn share_ledger(&mut self, dir: &Dir) -> Result<Option<Error>> {
+        if !cfg!(unix) || (self.ledger.try_exclusive()? == Try::Held && self.ledger.try_shared()? == Try::Got) {
+            return Ok(None);
+        }
+        Ok(Some(self.not_theirs(dir, LEDGER)))
+    }
+
+    /// The refusal of a file that the others do not have open.
+    fn not_theirs(&self, dir: &Dir, name: &str) -> Error {
+        Error::corrupt(
+            Place::new(name.to_owned()),
+            format!(
+                "it was removed or replaced in {} while {}, which also a process of an earlier version looks like; \
+                 end that process, then open the store again; nothing was changed",
+                dir.path().display(),
+                self.here.holder().has_it_open(),
+            ),
+        )
+    }
+
+    /// Proves that this process and the others hold the same lock files, and goes in.
     fn join(&mut self, dir: &Dir, writer: &LockFile, now: Timestamp) -> Result<()> {
-        let others = self.here.holder();
-        let refuse = |name: &str| {
-            Err(Error::corrupt(
-                Place::new(name.to_owned()),
-                format!(
-                    "it was removed or replaced in {} while {}, which also a process of an earlier version looks like; \
-                     end that process, then open the store again; nothing was changed",
-                    dir.path().display(),
-                    others.has_it_open(),
-                ),
-            ))
-        };
-        // The others hold it shared. Who gets it alone has another file before it than they have.
-        if cfg!(unix) && self.ledger.try_exclusive()? == Try::Got {
-            return refuse(LEDGER);
-        }
-        if cfg!(unix) && self.ledger.try_shared()? == Try::Held {
-            return refuse(LEDGER);
-        }
         let noted = text(self.here.file());
         for (name, identity) in self.common(dir, writer)? {
             if !noted.lines().any(|line| line == common_line(name, identity)) {
-                return refuse(name);
+                return Err(self.not_theirs(dir, name));
             }
         }
         self.note(&noted, now);
@@ -157,7 +178,7 @@ impl Presence {
     }
 
     /// Goes. Whoever is the last keeps others at the door until [`Presence::release`].
-    pub(crate) fn leave(&mut self, limit: std::time::Duration) -> Result<Company> {
+    pub(crate) fn leave(&mut self, limit: Duration) -> Result<Company> {
         // Who stands in the door is no stranger to the store: this process is not the last.
         if self.opening.exclusive_within(limit).is_err() {
             return Ok(Company::Beside);

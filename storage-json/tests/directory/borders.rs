@@ -360,3 +360,27 @@ async fn opening_alone_waits_for_a_handle_that_was_dropped() {
     assert_eq!(alone.get_balance(user(1)).await.unwrap(), money("15"));
     alone.close().await.unwrap();
 }
+
+/// A process that ends lets go of its two locks one after the other; whoever comes in between waits for it.
+#[tokio::test]
+async fn opening_in_the_middle_of_somebodys_end_waits_for_the_end() {
+    for kept in ["ledger.jsonl", "presence.lock"] {
+        let (_temp, dir) = closed_store().await;
+        let ending = fs::File::open(dir.join(kept)).unwrap();
+        ending.lock_shared().unwrap();
+        let opening = dir.join("opening.lock");
+        let options = JsonOptions { lock_wait: std::time::Duration::from_secs(10), ..options(&dir) };
+        let opened = tokio::spawn(JsonStorage::open(options));
+        // It signs under the lock: the second time after it was refused once.
+        for _ in 0..2 {
+            put(&opening, b"");
+            while fs::read(&opening).unwrap().is_empty() && !opened.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(ending);
+        let storage = opened.await.unwrap().unwrap();
+        assert_eq!(storage.get_balance(user(1)).await.unwrap(), money("10"), "{kept}");
+        storage.close().await.unwrap();
+    }
+}

@@ -304,6 +304,30 @@ mod tests {
         assert_eq!(again.get_balance(user).await.unwrap(), Money::from_units(6).unwrap());
     }
 
+    /// Each reading of the files takes as much memory as the state.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn readers_that_are_too_far_behind_read_the_files_once_together() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = JsonOptions::new(temp.path().join("data"));
+        let behind = Arc::new(JsonStorage::open(options.clone()).await.unwrap());
+        let other = JsonStorage::open(options).await.unwrap();
+        let user = UserId::new(1).unwrap();
+        for _ in 0..3 {
+            other.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+            checkpoint_of(&other).await;
+        }
+        let readers: Vec<_> = (0..16)
+            .map(|_| {
+                let behind = Arc::clone(&behind);
+                tokio::spawn(async move { behind.get_balance(user).await })
+            })
+            .collect();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap().unwrap(), Money::from_units(3).unwrap());
+        }
+        assert_eq!(*unpoisoned(behind.shared.rejoining.lock()), 1);
+    }
+
     /// A dump goes on while its handle falls so far behind that it reads everything anew.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_dump_is_of_one_moment_whatever_happens_meanwhile() {

@@ -54,6 +54,9 @@ pub(crate) struct Shared {
     pub(crate) options: JsonOptions,
     pub(crate) state: RwLock<State>,
     pub(crate) applier: Mutex<Applier>,
+    /// Held while the files are read anew, which takes as much memory as the state: by one thread of this handle at a time. How
+    /// often that was done.
+    pub(crate) rejoining: Mutex<u64>,
     pub(crate) head: Head,
     pub(crate) ledger: Ledger,
     pub(crate) queue: Queue,

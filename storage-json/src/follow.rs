@@ -156,6 +156,12 @@ fn read(dir: &Dir, options: &JsonOptions, ledger: &Ledger, parts: Parts) -> Resu
 
 /// Reads the files again, for a handle that is too far behind. The caller holds neither the writer lock nor the applier.
 fn rejoin(shared: &Shared) -> Result<()> {
+    let mut times = unpoisoned(shared.rejoining.lock());
+    // Who waited here may find it done.
+    if follow_journal(shared, &mut shared.applier())? {
+        return Ok(());
+    }
+    *times += 1;
     let mut writer = shared.open_lock(WRITER)?;
     let read = join(&shared.dir, &shared.options, &shared.head, &shared.ledger, &mut writer)?;
     install(shared, &mut shared.applier(), read);

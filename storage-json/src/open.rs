@@ -67,6 +67,7 @@ pub(crate) fn open(mut options: JsonOptions) -> Result<(Shared, LockFile)> {
     let shared = Arc::new(Shared {
         state: RwLock::new(state),
         applier: Mutex::new(Applier { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false }),
+        rejoining: Mutex::new(0),
         head,
         ledger,
         watch,

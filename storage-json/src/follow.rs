@@ -363,10 +363,8 @@ pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier) -> Result<()
     shared.check_present()?;
     shared.prove_place()?;
     look_at_manifest(shared, applier)?;
-    if shared.options.access == Access::Exclusive {
-        return crate::mend::files(shared, applier);
-    }
-    if !follow_journal(shared, applier)? {
+    // Who is alone follows nobody, and may still have left a batch unannounced itself.
+    if shared.options.access == Access::Shared && !follow_journal(shared, applier)? {
         reload(shared, applier)?;
     }
     crate::mend::files(shared, applier)?;

@@ -20,6 +20,29 @@ async fn an_exclusive_handle_keeps_others_out_and_is_named() {
     assert!(matches!(error.kind(), ErrorKind::Locked { .. }), "{error}");
 }
 
+/// A batch that was made durable and not announced, because a look failed in between: its callers were told that this is
+/// unknown, and what comes later must neither be written over it nor leave a part of it behind.
+#[tokio::test]
+async fn an_exclusive_handle_builds_on_what_it_left_unannounced() {
+    let (temp, dir) = closed_store().await;
+    let twin = temp.path().join("twin");
+    copy(&dir, &twin);
+    let storage = open(&twin).await.unwrap();
+    credit(&storage, 1, "1").await;
+    credit(&storage, 1, "1").await;
+    let unannounced = fs::read(journal_of(&twin)).unwrap();
+    let alone = JsonStorage::open(JsonOptions { access: Access::Exclusive, ..options(&dir) }).await.unwrap();
+    put(&journal_of(&dir), &unannounced);
+    // As long as the first of them: the second would be read back behind it.
+    credit(&alone, 1, "1").await;
+    let crashed = temp.path().join("crashed");
+    copy(&dir, &crashed);
+    let recovered = open(&crashed).await.unwrap();
+    let shown = [alone.get_balance(user(1)).await.unwrap(), recovered.get_balance(user(1)).await.unwrap()];
+    assert_eq!(shown, [money("13"), money("13")]);
+    assert_audit_clean(&recovered).await;
+}
+
 #[tokio::test]
 async fn handles_follow_each_other_through_checkpoints() {
     let (_temp, dir) = closed_store().await;

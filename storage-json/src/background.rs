@@ -328,6 +328,40 @@ mod tests {
         assert_eq!(*unpoisoned(behind.shared.rejoining.lock()), 1);
     }
 
+    /// A checkpoint that was begun and whose files are not staged yet, after one credit.
+    async fn begun(storage: &JsonStorage) -> Begun {
+        storage.add_balance(AddBalance::new(UserId::new(1).unwrap(), "1".parse().unwrap())).await.unwrap();
+        let shared = Arc::clone(&storage.shared);
+        let begin = move || {
+            let before = Manifest::read(&shared.dir).unwrap().unwrap();
+            let journal = Journal::create(&shared.dir, before.current().generation + 1, 0).unwrap();
+            on_writer(&shared, move |shared, lock| begin(shared, lock, &before, journal, &FileSet::default()))
+        };
+        tokio::task::spawn_blocking(begin).await.unwrap().unwrap().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_manifest_that_began_a_checkpoint_is_from_before_once_it_is_done() {
+        let temp = tempfile::tempdir().unwrap();
+        let storage = JsonStorage::open(JsonOptions::new(temp.path().join("data"))).await.unwrap();
+        let begun = begun(&storage).await;
+        let done = begun.start.generation;
+        let shared = Arc::clone(&storage.shared);
+        let before = shared.dir.read(MANIFEST).unwrap().unwrap();
+        let rest = move || {
+            let (pending, segments) = stage(&shared, &begun).unwrap();
+            on_writer(&shared, move |shared, lock| finish(shared, lock, &begun, &pending, segments)).unwrap()
+        };
+        assert!(tokio::task::spawn_blocking(rest).await.unwrap());
+        // Somebody puts it back.
+        let dir = &storage.shared.dir;
+        dir.stage(MANIFEST, &before).unwrap();
+        dir.publish(MANIFEST).unwrap();
+        storage.add_balance(AddBalance::new(UserId::new(1).unwrap(), "1".parse().unwrap())).await.unwrap();
+        let manifest = Manifest::read(dir).unwrap().unwrap();
+        assert_eq!((manifest.generation, manifest.writing), (done, None));
+    }
+
     /// A dump goes on while its handle falls so far behind that it reads everything anew.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_dump_is_of_one_moment_whatever_happens_meanwhile() {

@@ -273,7 +273,7 @@ fn look_at_manifest(shared: &Shared, applier: &mut Applier) -> Result<()> {
     }
     let found = match Manifest::read(&shared.dir) {
         // Generations only grow: what is from before was put there by somebody.
-        Ok(Some(manifest)) if manifest.current().generation < applier.manifest.current().generation => {
+        Ok(Some(manifest)) if manifest.age() < applier.manifest.age() => {
             Err(Error::corrupt(Place::new(MANIFEST), "an older manifest was put in place of the store's"))
         }
         Ok(Some(manifest)) => Ok(manifest),

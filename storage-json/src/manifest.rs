@@ -218,6 +218,10 @@ impl Manifest {
     pub(crate) fn current(&self) -> Start {
         self.writing.unwrap_or_else(|| self.start())
     }
+    /// What only grows: where writing goes on, and up to where the files contain everything.
+    pub(crate) fn age(&self) -> (u64, u64) {
+        (self.current().generation, self.generation)
+    }
     /// The files of the ledger's index.
     pub(crate) fn index(&self) -> &[IndexFile] {
         self.ledger.as_ref().map_or(&[], |ledger| ledger.index.as_slice())

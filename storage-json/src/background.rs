@@ -362,6 +362,18 @@ mod tests {
         assert_eq!((manifest.generation, manifest.writing), (done, None));
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_checkpoint_of_a_handle_that_ended_writes_nothing_more() {
+        let temp = tempfile::tempdir().unwrap();
+        let storage = JsonStorage::open(JsonOptions::new(temp.path().join("data"))).await.unwrap();
+        let begun = begun(&storage).await;
+        storage.shared.dir.rename("writer.lock", "elsewhere").unwrap();
+        storage.shared.prove_place().unwrap_err();
+        let names = storage.shared.dir.names().unwrap();
+        assert_eq!(stage(&storage.shared, &begun).err().unwrap().kind(), &ErrorKind::Closed);
+        assert_eq!(storage.shared.dir.names().unwrap(), names);
+    }
+
     /// A dump goes on while its handle falls so far behind that it reads everything anew.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_dump_is_of_one_moment_whatever_happens_meanwhile() {

@@ -147,7 +147,11 @@ impl Shared {
     pub(crate) fn judged<T>(&self, looked: Result<T, Trouble>) -> Result<T> {
         looked.map_err(|trouble| match trouble {
             Trouble::Passing(error) => error,
-            Trouble::Final(error) => self.lost.get_or_init(|| error).clone(),
+            Trouble::Final(error) => {
+                // A checkpoint that goes on would put its files where another store may put its own by now.
+                self.checkpoint.cancelled.store(true, Ordering::Release);
+                self.lost.get_or_init(|| error).clone()
+            }
         })
     }
     /// Proves that the directory and the files by which processes know each other are those that were opened.

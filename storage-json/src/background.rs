@@ -34,7 +34,7 @@ pub(crate) struct Background {
     running: AtomicBool,
     /// The store is being closed: the thread ends where it is.
     pub(crate) cancelled: AtomicBool,
-    /// Held while files are staged. Never while waiting for the writer thread, which may wait for it.
+    /// Held while files are staged and the ledger is synced. Never while waiting for the writer thread, which may wait for it.
     pub(crate) staging: Mutex<()>,
 }
 
@@ -197,12 +197,18 @@ fn begin(
 /// Makes the ledger durable. Where that fails nothing more is promised, which is told between two batches: a mark that was
 /// written beside one could be written over.
 fn ledger_synced(shared: &Arc<Shared>) -> Result<()> {
-    shared.checkpoint.go_on()?;
-    let Err(error) = checkpoint::sync_ledger(shared) else { return Ok(()) };
-    let told = error.clone();
-    on_writer(shared, move |shared, lock| {
+    let error = {
+        // Whoever closes waits here, and then knows: a second sync of the same file would report success.
+        let _staging = unpoisoned(shared.checkpoint.staging.lock());
+        shared.checkpoint.go_on()?;
+        let Err(error) = checkpoint::sync_ledger(shared) else { return Ok(()) };
+        shared.promise_no_more(&error);
+        error
+    };
+    on_writer(shared, |shared, lock| {
         locked(shared, lock, |shared| {
-            shared.die(&told);
+            let position = shared.state().position;
+            shared.tell_others(position);
             Ok(())
         })
     })?;
@@ -372,6 +378,25 @@ mod tests {
         let names = storage.shared.dir.names().unwrap();
         assert_eq!(stage(&storage.shared, &begun).err().unwrap().kind(), &ErrorKind::Closed);
         assert_eq!(storage.shared.dir.names().unwrap(), names);
+    }
+
+    /// A second sync of the ledger would report success where the first one failed: whoever closes waits for the first.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_ledger_is_synced_where_a_close_waits_for_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let storage = JsonStorage::open(JsonOptions::new(temp.path().join("data"))).await.unwrap();
+        let shared = Arc::clone(&storage.shared);
+        let closing = unpoisoned(storage.shared.checkpoint.staging.lock());
+        let (started, starts) = mpsc::sync_channel(0);
+        let syncing = std::thread::spawn(move || {
+            started.send(()).unwrap();
+            ledger_synced(&shared)
+        });
+        starts.recv().unwrap();
+        storage.shared.checkpoint.cancelled.store(true, Ordering::Release);
+        drop(closing);
+        let outcome = syncing.join().unwrap();
+        assert_eq!(outcome.unwrap_err().kind(), &ErrorKind::Closed);
     }
 
     /// A dump goes on while its handle falls so far behind that it reads everything anew.

@@ -114,11 +114,18 @@ impl Shared {
     }
     /// [`Shared::die`], for a caller who holds the state.
     pub(crate) fn die_at(&self, why: &Error, position: Position) {
-        let report = format!("{:#}", why.report());
-        if self.dead.set(Dead(report)).is_ok() {
-            // When even this fails, the others find out by their own sync.
-            let _ = self.head.write(Mark { dead: true, ..self.mark(position) });
+        if self.promise_no_more(why) {
+            self.tell_others(position);
         }
+    }
+    /// Turns the store read-only for this process; `false` when it was.
+    pub(crate) fn promise_no_more(&self, why: &Error) -> bool {
+        self.dead.set(Dead(format!("{:#}", why.report()))).is_ok()
+    }
+    /// Turns the store read-only for the others. The caller holds the writer lock.
+    pub(crate) fn tell_others(&self, position: Position) {
+        // When even this fails, the others find out by their own sync.
+        let _ = self.head.write(Mark { dead: true, ..self.mark(position) });
     }
     /// A head mark of this handle.
     pub(crate) fn mark(&self, position: Position) -> Mark {

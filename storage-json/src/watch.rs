@@ -17,8 +17,12 @@ use crate::ledger::{LEDGER, Ledger};
 use crate::manifest::Manifest;
 use crate::presence::Common;
 
-/// Changes of a directory within the finest step of a file system's clock look like one.
-const CLOCK_STEP: Duration = Duration::from_millis(100);
+/// How long changes of a directory may look like one: for a step of the file system's clock. Where that counts whole seconds (ext4
+/// with small inodes, two of them on FAT) it shows none of their parts.
+fn clock_step(changed: u64) -> Duration {
+    let is_coarse = changed.is_multiple_of(1_000_000_000);
+    if is_coarse { Duration::from_millis(2_100) } else { Duration::from_millis(100) }
+}
 
 /// What must stay the same while a store is open.
 #[derive(Debug)]
@@ -132,7 +136,7 @@ impl Watch {
         let now = Instant::now();
         if names.changed == changed {
             // Found right when every change since the first look would have shown.
-            names.settled = missing.is_empty() && now.duration_since(names.seen) > CLOCK_STEP;
+            names.settled = missing.is_empty() && now.duration_since(names.seen) > clock_step(changed);
         } else {
             *names = Names { changed, seen: now, settled: false };
         }
@@ -230,5 +234,17 @@ impl Watch {
                 path.display()
             ),
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_whole_seconds_is_waited_for() {
+        let second = 1_000_000_000;
+        assert!(clock_step(1_700_000_000 * second) > Duration::from_secs(2));
+        assert!(clock_step(1_700_000_000 * second + 4_000_000) < Duration::from_secs(1));
     }
 }

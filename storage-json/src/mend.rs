@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use storage_core::{Error, ErrorKind, Place, Result};
+use storage_core::{Error, ErrorKind, Result};
 
 use crate::checkpoint::{Extent, checkpoint, set_aside};
 use crate::engine::{Applier, Shared, unpoisoned};
@@ -72,8 +72,8 @@ fn anew(shared: &Shared, applier: &mut Applier) -> Result<()> {
     }
     let _staging = unpoisoned(shared.checkpoint.staging.lock());
     checkpoint(shared, applier, Extent::Whole).map_err(|error| {
-        Error::corrupt(Place::new(name.clone()), format!("{name} {what}, and could not be written anew"))
-            .caused_by(error)
+        // What keeps it from being written may pass: a full disk is no damage.
+        Error::new(error.kind().clone()).message(format!("{name} {what}, and could not be written anew")).caused_by(error)
     })?;
     shared.warn(format!("{name} {what}; a checkpoint was made in its place"));
     Ok(())

@@ -384,3 +384,17 @@ async fn opening_in_the_middle_of_somebodys_end_waits_for_the_end() {
         storage.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_keeps_a_journal_from_being_written_anew_may_pass() {
+    let (_temp, dir, storage) = running_store().await;
+    remove(&journal_of(&dir));
+    let obstacle = dir.join("user_balances.json.tmp");
+    fs::create_dir(&obstacle).unwrap();
+    let error = storage.add_balance(AddBalance::new(user(1), "100".parse().unwrap())).await.unwrap_err();
+    assert_eq!((error.kind(), error.applied()), (&ErrorKind::Unavailable, Applied::No), "{error}");
+    remove_dir(&obstacle);
+    credit(&storage, 1, "1").await;
+    storage.close().await.unwrap();
+    assert_holds(&dir, "16").await;
+}

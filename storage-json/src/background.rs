@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Error, Result};
 
 use crate::before::{Before, Moment, Walk};
 use crate::checkpoint::{self, Base};
@@ -177,7 +177,7 @@ fn begin(
         let manifest = Manifest { writing: Some(start), ..before.clone() };
         shared.dir.stage(MANIFEST, &manifest.to_bytes()?)?;
         if let Err(error) = shared.dir.publish(MANIFEST) {
-            if *error.kind() != ErrorKind::StorageFull {
+            if !checkpoint::may_be_repeated(&error) {
                 shared.die_at(&error, position);
             }
             return Err(error);
@@ -259,7 +259,7 @@ fn finish(
         let finished = named.and_then(|()| checkpoint::finish_own(shared, pending));
         let (_, manifest) = finished.inspect_err(|error| {
             // With a full disk the next batch finishes it; anything else leaves uncertain what the disk has.
-            if *error.kind() != ErrorKind::StorageFull {
+            if !checkpoint::may_be_repeated(error) {
                 shared.die(error);
             }
         })?;
@@ -280,7 +280,7 @@ fn finish(
 mod tests {
     use super::*;
     use crate::{JsonOptions, JsonStorage};
-    use storage_core::{AddBalance, Balances as _, Money, Store as _, UserId};
+    use storage_core::{AddBalance, Balances as _, ErrorKind, Money, Store as _, UserId};
 
     async fn checkpoint_of(storage: &JsonStorage) {
         let shared = Arc::clone(&storage.shared);

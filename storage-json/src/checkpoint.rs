@@ -13,7 +13,7 @@ use std::sync::Arc;
 use storage_core::{Error, ErrorKind, Place, Result, Timestamp};
 
 use crate::before::Records;
-use crate::disk::{Dir, Staged, io_error, staged};
+use crate::disk::{Dir, Staged, io_error, lacks_descriptors, staged};
 use crate::engine::{Applier, Shared, unpoisoned};
 use crate::index::{self, Frozen, Segment};
 use crate::journal::Journal;
@@ -95,7 +95,7 @@ pub(crate) fn write_live(
     let now = shared.options.environment.clock.now();
     let base = Base { dir: &shared.dir, ledger: &shared.ledger, manifest, now };
     write(&base, state, frozen, also).map_err(|(error, stage)| {
-        if stage == Stage::Named && *error.kind() != ErrorKind::StorageFull {
+        if stage == Stage::Named && !may_be_repeated(&error) {
             shared.die_at(&error, state.position);
         }
         error
@@ -106,6 +106,12 @@ pub(crate) fn write_live(
 pub(crate) fn sync_ledger(shared: &Shared) -> Result<()> {
     let synced = shared.ledger.file.sync_data();
     synced.map_err(|error| io_error(error, "cannot sync", &shared.dir.join(crate::ledger::LEDGER)))
+}
+
+/// Whether a step that failed may simply be done again: without room or file descriptors nothing was done. Anything else leaves
+/// uncertain what the disk has.
+pub(crate) fn may_be_repeated(error: &Error) -> bool {
+    *error.kind() == ErrorKind::StorageFull || lacks_descriptors(error)
 }
 
 /// How far a checkpoint came.
@@ -332,4 +338,17 @@ pub(crate) fn set_aside(dir: &Dir, name: &str) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn only_what_failed_before_it_began_is_repeated() {
+        let repeated = |code: Errno| may_be_repeated(&io_error(code.into(), "cannot open", "file".as_ref()));
+        assert!(repeated(Errno::MFILE) && repeated(Errno::NFILE) && repeated(Errno::NOSPC));
+        assert!(!repeated(Errno::IO) && !repeated(Errno::NOMEM) && !repeated(Errno::ACCESS));
+    }
 }

@@ -289,7 +289,7 @@ fn look_at_manifest(shared: &Shared, applier: &mut Applier) -> Result<()> {
         let finished = crate::checkpoint::finish(&shared.dir, &manifest);
         manifest = finished
             .inspect_err(|error| {
-                if *error.kind() != ErrorKind::StorageFull {
+                if !crate::checkpoint::may_be_repeated(error) {
                     shared.die(error);
                 }
             })?

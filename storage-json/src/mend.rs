@@ -73,7 +73,9 @@ fn anew(shared: &Shared, applier: &mut Applier) -> Result<()> {
     let _staging = unpoisoned(shared.checkpoint.staging.lock());
     checkpoint(shared, applier, Extent::Whole).map_err(|error| {
         // What keeps it from being written may pass: a full disk is no damage.
-        Error::new(error.kind().clone()).message(format!("{name} {what}, and could not be written anew")).caused_by(error)
+        Error::new(error.kind().clone())
+            .message(format!("{name} {what}, and could not be written anew"))
+            .caused_by(error)
     })?;
     shared.warn(format!("{name} {what}; a checkpoint was made in its place"));
     Ok(())

@@ -40,6 +40,21 @@ pub(crate) fn io_error(error: io::Error, what: &str, path: &Path) -> Error {
     Error::new(kind).message(format!("{what} {}{remedy}", path.display())).caused_by(error)
 }
 
+/// Whether a call failed before it did anything, for want of a file descriptor: it may be repeated.
+pub(crate) fn lacks_descriptors(error: &Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let code = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+        code.is_some_and(|code| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// What helps a process that has no right to a file.
 fn permission_remedy(path: &Path) -> String {
     let owner_of = |path: &Path| at::stat_path(path).ok().map(|stat| stat.owner);

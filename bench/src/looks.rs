@@ -242,6 +242,7 @@ async fn beside<F: Future<Output = Result<()>>>(store: &Arc<JsonStorage>, look: 
 struct Looks {
     store: Arc<JsonStorage>,
     only: Option<String>,
+    rounds: usize,
     grid: Grid,
 }
 
@@ -255,7 +256,7 @@ impl Looks {
             return Ok(());
         }
         let (mut own, mut state, mut writer) = (f64::MAX, f64::MAX, f64::MAX);
-        for round in 0..ROUNDS {
+        for round in 0..self.rounds {
             let (took, beside) = beside(&self.store, look(Arc::clone(&self.store), round)).await?;
             (own, state, writer) = (own.min(took), state.min(beside.state), writer.min(beside.writer));
         }
@@ -282,10 +283,25 @@ async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
         opening.as_secs_f64()
     );
     let columns = vec![Column("own ms", 1), Column("state ms", 1), Column("writer ms", 1)];
-    let mut looks = Looks { store: Arc::clone(&store), only, grid: Grid::new("looks", title, columns) };
+    let mut looks = Looks { store: Arc::clone(&store), only, rounds: ROUNDS, grid: Grid::new("looks", title, columns) };
+    looks
+        .look("nothing", |_, _| async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        })
+        .await?;
+    lists(&mut looks).await?;
+    pages(&mut looks).await?;
+    changes(&mut looks, records).await?;
+    moments(&mut looks, records).await?;
+    follow(&mut looks, dir, records).await?;
+    store.close().await?;
+    Ok(looks.grid)
+}
+
+/// Lists in which nothing is found, however much there is.
+async fn lists(looks: &mut Looks) -> Result<()> {
     let heavy = user(HEAVY)?;
-    let page = PageRequest::default;
-    looks.look("nothing", |_, _| async { Ok(tokio::time::sleep(Duration::from_millis(20)).await) }).await?;
     for (name, user) in [("payments, none of the status", None), ("a user's payments, none of the status", Some(heavy))]
     {
         let look = |store: Arc<JsonStorage>, _| async move {
@@ -309,10 +325,16 @@ async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
         ("a user's holds, none so old", Some(heavy), None, oldest),
     ] {
         let look = |store: Arc<JsonStorage>, _| async move {
-            store.list_reserves(ListReserves { user, status, older_than, page: page() }).await.map(|_| ())
+            let page = PageRequest::default();
+            store.list_reserves(ListReserves { user, status, older_than, page }).await.map(|_| ())
         };
         looks.look(name, look).await?;
     }
+    Ok(())
+}
+
+/// Single calls that change something.
+async fn changes(looks: &mut Looks, records: u32) -> Result<()> {
     looks
         .look("a referrer for who brought a third", |store, round| async move {
             let round = i64::try_from(round).unwrap_or(0);
@@ -326,6 +348,27 @@ async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
             store.add_generation_to_history(generation(number)?).await.map(|_| ())
         })
         .await?;
+    // What happens once in so many cannot be repeated.
+    looks.rounds = 1;
+    let more = records * 3 / 5;
+    looks
+        .look("payments added, until their map has doubled", |store, _| async move {
+            each(&store, more, |store, number| async move {
+                let mut add = storage_core::AddPayment::new(user(HEAVY)?, "1".parse()?, "card".parse()?);
+                add.payment = Some(format!("payment-{}", records + number).parse()?);
+                store.add_payment(add).await.map(|_| ())
+            })
+            .await
+        })
+        .await?;
+    looks.rounds = ROUNDS;
+    Ok(())
+}
+
+/// Pages, each from its beginning.
+async fn pages(looks: &mut Looks) -> Result<()> {
+    let heavy = user(HEAVY)?;
+    let page = PageRequest::default;
     looks
         .look("a page of referrals", |store, _| async move {
             store.get_referrals(GetReferrals::of(user(BROUGHT)?)).await.map(|_| ())
@@ -346,7 +389,12 @@ async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
         .look("a sweep of expired holds", |store, _| async move {
             store.release_expired_reserves(page().size).await.map(|_| ())
         })
-        .await?;
+        .await
+}
+
+/// What looks at everything as it was at one moment.
+async fn moments(looks: &mut Looks, records: u32) -> Result<()> {
+    let heavy = user(HEAVY)?;
     looks
         .look("audit of the user with everything", |store, _| async move {
             store.audit(AuditScope::User(heavy)).await.map(|_| ())
@@ -356,10 +404,7 @@ async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
         .look("audit of everyone", |store, _| async move { store.audit(AuditScope::Everyone).await.map(|_| ()) })
         .await?;
     looks.look("dump", |store, _| async move { store.dump(&mut tokio::io::sink()).await.map(|_| ()) }).await?;
-    changed_dump(&mut looks, records).await?;
-    follow(&mut looks, dir, records).await?;
-    store.close().await?;
-    Ok(looks.grid)
+    changed_dump(looks, records).await
 }
 
 /// A dump during which every user changes, and which is over then: what was kept for it is given back.

@@ -36,6 +36,9 @@ pub(crate) struct StoppedArgs {
     /// Bytes of each call's arguments
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u32).range(1..65_000))]
     bytes: u32,
+    /// Fail when memory grows by more than so many MiB
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    at_most: Option<f64>,
     /// Where the scratch directory is made
     #[arg(long, default_value = ".")]
     dir: PathBuf,
@@ -144,7 +147,7 @@ async fn call(storage: Arc<JsonStorage>, number: u32, bytes: u32) -> Result<(), 
 
 /// Measures.
 pub(crate) async fn measure(arguments: StoppedArgs) -> Result<Figures, String> {
-    let StoppedArgs { seconds, rate, bytes, dir } = arguments;
+    let StoppedArgs { seconds, rate, bytes, at_most, dir } = arguments;
     let of_store = |error: storage_core::Error| error.report().to_string();
     let scratch = scratch(&dir)?;
     let store = scratch.path().join("store");
@@ -189,11 +192,15 @@ pub(crate) async fn measure(arguments: StoppedArgs) -> Result<Figures, String> {
     if applied < i128::from(done) || applied > i128::from(done + unknown) {
         return Err(format!("{applied} calls were applied, of {done} acknowledged and {unknown} unknown ones"));
     }
+    let grown = (most - before) / 1024.0;
+    if let Some(at_most) = at_most.filter(|at_most| grown > *at_most) {
+        return Err(format!("memory grew by {grown:.1} MiB, more than {at_most}"));
+    }
     let mut figures = Figures::new(format!(
         "{seconds} s behind a stopped process that holds the writer lock, {rate} calls a second of {bytes} bytes"
     ));
     figures.add("memory before", before / 1024.0, "MiB");
-    figures.add("memory grew by at most", (most - before) / 1024.0, "MiB");
+    figures.add("memory grew by at most", grown, "MiB");
     figures.add("longest wait for an answer", longest.as_secs_f64(), "s");
     figures.add("calls refused", f64::from(refused), "");
     figures.add("calls unknown", f64::from(unknown), "");

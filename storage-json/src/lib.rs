@@ -76,6 +76,7 @@ mod referrals;
 mod reserves;
 mod restore;
 mod shapes;
+mod spread;
 mod state;
 mod store;
 mod tx;

@@ -62,7 +62,8 @@ pub struct JsonOptions {
     pub on_policy_mismatch: PolicyMismatch,
     /// How long opening waits for another process. Default 10 s.
     pub lock_wait: Duration,
-    /// How long one operation may take. Default 15 s.
+    /// How long one operation may take. Default 15 s. A dump, a restore and an audit take as long as there is much to do; an
+    /// audit ends when nothing of it went on for so long.
     pub deadline: Duration,
     /// How many calls may wait for the writer; one more is `Busy` at once, and nothing was applied. From 1: whatever the
     /// limits are, one call fits. Default 16,384, of which one batch is made and on the disk in a fraction of a second; so

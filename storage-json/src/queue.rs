@@ -334,8 +334,9 @@ impl<F> StepOf<F> {
 impl<F: FnOnce(&Arc<Shared>, &mut LockFile) + Send> Step for StepOf<F> {
     fn run(&self, shared: &Arc<Shared>, lock: &mut LockFile) {
         if let Some(step) = self.take() {
-            step(shared, lock);
+            // Before its caller is told.
             shared.queue.held.leave(1, self.bytes);
+            step(shared, lock);
         }
     }
     fn abandon(&self) {

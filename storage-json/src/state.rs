@@ -13,6 +13,7 @@ use storage_core::{
 use crate::before::Moments;
 use crate::index::KeyIndex;
 use crate::lists::{StatusIndex, UserMap};
+use crate::spread::Spread;
 
 /// A user: the record, and where the user's ledger ends.
 #[derive(Clone, Debug)]
@@ -180,12 +181,12 @@ impl Dirty {
 pub(crate) struct State {
     pub(crate) accounts: BTreeMap<UserId, Account>,
     pub(crate) referred: BTreeSet<(UserId, Timestamp, UserId)>,
-    pub(crate) jobs: HashMap<JobId, Arc<Job>>,
-    pub(crate) jobs_by_task: HashMap<TaskId, JobId>,
+    pub(crate) jobs: Spread<JobId, Arc<Job>>,
+    pub(crate) jobs_by_task: Spread<TaskId, JobId>,
     pub(crate) jobs_by_user: UserMap<JobId, JobStatus>,
     pub(crate) jobs_by_time: StatusIndex<JobStatus, JobId>,
-    pub(crate) payments: HashMap<PaymentId, Arc<Payment>>,
-    pub(crate) payments_by_provider: HashMap<ProviderKey, PaymentId>,
+    pub(crate) payments: Spread<PaymentId, Arc<Payment>>,
+    pub(crate) payments_by_provider: Spread<ProviderKey, PaymentId>,
     pub(crate) payments_by_user: UserMap<PaymentId, PaymentStatus>,
     pub(crate) payments_by_time: StatusIndex<PaymentStatus, PaymentId>,
     pub(crate) holds: BTreeMap<(UserId, HoldName), Arc<Hold>>,

@@ -26,7 +26,7 @@ from faultlib import *
 
 LOCKS = ['presence.lock', 'writer.lock', 'checkpoint.lock']
 HEAD, LEDGER, MANIFEST = 'journal.head', 'ledger.jsonl', 'manifest.json'
-PATIENCE = 0.15  # seconds that the workload stands for the second process to come in
+PATIENCE = 0.4  # seconds that the workload stands for the second process to come in
 KINDS = {}
 
 
@@ -312,7 +312,7 @@ def judge(g, a, r, seen, tr):
         if a.doctor:
             _, told = g.verify(a.doctor, a.timeout, of=path)
             bad = ' '.join(re.findall(r'^ *bad .*', told, re.M))
-            if not any(os.path.splitext(name)[0] in bad for name in g.needed):
+            if not any(name.split('.')[0].rstrip('-') in bad for name in g.needed):
                 wrong.append(('says nothing', 'the doctor', told))
         how.append('does not open and says why')
     if g.home is None:

@@ -5,9 +5,9 @@
 
 Each round gives both programs a short slice of each workload of `storage-bench json`, one right after the other; which is first
 changes from round to round, because the machine's other work does too. What counts is the ratio of the two rates of a round,
-after to before: printed are the geometric mean over the rounds and its 95 % interval (Student's t on the logarithms). Fails when
-the whole interval of a workload lies below --floor; says `wide` where more rounds or a quieter machine are needed to tell. A program against itself must pass, and shows how much the machine leaves to
-be told.
+after to before: printed are the middle of the rounds' ratios and its 95 % interval (Hodges and Lehmann's). Fails when the whole
+interval of a workload lies below --floor; says `wide` where more rounds or a quieter machine are needed to tell. A program against
+itself must pass, and shows how much the machine leaves to be told.
 
 Rates are calls a second; `open` is openings a second. Processor time a call (cpu) is printed where the program tells it: it is
 steadier than a rate on a shared machine, and judged by nobody.
@@ -22,11 +22,7 @@ class Failed(Exception):
 def child(program, store, work, tasks, a, processes=1):
     """A slice of one work by a process of its own, or by several on one store that begin together."""
     millis = str(int(a.seconds * 1000))
-    words = [program, '--json', 'json-child', store, '--users', str(a.users), '--tasks', str(tasks), '--work', work, '--millis', millis, '--fill']
-    if not os.path.exists(store):  # filled by one, before the others come
-        said = subprocess.run(words[:6] + ['--tasks', '0', '--fill'], input='go\n', capture_output=True, text=True)
-        if said.returncode:
-            raise Failed(f'{program}: {said.stderr}')
+    words = [program, '--json', 'json-child', store, '--users', str(a.users), '--tasks', str(tasks), '--work', work, '--millis', millis]
     running = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     try:
         for one in running:
@@ -50,6 +46,14 @@ def child(program, store, work, tasks, a, processes=1):
             one.wait()
 
 
+def fill(program, store, a):
+    """A new store each round: it grows with every slice, and the bot's payments may be put in once."""
+    shutil.rmtree(store, ignore_errors=True)
+    said = subprocess.run([program, 'json-child', store, '--users', str(a.users), '--fill'], input='go\n', capture_output=True, text=True)
+    if said.returncode:
+        raise Failed(f'{program}: {said.stderr}')
+
+
 def bench(program, *words):
     said = subprocess.run([program, '--json', *map(str, words)], capture_output=True, text=True)
     if said.returncode:
@@ -67,51 +71,45 @@ def workloads(a):
     def write(work, tasks):
         return lambda program, dir: child(program, f'{dir}/store', work, tasks, a)
 
-    def mix(program, dir):
-        # Its payments have numbers that a store which had them before would refuse.
-        shutil.rmtree(f'{dir}/mix', ignore_errors=True)
-        return child(program, f'{dir}/mix', 'mix', 64, a)
-
     def of_json(workload, name, *more):
         return lambda program, dir: table(bench(program, 'json', '--workload', workload, '--rounds', 1, '--seconds', a.seconds, '--dir', dir, *more), name)
 
     def opening(program, dir):
-        child(program, f'{dir}/open', 'credit', 0, a)
-        return 1 / bench(program, 'open', f'{dir}/open', '--rounds', 3)['figures']['opening'], 0.0
+        return 1 / bench(program, 'open', f'{dir}/store', '--rounds', 3)['figures']['opening'], 0.0
     few = min(a.users, 20_000)
     return {
+        'open': opening,
         **{f'{work}-{tasks}': write(work, tasks) for work in ('credit', 'debit') for tasks in (1, 8, 64)},
-        'bot-64': mix,
+        'bot-64': write('mix', 64),
         'balance-1': write('balance', 1),
         'balance-1 exclusive': of_json('balance', 'get_balance, exclusive', '--users', few),
         'jobs': of_json('jobs', 'newest jobs', '--jobs', few),
         'processes 2x32': lambda program, dir: child(program, f'{dir}/store', 'credit', 32, a, processes=2),
         'checkpoint': of_json('checkpoint', 'checkpoint', '--users', few, '--checkpoint-bytes', 4_000_000),
-        'open': opening,
     }
 
 
-def student(degrees):
-    """The 0.975 quantile of Student's t, by the expansion of Cornish and Fisher: right to 0.01 from 4 degrees on."""
-    z, n = statistics.NormalDist().inv_cdf(0.975), degrees
-    return (z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-            + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-            + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4))
-
-
 def interval(ratios):
-    """Geometric mean and its 95 % interval."""
+    """The middle of the ratios, and its 95 % interval: Hodges and Lehmann's, from the signed ranks of Wilcoxon. On a shared machine
+    a round goes astray now and then, which would widen an interval of means for nothing."""
     logs = [math.log(ratio) for ratio in ratios]
-    middle = statistics.mean(logs)
-    half = student(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+    count = len(logs)
+    ways = [1]  # in how many ways the positive ranks come to a sum
+    for rank in range(1, count + 1):
+        ways = [(ways[n] if n < len(ways) else 0) + (ways[n - rank] if n >= rank else 0) for n in range(len(ways) + rank)]
+    cut, below = 0, 0
+    while (below + ways[cut]) / 2**count <= 0.025:
+        below += ways[cut]
+        cut += 1
+    means = sorted((logs[a] + logs[b]) / 2 for a in range(count) for b in range(a, count))
+    return math.exp(statistics.median(means)), math.exp(means[cut - 1]), math.exp(means[-cut])
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('before')
     ap.add_argument('after')
-    ap.add_argument('--rounds', type=int, default=20, help='5 at least')
+    ap.add_argument('--rounds', type=int, default=20, help='6 at least')
     ap.add_argument('--seconds', type=float, default=1.0, help='a slice')
     ap.add_argument('--users', type=int, default=100_000)
     ap.add_argument('--dir', default='/var/tmp', help='where the stores are made: the disk that is measured')
@@ -121,26 +119,32 @@ def main():
     a = ap.parse_args()
     words = [word for word in a.workload.split(',') if word]
     chosen = {name: run for name, run in workloads(a).items() if not words or any(word in name for word in words)}
-    if a.rounds < 5 or not chosen:
-        ap.error('5 rounds at least' if chosen else f'there are: {", ".join(workloads(a))}')
+    if a.rounds < 6 or not chosen:
+        ap.error('6 rounds at least' if chosen else f'there are: {", ".join(workloads(a))}')
     programs = [os.path.abspath(a.before), os.path.abspath(a.after)]
     rates = {name: [[], []] for name in chosen}
     cpus = {name: [[], []] for name in chosen}
-    began = time.time()
+    began, done = time.time(), 0
     with tempfile.TemporaryDirectory(prefix='storage-ab.', dir=a.dir) as scratch:
         dirs = [os.path.join(scratch, which) for which in ('before', 'after')]
         for dir in dirs:
             os.mkdir(dir)
         try:
             for round in range(a.rounds):
+                for which in 0, 1:
+                    fill(programs[which], f'{dirs[which]}/store', a)
                 for name, run in chosen.items():
                     for which in (0, 1) if round % 2 == 0 else (1, 0):
                         rate, cpu = run(programs[which], dirs[which])
                         rates[name][which].append(rate)
                         cpus[name][which].append(cpu)
                 print(f'round {round + 1} of {a.rounds}, {time.time() - began:.0f} s', file=sys.stderr, flush=True)
+                done = round + 1
         except Failed as why:
-            sys.exit(f'ab: {why}')
+            print(f'ab: {why}', file=sys.stderr)
+            if done < 6:
+                sys.exit(1)
+            rates, cpus = ({name: [of[:done] for of in both] for name, both in all.items()} for all in (rates, cpus))
     print(f'{"workload":20}{"before /s":>12}{"after /s":>12}{"ratio":>8}  {"95 % interval":16}{"cpu ratio":>10}')
     bad, wide, out = [], [], {}
     for name in chosen:
@@ -155,10 +159,10 @@ def main():
               f'{f"{statistics.median(cpu):.3f}" if cpu else "-":>10}  {mark}')
     if a.json:
         with open(a.json, 'w') as f:
-            json.dump(dict(floor=a.floor, rounds=a.rounds, seconds=a.seconds, users=a.users, workloads=out), f, indent=1)
-    print(f'{len(chosen) - len(bad)} of {len(chosen)} workloads as fast as before, by {a.rounds} rounds and a floor of {a.floor}; '
+            json.dump(dict(floor=a.floor, rounds=done, seconds=a.seconds, users=a.users, workloads=out), f, indent=1)
+    print(f'{len(chosen) - len(bad)} of {len(chosen)} workloads as fast as before, by {done} rounds and a floor of {a.floor}; '
           f'slower: {", ".join(bad) or "none"}; too wide to tell: {", ".join(wide) or "none"}')
-    sys.exit(bool(bad))
+    sys.exit(bool(bad) or done < a.rounds)
 
 
 if __name__ == '__main__':

@@ -89,7 +89,7 @@ def judge(g, a, r, seen, tr, other):
     with open(g.ack, 'ab') as all_acks:
         with open(other.ack, 'rb') as acks:
             all_acks.write(acks.read())
-    rc, out = g.verify(a.verify, a.timeout)
+    rc, out = g.verify(a.verify, a.timeout, of=g.dir)
     if rc != 0:
         wrong.append((misfit(rc, out), 'the directory', out))
     return sorted(wrong, key=lambda one: one[0] not in COUNTED)
@@ -101,7 +101,7 @@ def main():
     ap.add_argument('--beside', required=True, help='shell command of the other process')
     ap.add_argument('--modes', default='beside,joins', help='comma list')
     ap.add_argument('--limit', type=float, default=0.4, help='seconds that the other one may wait, as its own arguments have it')
-    ap.add_argument('--slack', type=float, default=1.0, help='seconds more before a wait counts as too long: a machine is busy at times')
+    ap.add_argument('--slack', type=float, default=2.0, help='seconds more before a wait counts as too long: a machine is busy at times')
     ap.add_argument('--strict', action='store_true', help='an answer that names no process is a failure; without it only one that names another')
     a = ap.parse_args()
     work, t0, longest = workdir(a), time.time(), 0

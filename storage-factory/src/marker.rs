@@ -67,6 +67,10 @@ impl Marker {
                 );
                 return Err(Error::new(ErrorKind::ReadOnly).message(message).caused_by(error));
             }
+            Err(error) if error.kind() != io::ErrorKind::IsADirectory => {
+                let message = format!("{}, which tells which backend was used here, cannot be read", file.display());
+                return Err(Error::new(ErrorKind::Unavailable).message(message).caused_by(error));
+            }
             Err(error) => {
                 return Err(
                     corrupt("it tells which backend was used here and cannot be read".to_owned()).caused_by(error)

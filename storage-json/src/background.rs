@@ -50,9 +50,8 @@ pub(crate) fn when_due(shared: &Arc<Shared>, applier: &mut Applier) {
     let grown = shared.state().position.offset;
     let stored: u64 = applier.manifest.files.values().map(|sum| sum.bytes).sum();
     let due = shared.options.checkpoint_bytes.max(stored / 2);
-    if (grown < due.max(applier.retry_at) && !std::mem::take(&mut applier.is_due))
-        || shared.checkpoint.running.swap(true, Ordering::AcqRel)
-    {
+    let wanted = grown >= due || applier.is_due;
+    if !wanted || grown < applier.retry_at || shared.checkpoint.running.swap(true, Ordering::AcqRel) {
         return;
     }
     // A disk without room must not cost every batch a try.
@@ -272,6 +271,7 @@ fn finish(
         }
         applier.manifest = manifest;
         applier.manifest_stamp = None;
+        applier.is_due = false;
         Ok(true)
     })
 }

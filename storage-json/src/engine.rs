@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
 use tokio::sync::oneshot;
@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     /// Why this handle ended: what it had open is not the store any more. Nothing is touched after this.
     pub(crate) lost: OnceLock<Error>,
     pub(crate) watch: Watch,
+    /// Who kept the writer lock when somebody last gave up waiting for it.
+    pub(crate) told: Mutex<Option<(Instant, String)>>,
     pub(crate) closed: AtomicBool,
     /// How the first close ended; whoever closes again waits for it and answers the same.
     pub(crate) closing: tokio::sync::Mutex<Option<Result<()>>>,
@@ -179,12 +181,20 @@ impl Shared {
     }
     /// Why the writer did not come to a call, for its error.
     pub(crate) fn who_keeps_the_writer(&self) -> String {
+        // Thousands of calls may give up in the same moment.
+        let mut told = unpoisoned(self.told.lock());
+        match &*told {
+            Some((at, text)) if at.elapsed() < Duration::from_secs(1) => text.clone(),
+            _ => told.insert((Instant::now(), self.look_who_keeps_the_writer())).1.clone(),
+        }
+    }
+    fn look_who_keeps_the_writer(&self) -> String {
         match self.open_lock(WRITER).map(|lock| lock.holder()) {
             Ok(holder) if holder.pid == Some(std::process::id()) => {
                 "this process is at a batch before it; look at the disk, or repeat it later".to_owned()
             }
             Ok(holder) => format!("{} is held by {holder}", self.dir.join(WRITER).display()),
-            Err(error) => format!("another process keeps the writer lock ({error})"),
+            Err(error) => format!("it cannot be told why: {error}"),
         }
     }
     pub(crate) fn durable(&self) -> bool {

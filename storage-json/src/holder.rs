@@ -151,11 +151,23 @@ mod kernel {
         (device, device)
     }
 
+    /// What can be told of a process whose files are not shown: where they are hidden from other users, it may well live.
+    fn hidden(pid: u32) -> State {
+        #[cfg(unix)]
+        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
+            && rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::PERM)
+        {
+            return State::Running;
+        }
+        let _ = pid;
+        State::Gone
+    }
+
     pub(super) fn state(pid: u32) -> State {
         if !std::path::Path::new("/proc/self/stat").exists() {
             return State::Running;
         }
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return State::Gone };
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return hidden(pid) };
         // The name in brackets may hold anything.
         match stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()) {
             Some('T' | 't') => State::Stopped,

@@ -9,7 +9,7 @@ use storage_core::{Error, Place, Result, UserId};
 
 use crate::background::Background;
 use crate::checkpoint::COPIES;
-use crate::disk::Dir;
+use crate::disk::{Dir, quoted};
 use crate::engine::{Applier, Queue, Shared};
 use crate::follow;
 use crate::index::{KeyIndex, Segment};
@@ -71,6 +71,7 @@ pub(crate) fn open(mut options: JsonOptions) -> Result<(Shared, LockFile)> {
         head,
         ledger,
         watch,
+        told: Mutex::new(None),
         queue: Queue::default(),
         dead: OnceLock::new(),
         lost: OnceLock::new(),
@@ -223,7 +224,7 @@ pub(crate) fn read_files(
 fn missing_file(dir: &Dir, file: FileId) -> Error {
     let name = file.name();
     let remedy = if file.is_original() {
-        format!("; put its copy there: cp {} {}", dir.join(COPIES).join(name).display(), dir.join(name).display())
+        format!("; put its copy there: cp {} {}", quoted(&dir.join(COPIES).join(name)), quoted(&dir.join(name)))
     } else {
         "; put it back from a backup".to_owned()
     };

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use std::io;
+
 use storage_core::{Error, Place, Result, Timestamp};
 
 use crate::disk::{Dir, Identity, io_error, write_all_at};
@@ -124,7 +126,8 @@ impl Presence {
                 return Err(self.not_theirs(dir, name));
             }
         }
-        self.note(&noted, now);
+        // The names are for people.
+        let _ = self.note(&noted, now);
         self.opening.release();
         Ok(())
     }
@@ -158,23 +161,24 @@ impl Presence {
             }
         }
         let lines: Vec<String> = common.iter().map(|(name, identity)| common_line(name, *identity)).collect();
-        self.note(&lines.join("\n"), now);
+        // Whoever comes later must find what all have in common.
+        self.note(&lines.join("\n"), now).map_err(|error| io_error(error, "cannot write", PRESENCE.as_ref()))?;
         self.opening.release();
         Ok(())
     }
 
     /// Notes this process behind what all have in common and those others that still live. The caller holds the opening lock.
-    fn note(&self, before: &str, now: Timestamp) {
+    fn note(&self, before: &str, now: Timestamp) -> io::Result<()> {
         let own = format!("{} {now}", std::process::id());
-        self.write(common_lines(before).chain(living_lines(before)).chain([own.as_str()]));
+        self.write(common_lines(before).chain(living_lines(before)).chain([own.as_str()]))
     }
 
-    fn write<'a>(&self, lines: impl Iterator<Item = &'a str>) {
+    fn write<'a>(&self, lines: impl Iterator<Item = &'a str>) -> io::Result<()> {
         let mut text = lines.collect::<Vec<_>>().join("\n");
         text.push('\n');
-        // Only the identities matter, and a joining process that misses one refuses to go on.
         let file = self.here.file();
-        let _ = write_all_at(file, text.as_bytes(), 0).map(|()| file.set_len(text.len() as u64));
+        write_all_at(file, text.as_bytes(), 0).map_err(|(error, _)| error)?;
+        file.set_len(text.len() as u64)
     }
 
     /// Goes. Whoever is the last keeps others at the door until [`Presence::release`].
@@ -186,7 +190,7 @@ impl Presence {
         let noted = text(self.here.file());
         let own = format!("{} ", std::process::id());
         let gone = noted.lines().position(|line| line.starts_with(&own));
-        self.write(noted.lines().enumerate().filter(|(at, _)| Some(*at) != gone).map(|(_, line)| line));
+        let _ = self.write(noted.lines().enumerate().filter(|(at, _)| Some(*at) != gone).map(|(_, line)| line));
         let alone = self.access == Access::Exclusive || self.here.try_exclusive()? == Try::Got;
         Ok(if alone { Company::Alone } else { Company::Beside })
     }
@@ -199,8 +203,10 @@ impl Presence {
     }
 }
 
-fn common_line(name: &str, Identity { device, inode }: Identity) -> String {
-    format!("{name} {device}:{inode}")
+/// All of them lie in the directory that is open, so that the number says which file it is; machines that share a file system give
+/// it other device numbers.
+fn common_line(name: &str, Identity { device: _, inode }: Identity) -> String {
+    format!("{name} {inode}")
 }
 
 fn common_lines(text: &str) -> impl Iterator<Item = &str> {

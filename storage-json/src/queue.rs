@@ -233,7 +233,11 @@ impl<T, F> Answer<'_, T, F> {
         self.take_back();
         let mut slot = self.call.slot();
         match slot.phase {
-            Phase::Waiting | Phase::Cancelled => Err(busy.message(kept())),
+            Phase::Waiting | Phase::Cancelled => {
+                // It looks at the disk, and the writer may want the slot.
+                drop(slot);
+                Err(busy.message(kept()))
+            }
             Phase::Taken => Err(busy.message("the disk did not confirm in time").unknown(Some(self.call.key()))),
             // In the very moment in which the time was up.
             Phase::Answered => slot.given(),

@@ -87,13 +87,12 @@ impl Watch {
         let names = [OPENING, PRESENCE, WRITER, CHECKPOINT, HEAD, LEDGER].into_iter().map(str::to_owned);
         for name in names.chain(journals) {
             if dir.stat_name(&name)?.is_some_and(|stat| stat.kind == Kind::File && stat.names > 1) {
-                let path = dir.join(&name);
-                let path = path.display();
+                let path = crate::disk::quoted(&dir.join(&name));
                 return Err(Error::corrupt(
                     Place::new(name),
                     format!(
-                        "it has another name too (a hard link), so that another store may write into it; \
-                         give it bytes of its own: cp -p {path} {path}.own && mv {path}.own {path}"
+                        "it has another name too (a hard link), so that another store may write into it; end every process that has \
+                         the store open, and give it bytes of its own: cp -p {path} {path}.own && mv {path}.own {path}"
                     ),
                 ));
             }
@@ -201,7 +200,10 @@ impl Watch {
         };
         let Some(number) = open.find(same) else { return String::new() };
         let (pid, path) = (std::process::id(), self.dir.join(name));
-        format!("; before this process ends, copy what it still holds: cp /proc/{pid}/fd/{number} {}", path.display())
+        format!(
+            "; before this process ends, copy what it still holds: cp /proc/{pid}/fd/{number} {}",
+            crate::disk::quoted(&path)
+        )
     }
 
     fn missing(&self, manifest: &Manifest, journal: &Journal) -> Result<Missing> {

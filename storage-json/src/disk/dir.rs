@@ -88,8 +88,8 @@ impl Dir {
         };
         made.map_err(|error| io_error(error, "cannot create the directory", &path))?;
         let sub = self.sub(name)?.ok_or_else(|| io_error(Io::NotFound.into(), "cannot open the directory", &path))?;
-        if let Some((owner, group)) = self.heir()? {
-            sub.handle.give_to(owner, group).map_err(|error| io_error(error, "cannot give away", &path))?;
+        if let Some((owner, group)) = self.heir(&sub.own_stat()?)? {
+            given(sub.handle.give_to(owner, group)).map_err(|error| io_error(error, "cannot give away", &path))?;
         }
         Ok(sub)
     }
@@ -238,19 +238,20 @@ impl Dir {
     fn own(&self, made: io::Result<File>, name: &str) -> Result<File> {
         let failed = |error| io_error(error, "cannot open", &self.join(name));
         let file = made.map_err(failed)?;
-        if let Some((owner, group)) = self.heir()? {
-            at::give_to(&file, owner, group).map_err(failed)?;
+        if let Some((owner, group)) = self.heir(&at::stat_of(&file).map_err(failed)?)? {
+            given(at::give_to(&file, owner, group)).map_err(failed)?;
         }
         Ok(file)
     }
 
-    /// Whose the files are that root makes here; `None` for everybody else, whose files are their own.
-    fn heir(&self) -> Result<Option<(u32, u32)>> {
+    /// Whose a file is that root made here; `None` for everybody else, whose files are their own.
+    fn heir(&self, made: &Stat) -> Result<Option<(u32, u32)>> {
         if !at::is_root() {
             return Ok(None);
         }
         let stat = self.own_stat()?;
-        Ok(Some((stat.owner, stat.group)))
+        let heir = (stat.owner, stat.group);
+        Ok(Some(heir).filter(|heir| *heir != (made.owner, made.group)))
     }
 
     /// Begins a file that will replace `name`.
@@ -321,6 +322,15 @@ impl Dir {
     /// When the file was last written, in nanoseconds since 1970, and its length; `None` when there is none.
     pub(crate) fn stat(&self, name: &str) -> Result<Option<(u64, u64)>> {
         Ok(self.stat_name(name)?.map(|stat| (stat.modified, stat.length)))
+    }
+}
+
+/// Root in a container may have no right to give files away, or not know their owner. That is no reason to refuse: the doctor
+/// names such files.
+fn given(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if matches!(error.kind(), Io::PermissionDenied | Io::InvalidInput) => Ok(()),
+        outcome => outcome,
     }
 }
 

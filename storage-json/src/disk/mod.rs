@@ -55,6 +55,13 @@ pub(crate) fn lacks_descriptors(error: &Error) -> bool {
     }
 }
 
+/// A path as a shell takes it.
+pub(crate) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |character: char| character.is_alphanumeric() || "/._-+:@%,=".contains(character);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 /// What helps a process that has no right to a file.
 fn permission_remedy(path: &Path) -> String {
     let owner_of = |path: &Path| at::stat_path(path).ok().map(|stat| stat.owner);
@@ -65,8 +72,8 @@ fn permission_remedy(path: &Path) -> String {
     if owner_of(above).is_some_and(|above| above != owner) && path.is_file() {
         return format!(
             ": permission denied; it belongs to user {owner}, its directory to another; as root: chown --reference={} {}",
-            above.display(),
-            path.display()
+            quoted(above),
+            quoted(path)
         );
     }
     format!(": permission denied; run this as its owner, user {owner}")

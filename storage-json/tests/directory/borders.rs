@@ -132,7 +132,7 @@ async fn a_lock_file_under_another_name_too_is_refused_at_opening_with_the_way_o
         let error = open(&dir).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Corrupt(place) if place.source == name), "{name}: {error}");
         let message = error.to_string();
-        let command = message.split("its own: ").nth(1).unwrap();
+        let command = message.split("bytes of its own: ").nth(1).unwrap();
         let done = std::process::Command::new("sh").args(["-c", command]).status().unwrap();
         assert!(done.success(), "{command}");
         assert_holds(&dir, "10").await;

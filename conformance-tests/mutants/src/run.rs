@@ -10,7 +10,7 @@ use crate::switch;
 use crate::table::{Mutant, mutants};
 
 /// The longest that a scenario may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 /// The mutants that are caught because they come to no end, and how long that is waited for.
 const ENDLESS: (&[&str], Duration) = (&["lost-wake-up", "cursor-by-number"], Duration::from_secs(3));
 /// Which defect is on is known to the whole process.

@@ -87,7 +87,8 @@ def main():
                 problem = f'compare: exit {done.returncode}: {done.stdout}{done.stderr}'
         failed += problem is not None
         print(f'trial {trials}, killed after {", ".join(moments) or "its end"} s: {problem or "the same receipt"}')
-    print(f'{killed} kills in {trials} trials, {early} copies ended before their kill, {failed} failed')
+    print(f'{killed} kills in {trials} trials, {early} copies ended before their kill')
+    print(f'{trials - failed} passed, {failed} failed')
     if not arguments.work:
         shutil.rmtree(work, ignore_errors=True)
     sys.exit(failed > 0)

@@ -109,7 +109,10 @@ pub(crate) fn step_runs(step: &str, page: &str) -> Result<(), String> {
 }
 
 fn steps(words: &[&str]) -> Result<(), String> {
-    all_of(words, &listed("scripts/test", "steps"), "step of scripts/test")
+    match words {
+        ["--long", runs @ ..] => all_of(runs, &listed("scripts/test", "long_runs"), "long run of scripts/test"),
+        _ => all_of(words, &listed("scripts/test", "steps"), "step of scripts/test"),
+    }
 }
 
 fn gates(words: &[&str]) -> Result<(), String> {
@@ -186,6 +189,8 @@ fn what_is_not_run_is_looked_at() {
     for right in [
         "scripts/test",
         "scripts/test clippy   # one step",
+        "scripts/test --long",
+        "scripts/test --long cuts",
         "JOBS=4 scripts/prove pg-cut",
         "scripts/prove json 300",
         "scripts/prove pg-cut --quick",
@@ -196,6 +201,8 @@ fn what_is_not_run_is_looked_at() {
     }
     for wrong in [
         "scripts/test everything",
+        "scripts/test --long clippy",
+        "scripts/test clippy --long",
         "scripts/prove",
         "scripts/prove nonsense",
         "scripts/prove pg-cut --slow",

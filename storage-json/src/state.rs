@@ -267,8 +267,18 @@ impl State {
                 true
             }
         };
-        if self.heights && (is_new || before != after) {
-            self.settle_heights(user, before.is_some());
+        if self.heights && before.is_some() && before != after {
+            // A referrer stays for good; only a hand edit could take one away.
+            self.keep_heights();
+        } else if self.heights && (is_new || before != after) {
+            if is_new {
+                // Of one batch, those who were brought may come before who brought them.
+                let brought = crate::referrals::brought_by(self, user);
+                self.raise(user, brought.map(|(_, brought)| self.height(brought) + 1).max().unwrap_or(0));
+            }
+            if let Some((referrer, _)) = after {
+                self.raise(referrer, self.height(user) + 1);
+            }
         }
     }
 
@@ -323,26 +333,17 @@ impl State {
         }
     }
 
-    /// Takes over that a user is new or has another referrer.
-    fn settle_heights(&mut self, user: UserId, had_one: bool) {
-        if had_one {
-            // A referrer stays for good; only a hand edit could take one away.
-            self.keep_heights();
-            return;
-        }
-        // Of one batch, those who were brought may come before who brought them.
-        let below = crate::referrals::brought_by(self, user).map(|(_, brought)| self.height(brought) + 1).max();
-        let Some(account) = self.accounts.get_mut(&user) else { return };
-        let height = u16::try_from(below.unwrap_or(0)).unwrap_or(TALL).min(TALL);
-        account.height = account.height.max(height);
-        let (mut height, mut above) = (account.height, account.record.referrer);
+    /// A user has a chain of so many edges below, and everybody above has one that is longer by their distance.
+    fn raise(&mut self, user: UserId, height: usize) {
+        let mut height = u16::try_from(height).unwrap_or(TALL).min(TALL);
+        let mut above = Some(user);
         while let Some(account) = above.and_then(|user| self.accounts.get_mut(&user)) {
-            height = (height + 1).min(TALL);
             // Ends in a circle too: there everybody is tall.
             if account.height >= height {
                 return;
             }
             account.height = height;
+            height = (height + 1).min(TALL);
             above = account.record.referrer;
         }
     }

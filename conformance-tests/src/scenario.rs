@@ -70,6 +70,7 @@ pub fn scenarios() -> Vec<Scenario> {
         crate::paging::SCENARIOS,
         crate::store::SCENARIOS,
         crate::store::restores::SCENARIOS,
+        crate::store::by_hand::SCENARIOS,
         crate::imports::SCENARIOS,
         crate::errors::SCENARIOS,
         crate::edges::SCENARIOS,

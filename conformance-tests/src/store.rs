@@ -1,5 +1,6 @@
 //! The store as a whole: asked how it is, dumped, restored, opened with another policy.
 
+pub(crate) mod by_hand;
 pub(crate) mod restores;
 
 use std::io::Cursor;

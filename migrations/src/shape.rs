@@ -164,6 +164,8 @@ pub(crate) const ADDITIONS: &[Addition] = &[
         unique: &["referrals_pk"],
     },
     Addition { version: 1, table: "id_routes", columns: &["kind", "id", "user_id"], unique: &["id_routes_pk"] },
+    Addition { version: 2, table: "users", columns: &["referral_bonus"], unique: &[] },
+    Addition { version: 2, table: "payments", columns: &["by_hand"], unique: &[] },
 ];
 
 /// How a table of the earlier system is told from ours and from a stranger's.

@@ -57,7 +57,8 @@ async fn show(context: &Context, id: &PaymentId) -> Outcome {
     context.out.answer(&*payment, || {
         let origin = match payment.origin {
             PaymentOrigin::Here => "made here",
-            PaymentOrigin::Imported => "imported; decided or edited elsewhere, it never credits here",
+            PaymentOrigin::Imported => "imported; decided elsewhere, it never credits here",
+            PaymentOrigin::ByHand => "approved by hand; it was never credited here, and no refund takes money",
         };
         let about = [
             ("user", payment.user.to_string()),

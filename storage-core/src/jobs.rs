@@ -131,7 +131,8 @@ pub trait Jobs {
     /// - Creates the user when missing.
     ///
     /// # Errors
-    /// `Conflict` when the id, the external task id or the key stands for something else.
+    /// `Conflict` when the id, the external task id or the key stands for something else, or the job that the key made was
+    /// removed by hand.
     ///
     /// ```
     /// # use storage_core::*;

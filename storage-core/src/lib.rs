@@ -107,8 +107,10 @@ pub use payments::{
     AddPayment, ListPayments, MarkPaymentStatus, Payment, PaymentOrigin, PaymentStatus, Payments, RefundPayment,
 };
 pub use policy::{HistoryRetention, Policy, TimeZone};
-pub use referrals::{GetReferrals, MAX_REFERRAL_CHAIN, Referral, Referrals, SetReferrer, height_below, judge_chain};
-pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey, check_key};
+pub use referrals::{
+    GetReferrals, MAX_REFERRAL_CHAIN, Referral, Referrals, SetReferrer, height_below, judge_chain, judge_chains,
+};
+pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey, check_key, made_by_key};
 pub use reserves::{
     CommitReserve, Hold, HoldPlace, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves,
 };

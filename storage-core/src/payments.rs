@@ -156,8 +156,8 @@ pub trait Payments {
     /// - Creates the user when missing.
     ///
     /// # Errors
-    /// `Conflict` when id or provider key belong to another user, another amount or another payment, or the key
-    /// was used for something else.
+    /// `Conflict` when id or provider key belong to another user, another amount or another payment, the key was used for
+    /// something else, or the payment that it made was removed by hand.
     ///
     /// ```
     /// # use storage_core::*;
@@ -198,7 +198,8 @@ pub trait Payments {
     /// - One atom: status, debit, a `refund` row that names the payment. A repeat is a replay.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidTransition` for a payment that is not approved; `InsufficientFunds` with both figures.
+    /// `NotFound`; `InvalidTransition` for a payment that is not approved, or was approved by hand and never credited;
+    /// `InsufficientFunds` with both figures.
     ///
     /// ```
     /// # use storage_core::*;

@@ -17,8 +17,18 @@ pub struct Referral {
     pub referrer: UserId,
     /// When that was stored.
     pub since: Timestamp,
-    /// The bonus that the referrer was granted for it, 0 for none.
+    /// The bonus that was granted for bringing the user, 0 for none.
     pub bonus: u32,
+}
+
+impl Referral {
+    /// Judges setting a referrer where this one stands: a replay, or `Conflict`.
+    pub fn judge_set(&self, referrer: UserId) -> Result<()> {
+        if self.referrer == referrer {
+            return Ok(());
+        }
+        Err(Error::conflict("referrer of user", self.user, format!("user {} brought them", self.referrer)))
+    }
 }
 
 /// Arguments of [`Referrals::set_referrer`].
@@ -91,6 +101,47 @@ pub fn height_below(user: UserId, mut brought_by: impl FnMut(UserId) -> Vec<User
     height
 }
 
+/// Judges the referrers of all users at once, by their numbers: no circle of any length, no chain longer than
+/// [`MAX_REFERRAL_CHAIN`] edges. `referrer_of` answers the number of a user's referrer; `refuse` makes the error of a user
+/// whose edge is too much, from what it does.
+///
+/// Each user is looked at once, whatever the chains look like. Memory: 2 bytes for each, and the longest way once.
+pub fn judge_chains<E>(
+    users: usize,
+    mut referrer_of: impl FnMut(usize) -> std::result::Result<Option<usize>, E>,
+    refuse: impl Fn(usize, &'static str) -> E,
+) -> std::result::Result<(), E> {
+    const ON_THE_WAY: u16 = u16::MAX;
+    // How many referrers stand above each user, plus one; 0 where that is not known yet.
+    let mut above = vec![0_u16; users];
+    let mut way: Vec<usize> = Vec::new();
+    for start in 0..users {
+        let mut at = start;
+        let mut edges = loop {
+            match above[at] {
+                0 => {}
+                ON_THE_WAY => return Err(refuse(way.last().copied().unwrap_or(at), "closes a circle of referrers")),
+                known => break known - 1,
+            }
+            let Some(next) = referrer_of(at)? else {
+                above[at] = 1;
+                break 0;
+            };
+            above[at] = ON_THE_WAY;
+            way.push(at);
+            at = next;
+        };
+        for below in way.drain(..).rev() {
+            edges += 1;
+            if usize::from(edges) > MAX_REFERRAL_CHAIN {
+                return Err(refuse(below, "ends a chain of more than 1000 referrers"));
+            }
+            above[below] = edges + 1;
+        }
+    }
+    Ok(())
+}
+
 /// Arguments of [`Referrals::get_referrals`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetReferrals {
@@ -119,11 +170,12 @@ pub trait Referrals {
     /// # Contract
     /// - The first referrer stays: the same again is a replay, also with another bonus, which is not granted; another one
     ///   is a `Conflict`, also where it would close a cycle.
-    /// - The bonus is granted to the referrer's bank once, in the same atom.
+    /// - The bonus is granted to the referrer's bank once, in the same atom: for each user one at the most, also where
+    ///   the referrer was removed by hand since and is set again, or another one is.
     /// - Creates both users when missing.
     ///
     /// # Errors
-    /// `Conflict` naming the referrer that stands there; `InvalidInput` for oneself, a cycle of any length (also
+    /// `Conflict` naming the referrer that stands there, or over a key whose referral was removed by hand; `InvalidInput` for oneself, a cycle of any length (also
     /// when two calls race to close one) or a chain over 1,000.
     ///
     /// ```
@@ -203,5 +255,31 @@ mod tests {
             _ => vec![],
         };
         assert_eq!(height_below(user(1), bushy), 3);
+    }
+
+    #[test]
+    fn all_chains_from_both_sides() {
+        let judged = |referrers: &[Option<usize>]| {
+            judge_chains(referrers.len(), |at| Ok(referrers[at]), |at, what| (at, what)).map_err(|(at, what)| {
+                let words = ["circle", "chain"].into_iter().find(|word| what.contains(word));
+                (at, words.unwrap_or_default())
+            })
+        };
+        // The referrer of n is n - 1, or n + 1: from either end so many edges.
+        let up = |count: usize| (0..count).map(|n| n.checked_sub(1)).collect::<Vec<_>>();
+        let down = |count: usize| (0..count).map(|n| Some(n + 1).filter(|next| *next < count)).collect::<Vec<_>>();
+        assert_eq!(judged(&up(1001)), Ok(()));
+        assert_eq!(judged(&down(1001)), Ok(()));
+        assert_eq!(judged(&up(1002)), Err((1001, "chain")));
+        assert_eq!(judged(&down(1002)), Err((0, "chain")));
+        for length in [1, 2, 3, 1000, 1001, 5000] {
+            let mut circle = up(length);
+            circle[0] = Some(length - 1);
+            assert!(judged(&circle).is_err_and(|(_, what)| what == "circle"), "{length}");
+        }
+        // Two branches of one tree, and a user who points into a circle.
+        assert_eq!(judged(&[None, Some(0), Some(0), Some(1), Some(1)]), Ok(()));
+        assert_eq!(judged(&[Some(1), Some(2), Some(1)]), Err((2, "circle")));
+        assert_eq!(judged(&[]), Ok(()));
     }
 }

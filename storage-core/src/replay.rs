@@ -154,6 +154,16 @@ pub fn check_key(
     }
 }
 
+/// The record that a used key made. The store removes no record: one that is not there was removed by hand, or the store was
+/// restored from one where it had been, and that is a `Conflict` over the key.
+pub fn made_by_key<T>(key: Option<&OperationKey>, kind: &'static str, record: Option<T>) -> Result<T> {
+    record.ok_or_else(|| {
+        let key = key.map_or_else(String::new, ToString::to_string);
+        let reason = format!("the {kind} that it made was removed by hand since; another key makes a new one");
+        Error::conflict("operation key", key, reason)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

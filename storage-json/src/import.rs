@@ -1,8 +1,8 @@
 //! Putting in what another system left, one record at a time.
 
 use storage_core::{
-    Answer, Error, ErrorKind, Fingerprint, Generation, ImportOutcome, ImportRecord, Job, KeySpace, Memo, OperationKey,
-    OperationKind, Payment, PaymentOrigin, PaymentStatus, Result, Timestamp, UserId,
+    AddGenerationToHistory, Answer, Error, ErrorKind, Fingerprint, Generation, ImportOutcome, ImportRecord, Job,
+    KeySpace, Memo, OperationKey, OperationKind, Payment, Result, Timestamp, UserId,
 };
 
 use crate::tx::{Posting, Tx};
@@ -66,18 +66,15 @@ fn put_balance(
     Ok(ImportOutcome::Added)
 }
 
+/// What a call that records the entry again repeats.
+pub(crate) fn arguments_of(user: UserId, generation: &Generation) -> Fingerprint {
+    let Generation { id: _, model_id, model_name, params, result_urls, price, at: _ } = generation.clone();
+    AddGenerationToHistory { user, id: None, model_id, model_name, params, result_urls, price }.fingerprint()
+}
+
 fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: &Generation) -> Result<ImportOutcome> {
     let key = OperationKey::new(generation.id.as_str())?;
-    let arguments = storage_core::AddGenerationToHistory {
-        user,
-        id: None,
-        model_id: generation.model_id.clone(),
-        model_name: generation.model_name.clone(),
-        params: generation.params.clone(),
-        result_urls: generation.result_urls.clone(),
-        price: generation.price,
-    }
-    .fingerprint();
+    let arguments = arguments_of(user, generation);
     if let Some(used) = tx.used_key(user, KeySpace::Generation, &key)? {
         return Ok(if used.arguments == arguments {
             ImportOutcome::Same
@@ -113,10 +110,8 @@ fn put_job(tx: &mut Tx<'_>, job: Job) -> Result<ImportOutcome> {
     Ok(ImportOutcome::Added)
 }
 
-fn put_payment(tx: &mut Tx<'_>, mut payment: Payment) -> Result<ImportOutcome> {
-    // Only what still waits for a decision may ever credit here.
-    payment.origin =
-        if payment.status == PaymentStatus::Pending { PaymentOrigin::Here } else { PaymentOrigin::Imported };
+fn put_payment(tx: &mut Tx<'_>, payment: Payment) -> Result<ImportOutcome> {
+    let payment = payment.imported();
     if let Some(present) = tx.payment(&payment.id) {
         return Ok(if *present == payment {
             ImportOutcome::Same
@@ -148,9 +143,7 @@ fn put_referral(tx: &mut Tx<'_>, user: UserId, referrer: UserId, since: Option<T
     crate::referrals::judge(tx, user, referrer)?;
     tx.ensure_account(referrer);
     let mut account = tx.account_or_new(user);
-    account.record.referrer = Some(referrer);
-    account.record.referred_at = Some(since.unwrap_or(tx.now()));
-    account.record.updated_at = tx.now();
+    account.record.refer(referrer, since.unwrap_or(tx.now()), None, tx.now());
     tx.put_account(account);
     tx.raise_above(user);
     Ok(ImportOutcome::Added)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationJob, Answer, Error, HeapSize as _, Job, JobId, Jobs, ListJobs, Newest, Page, Result, Stored, TaskId,
-    UpdateJobStatus, UsedKey,
+    UpdateJobStatus, UsedKey, made_by_key,
 };
 
 use crate::engine::JsonStorage;
@@ -23,8 +23,9 @@ fn id_of(add: &AddGenerationJob, operation: storage_core::OperationId) -> Result
 
 /// The job that a replayed creation made.
 fn created(tx: &Tx<'_>, add: &AddGenerationJob, used: &UsedKey) -> Result<Stored<Job>> {
-    let id = id_of(add, used.operation)?;
-    let record = tx.job(&id).ok_or_else(|| Error::internal(format!("job {id} of a used key is gone")))?;
+    let record = made_by_key(add.key.as_ref(), "job", tx.job(&id_of(add, used.operation)?))?;
+    // A hand edit may have made it another user's since, or put another one in its place.
+    record.judge_add(add)?;
     Ok(Stored { record, replayed: true })
 }
 
@@ -73,9 +74,7 @@ impl Jobs for JsonStorage {
             }
             let id = id_of(&add, tx.stamp.operation)?;
             if let Some(record) = tx.job(&id) {
-                if record.created_with != add.creation() {
-                    return Err(Error::conflict("job", &id, "it was created with other arguments"));
-                }
+                record.judge_add(&add)?;
                 tx.settle_unchanged(add.user, add.key, fingerprint, Answer::Record)?;
                 return Ok(Stored { record, replayed: true });
             }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use storage_core::{
     AddPayment, Answer, Error, HeapSize as _, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId,
     OperationKind, Page, Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, RefundPayment, Result, Stored,
+    made_by_key,
 };
 
 use crate::engine::JsonStorage;
@@ -96,8 +97,9 @@ impl Payments for JsonStorage {
         self.write("add_payment", add.key.clone(), add.heap_size(), move |tx| {
             let fingerprint = add.fingerprint();
             if let Some(used) = tx.replayed(add.user, add.key.as_ref(), fingerprint)? {
-                let record = standing(tx, &add, used.operation)?
-                    .ok_or_else(|| Error::internal("the payment of a used key is gone"))?;
+                let record = made_by_key(add.key.as_ref(), "payment", standing(tx, &add, used.operation)?)?;
+                // A hand edit may have made it another user's since, or put another one in its place.
+                record.judge_add(&add)?;
                 return Ok(Stored { record, replayed: true });
             }
             if let Some(record) = standing(tx, &add, tx.stamp.operation)? {
@@ -129,13 +131,5 @@ impl Payments for JsonStorage {
     async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         self.opened("list_payments")?;
         self.page_of_payments(list).await.map_err(|error| error.in_operation("list_payments"))
-    }
-}
-
-/// A payment of the data files, judged against the ledger: what was approved by hand never credits here.
-pub(crate) fn settle_origin(payment: &mut Payment, was_credited: bool) {
-    let decided = matches!(payment.status, PaymentStatus::Approved | PaymentStatus::Refunded);
-    if decided && !was_credited {
-        payment.origin = PaymentOrigin::Imported;
     }
 }

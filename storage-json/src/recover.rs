@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use storage_core::{
-    Answer, Error, Fingerprint, Memo, Money, OperationKind, Payment, PaymentStatus, Place, Result, Stamp, Timestamp,
-    UserId,
+    Answer, Error, Fingerprint, KeySpace, Memo, Money, OperationKey, OperationKind, Payment, PaymentOrigin,
+    PaymentStatus, Place, Result, Stamp, Timestamp, UserId,
 };
 
 use crate::checkpoint::{self, Base, FINAL, Written};
@@ -137,8 +137,14 @@ pub(crate) fn recover(
     }
     state.position = end;
     if edits == Edits::Honoured && !loaded.edited.is_empty() {
-        settle_payments(&mut state, &says)?;
-        post_external_edits(dir, &mut state, ledger, options, &says)?;
+        settle_payments(&mut state, &says, loaded.edited.contains(&FileId::Payments))?;
+        let mut lines = Lines { ledger, options, start: state.position.ledger, bytes: Vec::new() };
+        if loaded.edited.contains(&FileId::History) {
+            use_up_generations(&mut state, &mut lines)?;
+        }
+        post_external_edits(&mut state, &mut lines, &says)?;
+        // Now that all is known to keep the rules: an edit that is refused changes no byte.
+        append(dir, ledger, &lines.bytes, lines.start)?;
         warnings.push(format!("changed by hand and taken over: {}", names(&loaded.edited)));
     }
     if ledger.length()? > state.position.ledger {
@@ -226,83 +232,133 @@ fn names(files: &[FileId]) -> String {
     files.iter().map(|file| file.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// Judges hand edits of payments by the ledger. One that was approved by hand is marked: it never credits here. One whose
-/// money the ledger has booked may not be undone, changed or removed by hand: it could be booked again.
-fn settle_payments(state: &mut State, says: &LedgerSays) -> Result<()> {
+/// Judges hand edits of payments by the ledger. One that was approved by hand is marked: it never credits here, and no refund
+/// takes money for it. One whose money the ledger has booked may not be undone, changed or removed by hand: it could be
+/// booked again.
+fn settle_payments(state: &mut State, says: &LedgerSays, edited: bool) -> Result<()> {
+    let refuse = |id: &str, problem: String| {
+        Err(Error::corrupt(Place::new(FileId::Payments.name()).key(id.to_owned()), problem))
+    };
     for (id, credit) in &says.credited {
         let wanted = if credit.refunded { PaymentStatus::Refunded } else { PaymentStatus::Approved };
         let payment = state.payments.get(id.as_str());
         let fits = payment.is_some_and(|payment| {
-            payment.status == wanted && payment.user == credit.user && payment.amount.money().micros() == credit.micros
+            payment.status == wanted
+                && payment.user == credit.user
+                && payment.amount.money().micros() == credit.micros
+                && payment.origin == PaymentOrigin::Here
         });
         if !fits {
-            return Err(Error::corrupt(
-                Place::new(FileId::Payments.name()).key(id.clone()),
+            return refuse(
+                id,
                 format!(
                     "the ledger has credited this payment to user {}, and it is {wanted}; undo the edit, and use storage payments refund",
                     credit.user
                 ),
-            ));
+            );
         }
     }
-    let by_hand: Vec<Payment> = state
-        .payments
-        .values()
-        .filter_map(|payment| {
-            let mut judged = (**payment).clone();
-            let was_credited = says.credited.contains_key(judged.id.as_str());
-            crate::payments::settle_origin(&mut judged, was_credited);
-            (judged != **payment).then_some(judged)
-        })
-        .collect();
-    for payment in by_hand {
+    let mut settled: Vec<Payment> = Vec::new();
+    for payment in state.payments.values().filter(|payment| !says.credited.contains_key(payment.id.as_str())) {
+        let decided = matches!(payment.status, PaymentStatus::Approved | PaymentStatus::Refunded);
+        let origin = match payment.origin {
+            PaymentOrigin::Here if decided => PaymentOrigin::ByHand,
+            // The way back: whatever is approved from now on is credited.
+            PaymentOrigin::ByHand if !decided => PaymentOrigin::Here,
+            PaymentOrigin::Imported if edited && payment.status == PaymentStatus::Pending => {
+                return refuse(
+                    payment.id.as_str(),
+                    "this payment's money came along with the balance from another system; pending, it could be credited \
+                     again; undo the edit, or remove the field origin too to have it credited here"
+                        .to_owned(),
+                );
+            }
+            origin => origin,
+        };
+        if origin != payment.origin {
+            settled.push(Payment { origin, ..(**payment).clone() });
+        }
+    }
+    for payment in settled {
         state.put_payment(Arc::new(payment));
     }
     Ok(())
 }
 
-/// Writes an `external_edit` row for each user whose balance is not what the ledger says.
-fn post_external_edits(
-    dir: &Dir,
-    state: &mut State,
-    ledger: &Ledger,
-    options: &JsonOptions,
-    says: &LedgerSays,
-) -> Result<()> {
-    let differing: Vec<UserId> = state
-        .accounts
-        .values()
-        .filter(|account| account.record.balance != says.balance(account.record.user))
-        .map(|account| account.record.user)
-        .collect();
-    // Written when all of them are known to keep the rules: an edit that is refused changes no byte.
-    let (mut lines, start) = (Vec::new(), state.position.ledger);
-    for user in differing {
-        let stamp: Stamp = options.environment.stamp();
+/// The ledger lines that taking an edit over needs.
+struct Lines<'r> {
+    ledger: &'r Ledger,
+    options: &'r JsonOptions,
+    /// Where they will stand.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Lines<'_> {
+    /// Decides one operation, and lets the state have it.
+    fn decide(&mut self, state: &mut State, decide: impl FnOnce(&mut Tx<'_>) -> Result<()>) -> Result<()> {
+        let environment = &self.options.environment;
+        let stamp: Stamp = environment.stamp();
         let batch = Overlay::default();
-        let mut tx = Tx::new(state, &batch, ledger, &options.environment, stamp, state.position.ledger);
-        let mut account = tx.account_or_new(user);
-        let edited = account.record.balance;
-        account.record.balance = says.balance(user);
-        let held = account.record.held;
-        let posting = Posting { kind: OperationKind::ExternalEdit, balance: edited, held, memo: Memo::default() };
-        let row = tx.post(&mut account, posting).map_err(|error| {
-            let place = Place::new(FileId::Balances.name()).key(user.to_string());
-            Error::corrupt(place, format!("the balance set by hand breaks a rule: {error}"))
-        })?;
-        let answer = Answer::Money(tx.receipt(edited));
-        tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])?;
+        let mut tx = Tx::new(state, &batch, self.ledger, environment, stamp, state.position.ledger);
+        decide(&mut tx)?;
         let decided = tx.finish();
         state.position.ledger += decided.lines.len() as u64;
-        lines.extend_from_slice(&decided.lines);
+        self.bytes.extend_from_slice(&decided.lines);
         for change in decided.changes {
             state.apply(change);
         }
         for mark in &decided.marks {
             state.mark_line(mark);
         }
+        Ok(())
     }
-    append(dir, ledger, &lines, start)
+}
+
+/// Uses up the ids of generations that were added by hand: recorded again, they would stand twice.
+fn use_up_generations(state: &mut State, lines: &mut Lines<'_>) -> Result<()> {
+    let mut added = Vec::new();
+    for (user, generation) in state.history.all() {
+        let key = OperationKey::new(generation.id.as_str())?;
+        // Looked for before the first line is made, which cannot be read back before it is written.
+        if state.keys.find(lines.ledger, user, KeySpace::Generation, &key)?.is_none() {
+            added.push((user, key, crate::import::arguments_of(user, generation)));
+        }
+    }
+    for (user, key, arguments) in added {
+        lines.decide(state, |tx| {
+            let account = tx.account_or_new(user);
+            tx.settle(account, (KeySpace::Generation, key), arguments, Answer::Record, Vec::new())
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes an `external_edit` row for each user whose balance is not what the ledger says.
+fn post_external_edits(state: &mut State, lines: &mut Lines<'_>, says: &LedgerSays) -> Result<()> {
+    let differing: Vec<UserId> = state
+        .accounts
+        .values()
+        .filter(|account| account.record.balance != says.balance(account.record.user))
+        .map(|account| account.record.user)
+        .collect();
+    for user in differing {
+        lines.decide(state, |tx| {
+            let mut account = tx.account_or_new(user);
+            let edited = account.record.balance;
+            account.record.balance = says.balance(user);
+            let held = account.record.held;
+            let posting = Posting { kind: OperationKind::ExternalEdit, balance: edited, held, memo: Memo::default() };
+            let row = tx.post(&mut account, posting).map_err(|error| {
+                let place = Place::new(FileId::Balances.name()).key(user.to_string());
+                let problem = format!("the balance set by hand breaks a rule: {error}; set one that keeps it");
+                Error::corrupt(place, problem)
+            })?;
+            let answer = Answer::Money(tx.receipt(edited));
+            tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])
+        })?;
+    }
+    Ok(())
 }
 
 /// Removes what interrupted checkpoints left: staged files, and journals that the files contain already.

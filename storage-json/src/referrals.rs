@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AccountRecord, Answer, Error, GetReferrals, HeapSize as _, Newest, Page, Referral, Referrals, Result, SetReferrer,
-    Stored, Timestamp, UserId, judge_chain,
+    Stored, Timestamp, UserId, judge_chain, made_by_key,
 };
 
 use crate::engine::JsonStorage;
@@ -63,28 +63,23 @@ impl Referrals for JsonStorage {
             let SetReferrer { user, referrer, bonus, key } = set;
             let standing = tx.account(user).and_then(|account| shown(&account.record));
             if tx.replayed(user, key.as_ref(), fingerprint)?.is_some() {
-                let record = standing.ok_or_else(|| Error::internal("the referral of a used key is gone"))?;
+                let record = made_by_key(key.as_ref(), "referral", standing)?;
+                // A hand edit may have named another one since.
+                record.judge_set(referrer)?;
                 return Ok(Stored { record: Arc::new(record), replayed: true });
             }
             if let Some(record) = standing {
-                if record.referrer != referrer {
-                    let reason = format!("user {} brought them", record.referrer);
-                    return Err(Error::conflict("referrer of user", user, reason));
-                }
+                record.judge_set(referrer)?;
                 tx.settle_unchanged(user, key, fingerprint, Answer::Record)?;
                 return Ok(Stored { record: Arc::new(record), replayed: true });
             }
             judge(tx, user, referrer)?;
+            let mut account = tx.account_or_new(user);
             let mut above = tx.account_or_new(referrer);
-            if let Some(count) = bonus {
+            if let Some(count) = account.record.refer(referrer, tx.now(), bonus, tx.now()) {
                 above.record.set_quota(above.record.quota().add_bonus(count)?);
             }
             tx.put_account(above);
-            let mut account = tx.account_or_new(user);
-            account.record.referrer = Some(referrer);
-            account.record.referred_at = Some(tx.now());
-            account.record.referral_bonus = bonus.map_or(0, storage_core::BonusCount::get);
-            account.record.updated_at = tx.now();
             let record = Referral { user, referrer, since: tx.now(), bonus: account.record.referral_bonus };
             tx.settle_operation(account, key, fingerprint, Answer::Record, Vec::new())?;
             tx.raise_above(user);

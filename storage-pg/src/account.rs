@@ -16,7 +16,7 @@ macro_rules! account_columns {
         "u.id, u.ledger_rows, u.created_at, u.updated_at, u.balance, u.held, u.spent, s.language, \
          coalesce(s.gift_claimed, false) AS gift_claimed, d.date, coalesce(d.used, 0) AS used, \
          coalesce(d.bank, 0) AS bank, l.limit_amount, r.referrer_id, r.created_at AS referred_at, \
-         coalesce(r.bonus, 0) AS bonus"
+         greatest(coalesce(r.bonus, 0), u.referral_bonus) AS bonus"
     };
 }
 macro_rules! account_tables {
@@ -46,14 +46,15 @@ statements! {
         claim(TEXT, TEXT, INT8) = "INSERT INTO {s}.id_routes (kind, id, user_id) VALUES ($1, $2, $3)";
         /// Gives one up.
         unclaim(TEXT, TEXT, INT8) = "DELETE FROM {s}.id_routes WHERE kind = $1 AND id = $2 AND user_id = $3";
-        create(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID) =
-            "INSERT INTO {s}.users (id, created_at, updated_at, balance, held, ledger_rows, spent, last_operation)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        create(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID, INT8) =
+            "INSERT INTO {s}.users (id, created_at, updated_at, balance, held, ledger_rows, spent, last_operation,
+                 referral_bonus)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
         /// What is written was decided on the ledger as it was: the lock says so, and this would show it.
-        change(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID, INT8) =
+        change(INT8, TIMESTAMPTZ, TIMESTAMPTZ, NUMERIC, NUMERIC, INT8, NUMERIC, UUID, INT8, INT8) =
             "UPDATE {s}.users SET created_at = $2, updated_at = $3, balance = $4, held = $5, ledger_rows = $6,
-                 spent = $7, last_operation = $8
-             WHERE id = $1 AND ledger_rows = $9 RETURNING id";
+                 spent = $7, last_operation = $8, referral_bonus = $9
+             WHERE id = $1 AND ledger_rows = $10 RETURNING id";
         settings(INT8, TEXT, BOOL, TIMESTAMPTZ, UUID) =
             "INSERT INTO {s}.user_settings AS t (user_id, language, gift_claimed, created_at, updated_at, last_operation)
              VALUES ($1, $2, $3, $4, $4, $5)
@@ -150,7 +151,8 @@ pub(crate) fn put(tx: &mut Tx<'_>, account: &mut Account) {
     let (now, operation) = (Moment::At(tx.now()), uuid(tx.stamp.operation));
     let before = stored.as_ref().map(|(record, _)| record);
     let core = |record: &AccountRecord, rows: u64| {
-        (record.created_at, record.updated_at, record.balance, record.held, record.spent, rows)
+        let AccountRecord { created_at, updated_at, balance, held, spent, referral_bonus, .. } = *record;
+        (created_at, updated_at, balance, held, spent, referral_bonus, rows)
     };
     let changed = stored.as_ref().is_none_or(|(before, rows_before)| core(before, *rows_before) != core(record, *rows));
     if changed {
@@ -164,6 +166,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, account: &mut Account) {
             count(*rows),
             param(Micros::from(record.spent)),
             param(operation),
+            param(i64::from(record.referral_bonus)),
         ];
         match &*stored {
             None => tx.queue(&sql.create, values),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use storage_core::{
     AddGenerationToHistory, Answer, Applied, Error, ErrorKind, Fingerprint, Generation, ImportOutcome, ImportRecord,
-    Job, KeySpace, Memo, Money, OperationKey, OperationKind, Payment, PaymentOrigin, PaymentStatus, ProviderKey,
-    Result, Stamp, TaskId, Timestamp, UserId,
+    Job, KeySpace, Memo, Money, OperationKey, OperationKind, Payment, ProviderKey, Result, Stamp, TaskId, Timestamp,
+    UserId,
 };
 use tokio::time::Instant;
 
@@ -330,10 +330,8 @@ async fn put_job(tx: &mut Tx<'_>, job: Job) -> Result<ImportOutcome, Fault> {
     Ok(ImportOutcome::Added)
 }
 
-async fn put_payment(tx: &mut Tx<'_>, mut payment: Payment) -> Result<ImportOutcome, Fault> {
-    // Only what still waits for a decision may ever credit here.
-    payment.origin =
-        if payment.status == PaymentStatus::Pending { PaymentOrigin::Here } else { PaymentOrigin::Imported };
+async fn put_payment(tx: &mut Tx<'_>, payment: Payment) -> Result<ImportOutcome, Fault> {
+    let payment = payment.imported();
     let (word, provider) = (payment.id.as_str(), payment.provider_key.as_ref().map_or("", ProviderKey::as_str));
     let (sql, dangling) = (&tx.sql().payments, &tx.sql().dangling);
     let more = vec![
@@ -375,7 +373,7 @@ async fn put_referral(
     }
     look.judge_edge()?;
     account::put(tx, &mut look.above);
-    referrals::refer(tx, &mut look.account, referrer, since.unwrap_or(tx.now()), 0);
+    look.account.record.refer(referrer, since.unwrap_or(tx.now()), None, tx.now());
     account::put(tx, &mut look.account);
     Ok(ImportOutcome::Added)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored,
-    TaskId, UpdateJobStatus,
+    TaskId, UpdateJobStatus, made_by_key,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -221,23 +221,23 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationJob) -> Result<Stored<Job>
         (&dangling.task, vec![&task as Value<'_>]),
     ];
     let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
-    leads_somewhere(more.get(2), ("job", word))?;
-    leads_somewhere(more.get(3), ("task", task))?;
-    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
     if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
         // What a minted id was is known from the key alone.
         let id = id_of(&add, replay.used.operation)?;
         let word = id.as_str();
         let rows = tx.fetch(vec![(&sql.find, vec![&word])]).await?;
-        let row = rows.first().and_then(|rows| rows.first());
-        let row = row.ok_or_else(|| Error::internal(format!("job {id} of a used key is gone")))?;
-        return Ok(Stored { record: Arc::new(job(row)?), replayed: replay.replayed });
+        let row = rows.first().and_then(|rows| rows.first()).map(job).transpose()?;
+        let record = made_by_key(add.key.as_ref(), "job", row)?;
+        // Somebody may have made it another user's by hand since, or put another one in its place.
+        record.judge_add(&add)?;
+        return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
     }
+    leads_somewhere(more.get(2), ("job", word))?;
+    leads_somewhere(more.get(3), ("task", task))?;
+    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
     if let Some(row) = found(0) {
         let present = job(row)?;
-        if present.created_with != add.creation() {
-            return Err(Error::conflict("job", &id, "it was created with other arguments").into());
-        }
+        present.judge_add(&add)?;
         keys::settle_unchanged(tx, &mut account, add.key.as_ref(), arguments, Answer::Record);
         return Ok(Stored { record: Arc::new(present), replayed: true });
     }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use storage_core::{
     AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId, OperationKey, OperationKind,
     Page, Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result,
-    Stored, UserId,
+    Stored, UserId, made_by_key,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ use crate::wire::Value;
 macro_rules! payment_columns {
     () => {
         "user_id, payment_id, amount, payment_method, screenshot_file_id, provider_key, status, admin_id, notes, \
-         origin, created_at, updated_at"
+         origin, by_hand, created_at, updated_at"
     };
 }
 pub(crate) use payment_columns;
@@ -72,13 +72,14 @@ statements! {
             payment_list!("user_id = $4 AND ($5::text IS NULL OR status || '' = $5)");
         list_by_status(TIMESTAMPTZ, TEXT, INT8, TEXT) = payment_list!("status = $4");
         list_all(TIMESTAMPTZ, TEXT, INT8) = payment_list!("true");
-        create(INT8, TEXT, NUMERIC, TEXT, TEXT, TEXT, TEXT, INT8, TEXT, TEXT, TIMESTAMPTZ, TIMESTAMPTZ, UUID) =
-            concat!(
-                "INSERT INTO {s}.payments (", payment_columns!(), ", last_operation)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-            );
-        change(INT8, TEXT, TEXT, INT8, TEXT, TIMESTAMPTZ, UUID) =
-            "UPDATE {s}.payments SET status = $3, admin_id = $4, notes = $5, updated_at = $6, last_operation = $7
+        create(INT8, TEXT, NUMERIC, TEXT, TEXT, TEXT, TEXT, INT8, TEXT, TEXT, BOOL, TIMESTAMPTZ, TIMESTAMPTZ,
+            UUID) = concat!(
+            "INSERT INTO {s}.payments (", payment_columns!(), ", last_operation)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+        );
+        change(INT8, TEXT, TEXT, INT8, TEXT, TIMESTAMPTZ, UUID, TEXT, BOOL) =
+            "UPDATE {s}.payments SET status = $3, admin_id = $4, notes = $5, updated_at = $6, last_operation = $7,
+                 origin = $8, by_hand = $9
              WHERE user_id = $1 AND payment_id = $2";
         add(INT8, TEXT, NUMERIC, TEXT, TEXT, TEXT, TEXT, TIMESTAMPTZ, UUID, TEXT, UUID) = concat!(
             "WITH fresh AS (
@@ -110,8 +111,9 @@ statements! {
                  WHERE id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'payment' AND id = $1)
                  FOR NO KEY UPDATE
              ), decided AS (
-                 UPDATE {s}.payments AS p SET status = 'approved', admin_id = coalesce($2, p.admin_id),
-                     notes = coalesce($3, p.notes), updated_at = $4, last_operation = $5
+                 UPDATE {s}.payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,
+                     admin_id = coalesce($2, p.admin_id), notes = coalesce($3, p.notes), updated_at = $4,
+                     last_operation = $5
                  FROM owner
                  WHERE p.user_id = owner.id AND p.payment_id = $1 AND p.status = ANY($7) AND NOT EXISTS (
                      SELECT FROM {s}.operation_keys k WHERE k.user_id = owner.id AND k.space = 'operation'
@@ -135,9 +137,10 @@ statements! {
     }
 }
 
-fn origin(word: &str) -> Option<PaymentOrigin> {
+fn origin(word: &str, by_hand: bool) -> Option<PaymentOrigin> {
     match word {
         "here" => Some(PaymentOrigin::Here),
+        "imported" if by_hand => Some(PaymentOrigin::ByHand),
         "imported" => Some(PaymentOrigin::Imported),
         _ => None,
     }
@@ -157,20 +160,27 @@ pub(crate) fn payment(row: &Row) -> Result<Payment> {
         admin: fields.opt_user()?,
         notes: fields.opt_text()?,
         origin: {
-            let word = fields.word()?;
-            origin(word).ok_or_else(|| fields.unknown(word))?
+            let (word, by_hand) = (fields.word()?, fields.flag()?);
+            origin(word, by_hand).ok_or_else(|| fields.unknown(word))?
         },
         created_at: fields.at()?,
         updated_at: fields.at()?,
     })
 }
 
+/// The columns `origin` and `by_hand`.
+fn origin_columns(origin: PaymentOrigin) -> [Param; 2] {
+    let (word, by_hand) = match origin {
+        PaymentOrigin::Here => ("here", false),
+        PaymentOrigin::Imported => ("imported", false),
+        PaymentOrigin::ByHand => ("imported", true),
+    };
+    [param(word), param(by_hand)]
+}
+
 /// The parameters of `create`.
 pub(crate) fn values(payment: &Payment, last_operation: Option<Uuid>) -> Vec<Param> {
-    let origin = match payment.origin {
-        PaymentOrigin::Here => "here",
-        PaymentOrigin::Imported => "imported",
-    };
+    let [origin, by_hand] = origin_columns(payment.origin);
     vec![
         param(payment.user.get()),
         param(payment.id.as_str().to_owned()),
@@ -181,7 +191,8 @@ pub(crate) fn values(payment: &Payment, last_operation: Option<Uuid>) -> Vec<Par
         param(payment.status.as_str()),
         param(payment.admin.map(UserId::get)),
         param(payment.notes.as_ref().map(|notes| notes.as_str().to_owned())),
-        param(origin),
+        origin,
+        by_hand,
         param(Moment::At(payment.created_at)),
         param(Moment::At(payment.updated_at)),
         param(last_operation),
@@ -219,24 +230,26 @@ async fn judge_add(tx: &mut Tx<'_>, add: AddPayment) -> Result<Stored<Payment>, 
         (&dangling.payment, vec![&word as Value<'_>]),
     ];
     let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
-    leads_somewhere(more.get(2), ("provider", provider))?;
-    leads_somewhere(more.get(3), ("payment", word))?;
     // The provider's key says more than an id that a caller chose.
     let standing = more.iter().take(2).find_map(|rows| rows.first()).map(payment).transpose()?;
     if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-        let record = match standing {
-            Some(record) => record,
+        let found = match standing {
+            Some(record) => Some(record),
             None => {
                 // What a minted id was is known from the key alone.
                 let id = id_of(&add, replay.used.operation)?;
                 let word = id.as_str();
                 let rows = tx.fetch(vec![(&sql.find, vec![&word])]).await?;
-                let row = rows.first().and_then(|rows| rows.first());
-                payment(row.ok_or_else(|| Error::internal(format!("payment {id} of a used key is gone")))?)?
+                rows.first().and_then(|rows| rows.first()).map(payment).transpose()?
             }
         };
+        let record = made_by_key(add.key.as_ref(), "payment", found)?;
+        // Somebody may have made it another user's by hand since, or put another one in its place.
+        record.judge_add(&add)?;
         return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
     }
+    leads_somewhere(more.get(2), ("provider", provider))?;
+    leads_somewhere(more.get(3), ("payment", word))?;
     if let Some(record) = standing {
         record.judge_add(&add)?;
         keys::settle_unchanged(tx, &mut account, add.key.as_ref(), arguments, Answer::Record);
@@ -285,6 +298,7 @@ async fn judge_mark(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<P
     };
     move_money(tx, &mut account, &decided, &used_up)?;
     keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
+    let [origin, by_hand] = origin_columns(decided.origin);
     let values = vec![
         param(decided.user.get()),
         param(decided.id.as_str().to_owned()),
@@ -293,6 +307,8 @@ async fn judge_mark(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<P
         param(decided.notes.as_ref().map(|notes| notes.as_str().to_owned())),
         param(Moment::At(decided.updated_at)),
         param(uuid(tx.stamp.operation)),
+        origin,
+        by_hand,
     ];
     tx.queue_child(&sql.change, values);
     Ok(Stored { record: Arc::new(decided), replayed: false })

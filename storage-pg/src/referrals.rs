@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     Answer, BonusCount, Error, GetReferrals, Newest, OperationKey, Page, Referral, Referrals, Result, SetReferrer,
-    Stored, Timestamp, UsedKey, UserId, height_below, judge_chain,
+    Stored, Timestamp, UsedKey, UserId, height_below, judge_chain, made_by_key,
 };
 use tokio_postgres::Row;
 
@@ -128,10 +128,7 @@ fn standing(account: &Account) -> Option<Referral> {
 
 /// What setting a referrer answers where one stands.
 fn repeated(standing: Referral, referrer: UserId) -> Result<Stored<Referral>> {
-    if standing.referrer != referrer {
-        let reason = format!("user {} brought them", standing.referrer);
-        return Err(Error::conflict("referrer of user", standing.user, reason));
-    }
+    standing.judge_set(referrer)?;
     Ok(Stored { record: Arc::new(standing), replayed: true })
 }
 
@@ -143,7 +140,9 @@ async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>
     let used = look.used.take();
     let standing = standing(&look.account);
     if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-        let record = standing.ok_or_else(|| Error::internal("the referral of a used key is gone"))?;
+        let record = made_by_key(key.as_ref(), "referral", standing)?;
+        // A hand edit may have named another one since.
+        record.judge_set(referrer)?;
         return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
     }
     if let Some(record) = standing {
@@ -152,23 +151,13 @@ async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>
         return Ok(answer);
     }
     look.judge_edge()?;
-    if let Some(count) = bonus {
+    if let Some(count) = look.account.record.refer(referrer, tx.now(), bonus, tx.now()) {
         look.above.record.set_quota(look.above.record.quota().add_bonus(count)?);
     }
     account::put(tx, &mut look.above);
-    let bonus = bonus.map_or(0, BonusCount::get);
-    refer(tx, &mut look.account, referrer, tx.now(), bonus);
     keys::settle_operation(tx, &mut look.account, &used_up, arguments, Answer::Record);
-    let record = Referral { user, referrer, since: tx.now(), bonus };
+    let record = Referral { user, referrer, since: tx.now(), bonus: look.account.record.referral_bonus };
     Ok(Stored { record: Arc::new(record), replayed: false })
-}
-
-/// Stores the edge in the account.
-pub(crate) fn refer(tx: &Tx<'_>, account: &mut Account, referrer: UserId, since: Timestamp, bonus: u32) {
-    account.record.referrer = Some(referrer);
-    account.record.referred_at = Some(since);
-    account.record.referral_bonus = bonus;
-    account.record.updated_at = tx.now();
 }
 
 impl PgStorage {

@@ -173,6 +173,7 @@ impl<'l> Loading<'l> {
                         param(i64::try_from(rows_of(record.user)).unwrap_or(i64::MAX)),
                         param(Micros::from(record.spent)),
                         param(nobody),
+                        param(i64::from(record.referral_bonus)),
                     ],
                 ));
                 if record.language.is_some() || record.gift_claimed {

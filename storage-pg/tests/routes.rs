@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pg_test_server::Server;
 use storage_core::{
-    AddGenerationJob, AddPayment, Balances as _, ErrorKind, ImportRecord, Job, JobStatus, Jobs as _, MarkPaymentStatus,
-    Params, Payment, PaymentStatus, Payments as _, RefundPayment, Result, Store as _, Timestamp, UpdateJobStatus,
-    UserId,
+    AddGenerationJob, AddPayment, AuditScope, Balances as _, BonusCount, ErrorKind, FreeGenerations as _, ImportRecord,
+    Job, JobStatus, Jobs as _, MarkPaymentStatus, Operations as _, Params, Payment, PaymentStatus, Payments as _,
+    Referrals as _, RefundPayment, Result, SetReferrer, Store as _, Timestamp, UpdateJobStatus, UserId,
 };
 use storage_pg::{Limits, PgOptions, PgStorage};
 
@@ -95,4 +95,55 @@ async fn an_id_that_leads_nowhere_is_damage() {
     assert!(storage.get_payment(&"unknown".parse().unwrap()).await.unwrap().is_none());
     let unknown = storage.refund_payment(RefundPayment::new("unknown".parse().unwrap())).await.unwrap_err();
     assert_eq!(unknown.kind().name(), "NotFound");
+}
+
+#[track_caller]
+fn gone<T: Debug>(answer: Result<T>) {
+    let error = answer.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Conflict { .. }), "{}", error.report());
+    assert!(error.to_string().contains("removed by hand"), "{error}");
+}
+
+/// With the ids that led to them, as somebody who knows the tables does it, or without.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_row_that_somebody_deleted_is_a_conflict() {
+    for with_routes in [true, false] {
+        let database = support::database(Server::shared().unwrap()).unwrap();
+        let storage = PgStorage::open(PgOptions::new(database.url())).await.unwrap();
+        let key = |text: &str| Some(text.parse().unwrap());
+        let named = AddPayment { key: key("named"), ..payment("p-1", Some("charge-1")) };
+        let minted = AddPayment { payment: None, key: key("minted"), ..payment("unused", None) };
+        let ordered = AddGenerationJob { key: key("ordered"), ..job("j-1", Some("task-1")) };
+        let by_task = AddGenerationJob { job: None, key: key("by task"), ..job("unused", Some("task-2")) };
+        let brought = SetReferrer {
+            bonus: Some(BonusCount::default()),
+            key: key("brought"),
+            ..SetReferrer::new(user(1), user(2))
+        };
+        for add in [&named, &minted] {
+            storage.add_payment(add.clone()).await.unwrap();
+        }
+        for add in [&ordered, &by_task] {
+            storage.add_generation_job(add.clone()).await.unwrap();
+        }
+        storage.set_referrer(brought.clone()).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("DELETE FROM payments; DELETE FROM generation_jobs; DELETE FROM referrals").await.unwrap();
+        if with_routes {
+            client.batch_execute("DELETE FROM id_routes").await.unwrap();
+        }
+        for add in [named, minted] {
+            gone(storage.add_payment(add).await);
+        }
+        for add in [ordered, by_task] {
+            gone(storage.add_generation_job(add).await);
+        }
+        gone(storage.set_referrer(brought.clone()).await);
+        // The bonus was granted, and is not granted again.
+        let again = storage.set_referrer(SetReferrer { key: None, ..brought }).await.unwrap();
+        assert_eq!((again.replayed, again.record.bonus), (false, 5));
+        assert_eq!(storage.get_user_free_generations_remaining(user(2)).await.unwrap(), 10);
+        assert!(storage.audit(AuditScope::Everyone).await.unwrap().is_clean());
+    }
 }

@@ -78,23 +78,26 @@ async fn refused_at(storage: &dyn Storage, records: &[DumpRecord], bad: usize) -
 }
 
 /// An empty store to restore into, the records of another one, and what is done to them.
-struct Forgery {
-    there: Arc<dyn Storage>,
+pub(super) struct Forgery {
+    pub(super) there: Arc<dyn Storage>,
     whole: Vec<DumpRecord>,
 }
 
 impl Forgery {
-    async fn of(context: &Context, storage: &dyn Storage) -> Check<Self> {
+    pub(super) async fn of(context: &Context, storage: &dyn Storage) -> Check<Self> {
         let whole = records_of(&dump_text(storage).await?)?;
         Ok(Self { there: context.elsewhere().await?.open().await?, whole })
     }
+    pub(super) fn all(&self) -> &[DumpRecord] {
+        &self.whole
+    }
     /// The one record of this kind that is as described.
-    fn one(&self, kind: &str, is: impl Fn(&DumpRecord) -> bool) -> Check<DumpRecord> {
+    pub(super) fn one(&self, kind: &str, is: impl Fn(&DumpRecord) -> bool) -> Check<DumpRecord> {
         let found: Vec<_> = self.whole.iter().filter(|record| record.kind() == kind && is(record)).collect();
         ensure_eq!(found.len(), 1, "one {kind} is as described");
         Ok(found[0].clone())
     }
-    fn account(&self, user: UserId) -> Check<AccountRecord> {
+    pub(super) fn account(&self, user: UserId) -> Check<AccountRecord> {
         match self.one("account", |record| record.user() == user)? {
             DumpRecord::Account(account) => Ok(account),
             other => Err(Failure::new(format!("no account: {other:?}"))),
@@ -107,7 +110,7 @@ impl Forgery {
             other => Err(Failure::new(format!("no row: {other:?}"))),
         }
     }
-    fn payment(&self, id: &str) -> Check<storage_core::dump::PaymentRecord> {
+    pub(super) fn payment(&self, id: &str) -> Check<storage_core::dump::PaymentRecord> {
         let is = |record: &DumpRecord| matches!(record, DumpRecord::Payment(payment) if payment.id.as_str() == id);
         match self.one("payment", is)? {
             DumpRecord::Payment(payment) => Ok(payment),
@@ -115,23 +118,27 @@ impl Forgery {
         }
     }
     /// The records with others in the places of some, and with more of them.
-    fn with(&self, others: &[&DumpRecord]) -> Vec<DumpRecord> {
+    pub(super) fn with(&self, others: &[&DumpRecord]) -> Vec<DumpRecord> {
         let places: Vec<_> = others.iter().map(|record| record.place()).collect();
         let kept = self.whole.iter().filter(|record| !places.contains(&record.place()));
         kept.chain(others.iter().copied()).cloned().collect()
     }
-    fn without(&self, gone: &[&DumpRecord]) -> Vec<DumpRecord> {
+    pub(super) fn without(&self, gone: &[&DumpRecord]) -> Vec<DumpRecord> {
         self.whole.iter().filter(|record| !gone.contains(record)).cloned().collect()
     }
     async fn refused(&self, records: &[DumpRecord], bad: &DumpRecord, names: &[&str]) -> Check {
         refused_naming(&*self.there, records, bad, names).await
     }
+    /// Restores these records, and proves that they are all there.
+    pub(super) async fn restored(&self, records: &[DumpRecord]) -> Check {
+        let forged = dump_of(records)?;
+        self.there.restore(&mut Cursor::new(forged.as_slice())).await?;
+        ensure_eq!(dump_text(&*self.there).await?.as_bytes(), forged.as_slice());
+        clean(&*self.there).await
+    }
     /// The whole dump is taken in the end: nothing of the others was left.
     async fn taken(self) -> Check {
-        let whole = dump_of(&self.whole)?;
-        self.there.restore(&mut Cursor::new(whole.as_slice())).await?;
-        ensure_eq!(records_of(&dump_text(&*self.there).await?)?, self.whole);
-        clean(&*self.there).await
+        self.restored(&self.whole).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use storage_core::{
     AccountRecord, AddGenerationToHistory, Answer, Fingerprint, ImportOutcome, ImportRecord, Job, Memo, Money,
-    OperationKind, Payment, PaymentOrigin, PaymentStatus, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
+    OperationKind, Payment, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
 };
 
 use crate::state::{Posting, State};
@@ -42,7 +42,7 @@ pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, s
             if let Err(error) = referrals::check_chain(state, user, referrer) {
                 return Ok(ImportOutcome::Refused(error.kind().to_string()));
             }
-            referrals::link(state, user, referrer, since.unwrap_or(stamp.now), stamp.now);
+            referrals::link(state, user, referrer, None, (since.unwrap_or(stamp.now), stamp.now));
             Ok(ImportOutcome::Added)
         }
         field => {
@@ -104,9 +104,7 @@ fn put_job(state: &mut State, job: Job, stamp: Stamp) -> ImportOutcome {
 
 fn put_payment(state: &mut State, payment: Payment, stamp: Stamp) -> ImportOutcome {
     // What was decided elsewhere was credited elsewhere; what waits is decided and credited here.
-    let decided = payment.status != PaymentStatus::Pending;
-    let origin = if decided { PaymentOrigin::Imported } else { PaymentOrigin::Here };
-    let payment = Payment { origin, ..payment };
+    let payment = payment.imported();
     let same_key = payment.provider_key.as_ref().and_then(|key| payments::by_provider_key(state, key));
     if let Some(present) = state.payments.get(&payment.id).or(same_key) {
         return same_or_kept(**present == payment, &format!("payment {}", present.id));

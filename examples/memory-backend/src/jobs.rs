@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored,
-    TaskId, UpdateJobStatus,
+    TaskId, UpdateJobStatus, made_by_key,
 };
 
 use crate::MemoryStorage;
@@ -46,7 +46,11 @@ impl Jobs for MemoryStorage {
         self.write("add_generation_job", |state, stamp| {
             let (arguments, user, key) = (add.fingerprint(), add.user, add.key.clone());
             if let Some(used) = state.replay(user, key.as_ref(), arguments)? {
-                return stored(state, &id_of(&add, used.operation)?, true);
+                // A restored store may lack what was removed by hand where it came from.
+                let record = state.jobs.get(&id_of(&add, used.operation)?).cloned();
+                let record = made_by_key(key.as_ref(), "job", record)?;
+                record.judge_add(&add)?;
+                return Ok(Stored { record, replayed: true });
             }
             let id = id_of(&add, stamp.operation)?;
             if let Some(job) = state.jobs.get(&id) {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use storage_core::{
     AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId, OperationKey, OperationKind,
     Page, Payment, PaymentId, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result, SignedMoney,
-    Stamp, Stored,
+    Stamp, Stored, made_by_key,
 };
 
 use crate::MemoryStorage;
@@ -68,7 +68,10 @@ impl Payments for MemoryStorage {
             if let Some(used) = state.replay(user, key.as_ref(), arguments)? {
                 let known = add.provider_key.as_ref().and_then(|key| by_provider_key(state, key));
                 let id = known.map_or_else(|| id_of(&add, used.operation), |known| Ok(known.id.clone()))?;
-                return stored(state, &id, true);
+                // A restored store may lack what was removed by hand where it came from.
+                let record = made_by_key(key.as_ref(), "payment", state.payments.get(&id).cloned())?;
+                record.judge_add(&add)?;
+                return Ok(Stored { record, replayed: true });
             }
             let same_id = add.payment.as_ref().and_then(|id| state.payments.get(id)).cloned();
             let same_provider_key = add.provider_key.as_ref().and_then(|key| by_provider_key(state, key)).cloned();

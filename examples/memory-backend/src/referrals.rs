@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Answer, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
-    Timestamp, UserId, height_below, judge_chain,
+    AccountRecord, Answer, BonusCount, Error, GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer,
+    Stored, Timestamp, UserId, height_below, judge_chain, made_by_key,
 };
 
 use crate::MemoryStorage;
@@ -28,13 +28,16 @@ pub(crate) fn check_chain(state: &State, user: UserId, referrer: UserId) -> Resu
     judge_chain(user, referrer, referrer_of, height_of)
 }
 
-/// Stores the edge, and creates both users when missing.
-pub(crate) fn link(state: &mut State, user: UserId, referrer: UserId, since: Timestamp, now: Timestamp) {
+/// Stores the edge, and creates both users when missing. Answers the bonus that is to be granted.
+pub(crate) fn link(
+    state: &mut State,
+    user: UserId,
+    referrer: UserId,
+    bonus: Option<BonusCount>,
+    (since, now): (Timestamp, Timestamp),
+) -> Option<BonusCount> {
     state.account(referrer, now);
-    let account = state.account(user, now);
-    account.referrer = Some(referrer);
-    account.referred_at = Some(since);
-    account.updated_at = now;
+    state.account(user, now).refer(referrer, since, bonus, now)
 }
 
 #[async_trait]
@@ -49,19 +52,18 @@ impl Referrals for MemoryStorage {
             let replayed_key = state.replay(user, key.as_ref(), arguments)?.is_some();
             let present = state.accounts.get(&user).and_then(referral_of);
             let replayed = match present {
-                Some(_) if replayed_key => true,
                 Some(present) if present.referrer != referrer => {
                     let reason = format!("user {} brought them first", present.referrer);
                     return Err(Error::conflict("referrer of user", user, reason));
                 }
                 Some(_) => true,
+                // A restored store may lack what was removed by hand where it came from.
+                None if replayed_key => made_by_key(key.as_ref(), "referral", None)?,
                 None => {
                     check_chain(state, user, referrer)?;
-                    link(state, user, referrer, stamp.now, stamp.now);
-                    if let Some(bonus) = bonus {
+                    if let Some(bonus) = link(state, user, referrer, bonus, (stamp.now, stamp.now)) {
                         let account = state.account(referrer, stamp.now);
                         account.set_quota(account.quota().add_bonus(bonus)?);
-                        state.account(user, stamp.now).referral_bonus = bonus.get();
                     }
                     false
                 }

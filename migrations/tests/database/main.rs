@@ -10,7 +10,7 @@ mod tables;
 use std::error::Error as _;
 use std::time::Duration;
 
-use migrations::{Addition, Plan, Schema};
+use migrations::{Addition, Plan, Schema, latest};
 use pg_test_server::{Database, PgBouncer, Server};
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, NoTls};
@@ -56,9 +56,10 @@ fn public() -> Schema {
 
 /// The migrations of this program and one more.
 fn longer() -> Plan {
-    let addition = Addition { version: 2, table: "users", columns: &["note"], unique: &["users_note_unique"] };
+    let version = latest() + 1;
+    let addition = Addition { version, table: "users", columns: &["note"], unique: &["users_note_unique"] };
     let sql = "ALTER TABLE users ADD COLUMN note TEXT, ADD CONSTRAINT users_note_unique UNIQUE (id, note);";
-    Plan::embedded().with("V2__note", sql, &[addition]).unwrap()
+    Plan::embedded().with(&format!("V{version}__note"), sql, &[addition]).unwrap()
 }
 
 /// The error and its causes, from the outside in.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use migrations::{Error, HISTORY_TABLE, Plan, Schema, State, inspect, migrate};
+use migrations::{Error, HISTORY_TABLE, Plan, Schema, State, inspect, latest, migrate};
 use pg_test_server::Server;
 use tokio_postgres::NoTls;
 
@@ -82,14 +82,14 @@ async fn stores_live_side_by_side_in_one_database() {
     let database = database();
     let schemas = [Schema::new("bot_1").unwrap(), Schema::new("bot_2").unwrap()];
     let applied = run_together(&Plan::embedded(), &database.url(), &schemas, LONG).await;
-    assert_eq!(applied.iter().filter(|applied| **applied == [1]).count(), 2, "{applied:?}");
+    assert_eq!(applied.iter().filter(|applied| **applied == all_steps()).count(), 2, "{applied:?}");
     let mut client = connect(&database.url()).await;
     client.batch_execute("INSERT INTO bot_1.users (id) VALUES (1)").await.unwrap();
     assert_eq!(one::<i64>(&client, "SELECT count(*) FROM bot_2.users").await, 0);
     // The one moves on, the other stays.
     longer().migrate(&mut client, &schemas[0], LONG).await.unwrap();
-    assert_eq!(inspect(&client, &schemas[0]).await.unwrap(), State::Newer { applied: 2, known: 1 });
-    assert_eq!(inspect(&client, &schemas[1]).await.unwrap(), State::Current { version: 1 });
+    assert_eq!(inspect(&client, &schemas[0]).await.unwrap(), State::Newer { applied: latest() + 1, known: latest() });
+    assert_eq!(inspect(&client, &schemas[1]).await.unwrap(), State::Current { version: latest() });
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn somebody_elses_lock_is_waited_for_as_long_as_told() {
 
     let waiting = tokio::spawn(async move { migrate(&mut client, &public(), LONG).await });
     holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap().applied, [1]);
+    assert_eq!(waiting.await.unwrap().unwrap().applied, all_steps());
 }
 
 /// A table's lock that does not come is given up early, so that others do not queue behind, and asked for again.
@@ -128,17 +128,23 @@ async fn a_writer_on_the_table_makes_a_migration_wait_and_not_fail() {
     let Error::Busy { source: Some(source), .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.code().unwrap().code(), "55P03");
     assert!(error.to_string().contains("locks on the tables"), "{error}");
-    assert_eq!(inspect(&client, &public()).await.unwrap(), State::Current { version: 1 });
+    assert_eq!(inspect(&client, &public()).await.unwrap(), State::Current { version: latest() });
 
     let waiting = tokio::spawn(async move { longer().migrate(&mut client, &public(), LONG).await });
     until(&writer, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
     writer.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap().applied, [2]);
+    assert_eq!(waiting.await.unwrap().unwrap().applied, [latest() + 1]);
 }
 
-/// V1, and then something that takes its time: whoever looks finds the runner in the middle.
+/// Every version, in order.
+fn all_steps() -> Vec<i32> {
+    (1..=latest()).collect()
+}
+
+/// All of them, and then something that takes its time: whoever looks finds the runner in the middle.
 fn slow(seconds: u32) -> Plan {
-    Plan::embedded().with("V2__slow", &format!("SELECT pg_sleep({seconds})"), &[]).unwrap()
+    let name = format!("V{}__slow", latest() + 1);
+    Plan::embedded().with(&name, &format!("SELECT pg_sleep({seconds})"), &[]).unwrap()
 }
 
 const SLEEPING: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep(%' AND state = 'active')";
@@ -192,5 +198,5 @@ async fn left_nothing(url: &str, schema: &Schema) {
     let mut client = connect(url).await;
     until(&client, &format!("SELECT to_regnamespace('{schema}') IS NULL")).await;
     assert_eq!(inspect(&client, schema).await.unwrap(), State::Missing);
-    assert_eq!(migrate(&mut client, schema, LONG).await.unwrap().applied, [1]);
+    assert_eq!(migrate(&mut client, schema, LONG).await.unwrap().applied, all_steps());
 }

@@ -1,6 +1,6 @@
 //! Each state has a database of its own.
 
-use migrations::{Error, HISTORY_TABLE, Plan, Schema, State, inspect, migrate};
+use migrations::{Error, HISTORY_TABLE, Plan, Schema, State, inspect, latest, migrate};
 use pg_test_server::Server;
 use tokio_postgres::Client;
 
@@ -39,39 +39,43 @@ async fn missing_then_current_and_a_second_run_does_nothing() {
         let schema = Schema::new(name).unwrap();
         assert_eq!(inspect(&client, &schema).await.unwrap(), State::Missing);
         let first = migrate(&mut client, &schema, LONG).await.unwrap();
-        assert_eq!((first.applied, first.from, first.to), (vec![1], 0, 1));
-        assert_eq!(inspect(&client, &schema).await.unwrap(), State::Current { version: 1 });
+        assert_eq!((first.applied, first.from, first.to), ((1..=latest()).collect::<Vec<_>>(), 0, latest()));
+        assert_eq!(inspect(&client, &schema).await.unwrap(), State::Current { version: latest() });
         let second = migrate(&mut client, &schema, LONG).await.unwrap();
-        assert_eq!((second.applied, second.from, second.to), (vec![], 1, 1));
+        assert_eq!((second.applied, second.from, second.to), (vec![], latest(), latest()));
     }
 }
 
 #[tokio::test]
 async fn older_is_brought_up_and_newer_is_left_alone() {
     let (_database, mut client) = migrated_then("").await;
-    let newer = longer();
-    assert_eq!(newer.inspect(&client, &public()).await.unwrap(), State::Older { applied: 1, pending: vec![2] });
+    let (newer, next) = (longer(), latest() + 1);
+    assert_eq!(
+        newer.inspect(&client, &public()).await.unwrap(),
+        State::Older { applied: latest(), pending: vec![next] }
+    );
     let outcome = newer.migrate(&mut client, &public(), LONG).await.unwrap();
-    assert_eq!((outcome.applied, outcome.from, outcome.to), (vec![2], 1, 2));
-    assert_eq!(newer.inspect(&client, &public()).await.unwrap(), State::Current { version: 2 });
+    assert_eq!((outcome.applied, outcome.from, outcome.to), (vec![next], latest(), next));
+    assert_eq!(newer.inspect(&client, &public()).await.unwrap(), State::Current { version: next });
 
-    let state = State::Newer { applied: 2, known: 1 };
+    let state = State::Newer { applied: next, known: latest() };
     refused(&mut client, &state).await;
     assert!(state.to_string().contains("use a newer `storage`"), "{state}");
 
     // What a newer version takes away is not missed by an older program.
     client.batch_execute("ALTER TABLE users DROP COLUMN spent").await.unwrap();
     refused(&mut client, &state).await;
-    let missed = divergent(2, &[], &["column users.spent"]);
+    let missed = divergent(next, &[], &["column users.spent"]);
     assert_eq!(newer.inspect(&client, &public()).await.unwrap(), missed);
 }
 
 #[tokio::test]
 async fn a_changed_text_is_divergent() {
-    let (_database, mut client) = migrated_then(&format!("UPDATE {HISTORY_TABLE} SET checksum = '1'")).await;
-    refused(&mut client, &divergent(1, &["V1__tables"], &[])).await;
-    client.batch_execute(&format!("UPDATE {HISTORY_TABLE} SET checksum = NULL")).await.unwrap();
-    refused(&mut client, &divergent(1, &["V1__tables"], &[])).await;
+    let (_database, mut client) =
+        migrated_then(&format!("UPDATE {HISTORY_TABLE} SET checksum = '1' WHERE version = 1")).await;
+    refused(&mut client, &divergent(latest(), &["V1__tables"], &[])).await;
+    client.batch_execute(&format!("UPDATE {HISTORY_TABLE} SET checksum = NULL WHERE version = 1")).await.unwrap();
+    refused(&mut client, &divergent(latest(), &["V1__tables"], &[])).await;
 }
 
 #[tokio::test]
@@ -81,7 +85,7 @@ async fn a_migration_that_was_left_out_is_divergent() {
     let plan = longer();
     plan.migrate(&mut client, &public(), LONG).await.unwrap();
     client.batch_execute(&format!("DELETE FROM {HISTORY_TABLE} WHERE version = 1")).await.unwrap();
-    let state = divergent(2, &[], &["migration V1__tables"]);
+    let state = divergent(latest() + 1, &[], &["migration V1__tables"]);
     assert_eq!(plan.inspect(&client, &public()).await.unwrap(), state);
     let error = plan.migrate(&mut client, &public(), LONG).await.unwrap_err();
     assert!(matches!(&error, Error::State(found) if *found == state), "{error:?}");
@@ -96,7 +100,7 @@ async fn half_there_is_named() {
     )
     .await;
     let missing = ["table id_routes", "column users.held", "unique index payments_provider_unique of payments"];
-    let state = divergent(1, &[], &missing);
+    let state = divergent(latest(), &[], &missing);
     refused(&mut client, &state).await;
     for name in missing {
         assert!(state.to_string().contains(name), "{state}");
@@ -154,11 +158,11 @@ async fn a_role_that_may_only_read_can_inspect_and_open() {
         ))
         .await
         .unwrap();
-    assert_eq!(inspect(&client, &public()).await.unwrap(), State::Current { version: 1 });
+    assert_eq!(inspect(&client, &public()).await.unwrap(), State::Current { version: latest() });
     assert_eq!(migrate(&mut client, &public(), LONG).await.unwrap().applied, Vec::<i32>::new());
     let error = longer().migrate(&mut client, &public(), LONG).await.unwrap_err();
     let Error::Migration { doing, source: Some(source) } = &error else { panic!("{error:?}") };
-    assert!(doing.contains("V2__note") || doing.contains("migrations table"), "{doing}");
+    assert!(doing.contains("__note") || doing.contains("migrations table"), "{doing}");
     assert_eq!(source.code().unwrap().code(), "42501");
     let admin = connect(&Server::shared().unwrap().superuser_url(database.name())).await;
     admin.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
@@ -184,7 +188,7 @@ async fn defaults_of_the_database_do_not_matter_and_nothing_stays_on_the_connect
     client.batch_execute("BEGIN READ WRITE; CREATE TEMPORARY TABLE users (id bigint); COMMIT").await.unwrap();
     let schema = Schema::new("store").unwrap();
     migrate(&mut client, &schema, LONG).await.unwrap();
-    assert_eq!(inspect(&client, &schema).await.unwrap(), State::Current { version: 1 });
+    assert_eq!(inspect(&client, &schema).await.unwrap(), State::Current { version: latest() });
     assert!(one::<bool>(&client, "SELECT count(*) = 0 FROM pg_class WHERE relnamespace = 'other'::regnamespace").await);
     assert_eq!(one::<String>(&client, "SHOW search_path").await, "other");
     assert_eq!(one::<String>(&client, "SHOW lock_timeout").await, "7s");

@@ -234,7 +234,7 @@ impl Planner<'_> {
             }
             if known.is_some() {
                 self.planned.known += 1;
-            } else if payment.origin == PaymentOrigin::Imported {
+            } else if payment.origin != PaymentOrigin::Here {
                 let record = ImportRecord::Payment(payment.clone());
                 self.step(user, what, payment.created_at, Action::Import(Box::new(record)));
                 continue;
@@ -249,6 +249,9 @@ impl Planner<'_> {
                     let mark = MarkPaymentStatus { payment: id, status: here, admin, notes, key: None };
                     let mark = MarkPaymentStatus { key: self.key_of(user, mark.fingerprint()), ..mark };
                     self.step(user, what, payment.updated_at, Action::Decide(mark));
+                }
+                _ if payment.origin == PaymentOrigin::ByHand && there != here => {
+                    self.open(user, what, format!("{here} by hand here, without a credit, and {there} on the target"));
                 }
                 // What moved money comes from the ledger, and is judged by the target.
                 PaymentStatus::Approved | PaymentStatus::Refunded | PaymentStatus::Pending => {}

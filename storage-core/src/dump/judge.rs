@@ -11,9 +11,7 @@ use std::collections::hash_map::{Entry, RandomState};
 use std::hash::{BuildHasher as _, Hash};
 
 use super::{DumpRecord, KeySpace};
-use crate::{
-    HoldStatus, LedgerRow, MAX_REFERRAL_CHAIN, Money, OperationKind, PaymentOrigin, PaymentStatus, Total, UserId,
-};
+use crate::{HoldStatus, LedgerRow, Money, OperationKind, PaymentOrigin, PaymentStatus, Total, UserId, judge_chains};
 
 /// What is wrong between records.
 #[derive(Debug)]
@@ -276,51 +274,18 @@ impl Judge {
 
     /// Every referrer has an account, no circle closes, no chain is too long.
     fn judge_referrers(&self) -> Judged {
-        const ON_THE_WAY: u16 = u16::MAX;
-        // How many referrers stand above each user, plus one; 0 where that is not known yet.
-        let mut above = vec![0_u16; self.books.len()];
-        let mut path = Vec::new();
-        for start in 0..self.books.len() {
-            let mut at = start;
-            let mut edges = loop {
-                let line = Self::line_of_account(at);
-                let Book { user, referrer, .. } = self.books[at];
-                match above[at] {
-                    0 => {}
-                    ON_THE_WAY => {
-                        let below: UserId = path.last().map_or(user, |last: &usize| self.books[*last].user);
-                        let line = path.last().map_or(line, |last| Self::line_of_account(*last));
-                        return said(
-                            line,
-                            format!("user {below}, whom user {user} brought, closes a circle of referrers"),
-                        );
-                    }
-                    known => break known - 1,
-                }
-                let Ok(referrer) = UserId::new(referrer) else {
-                    above[at] = 1;
-                    break 0;
-                };
-                let Some(next) = self.find(referrer) else {
-                    return said(line, format!("the referrer {referrer} of user {user} has no account"));
-                };
-                above[at] = ON_THE_WAY;
-                path.push(at);
-                at = next;
-            };
-            for below in path.drain(..).rev() {
-                edges += 1;
-                if usize::from(edges) > MAX_REFERRAL_CHAIN {
-                    let Book { user, referrer, .. } = self.books[below];
-                    let problem = format!(
-                        "user {user}, whom user {referrer} brought, ends a chain of more than {MAX_REFERRAL_CHAIN} referrers"
-                    );
-                    return said(Self::line_of_account(below), problem);
-                }
-                above[below] = edges + 1;
-            }
-        }
-        Ok(())
+        let objection =
+            |at: usize, problem: String| Objection { line: Self::line_of_account(at), problem: Problem::Said(problem) };
+        let referrer_of = |at: usize| {
+            let Book { user, referrer, .. } = self.books[at];
+            let Ok(referrer) = UserId::new(referrer) else { return Ok(None) };
+            let found = self.find(referrer).map(Some);
+            found.ok_or_else(|| objection(at, format!("the referrer {referrer} of user {user} has no account")))
+        };
+        judge_chains(self.books.len(), referrer_of, |at, what| {
+            let Book { user, referrer, .. } = self.books[at];
+            objection(at, format!("user {user}, whom user {referrer} brought, {what}"))
+        })
     }
 
     fn end_holds(&self) -> Judged {

@@ -55,7 +55,8 @@ pub struct AccountRecord {
     /// When that was stored.
     #[serde(default, skip_serializing_if = "is_default")]
     pub referred_at: Option<Timestamp>,
-    /// The bonus that the referrer was granted for it.
+    /// The bonus that was granted for bringing the user. It stays when the referrer was removed by hand: no other one is
+    /// granted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub referral_bonus: u32,
 }
@@ -87,6 +88,22 @@ impl AccountRecord {
         check_spent(spent)?;
         self.spent = spent;
         Ok(())
+    }
+    /// Stores who brought the user. Answers the bonus that the referrer is to be granted: the wanted one, unless one was granted
+    /// for this user before.
+    pub fn refer(
+        &mut self,
+        referrer: UserId,
+        since: Timestamp,
+        wanted: Option<BonusCount>,
+        now: Timestamp,
+    ) -> Option<BonusCount> {
+        let granted = wanted.filter(|_| self.referral_bonus == 0);
+        self.referrer = Some(referrer);
+        self.referred_at = Some(since);
+        self.referral_bonus = granted.map_or(self.referral_bonus, BonusCount::get);
+        self.updated_at = now;
+        granted
     }
     /// Proves what no type proves. `InvalidInput` naming the field and its limit.
     pub fn check(&self) -> Result<()> {

@@ -124,6 +124,13 @@ impl Job {
             created_with,
         }
     }
+    /// Judges a job added under this one's id: a replay, or `Conflict`.
+    pub fn judge_add(&self, again: &AddGenerationJob) -> Result<()> {
+        if self.user == again.user && self.created_with == again.creation() {
+            return Ok(());
+        }
+        Err(Error::conflict("job", &self.id, "it was created with other arguments"))
+    }
     /// Judges an update: the changed job, `None` for a replay, or `InvalidTransition`.
     pub fn judge_update(&self, update: &UpdateJobStatus, now: Timestamp) -> Result<Option<Self>> {
         let UpdateJobStatus { job: _, status, result_urls, error_message, external_task_id, key: _ } = update;

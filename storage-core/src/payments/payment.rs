@@ -69,8 +69,10 @@ impl FromStr for PaymentStatus {
 pub enum PaymentOrigin {
     /// Made in this store: an approval credits here, exactly once.
     Here,
-    /// Brought along already decided, or decided by a hand edit: it never credits here.
+    /// Brought along already decided: its money came with the balance, and it never credits here.
     Imported,
+    /// Approved by a hand edit of the files: no money was booked here, so that none can be taken back.
+    ByHand,
 }
 
 /// A payment.
@@ -138,7 +140,18 @@ impl Payment {
         };
         Err(Error::conflict("payment", &self.id, reason))
     }
-    /// Judges a decision: the changed payment, `None` for a replay, or `InvalidTransition`.
+    /// The payment as an import puts it in: only what still waits for a decision may ever credit here.
+    #[must_use]
+    pub fn imported(mut self) -> Self {
+        self.origin = match (self.status, self.origin) {
+            (PaymentStatus::Pending, _) => PaymentOrigin::Here,
+            (_, PaymentOrigin::ByHand) => PaymentOrigin::ByHand,
+            (_, PaymentOrigin::Here | PaymentOrigin::Imported) => PaymentOrigin::Imported,
+        };
+        self
+    }
+    /// Judges a decision: the changed payment, `None` for a replay, or `InvalidTransition`. A payment that was approved by
+    /// hand was never credited, and cannot be refunded.
     pub fn judge_mark(&self, mark: &MarkPaymentStatus, now: Timestamp) -> Result<Option<Self>> {
         let MarkPaymentStatus { payment: _, status, admin, notes, key: _ } = mark;
         if *status == self.status {
@@ -147,7 +160,15 @@ impl Payment {
         if !self.status.may_become(*status) {
             return Err(Error::transition("payment", &self.id, self.status.as_str(), status.as_str()));
         }
+        if *status == PaymentStatus::Refunded && self.origin == PaymentOrigin::ByHand {
+            let nothing = "it was approved by hand and never credited here, so that there is nothing to take back";
+            return Err(Error::transition("payment", &self.id, self.status.as_str(), status.as_str()).message(nothing));
+        }
         let mut payment = self.clone();
+        if *status == PaymentStatus::Approved {
+            // Whatever it was before: this approval credits it.
+            payment.origin = PaymentOrigin::Here;
+        }
         payment.status = *status;
         payment.updated_at = now;
         payment.admin = admin.or(payment.admin);

@@ -1,16 +1,16 @@
 //! Reading the files back, strictly: whatever is not as it should be is refused with its place, and nothing is guessed.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, AddGenerationJob, Error, Generation, Hold, Job, Payment, PaymentOrigin, Quota, Result, Timestamp,
-    Total, UserId, check_spent,
+    AccountRecord, AddGenerationJob, Error, Generation, Hold, Job, Payment, PaymentOrigin, Quota, Result, TaskId,
+    Timestamp, Total, UserId, check_spent, judge_chains,
 };
 
 use super::LISTS;
-use super::record::At;
+use super::record::{At, Fields};
 use crate::json_text::{Dialect, Node, NodeValue, Source};
 use crate::state::{Account, FileId, State};
 
@@ -38,6 +38,9 @@ pub(crate) fn load(loaded: &Loaded, now: Timestamp) -> Result<State> {
             let at = At { source: &source, key: &key };
             reading.entry(file, at, offset, &node, strangers)
         })?;
+        if file == FileId::Referrals && strangers {
+            reading.judge_referrers(&source)?;
+        }
     }
     Ok(reading.finish())
 }
@@ -104,9 +107,10 @@ impl Reading {
                 let payment = payment(at, node)?;
                 self.account(at, offset, payment.user, strangers)?;
                 if let Some(provider) = &payment.provider_key
-                    && self.state.payments_by_provider.contains_key(provider)
+                    && let Some(other) = self.state.payments_by_provider.get(provider)
                 {
-                    return Err(at.fail(offset, format!("the provider key {provider} stands twice")));
+                    let problem = format!("payment {other} has the same provider key {provider}; one may have it");
+                    return Err(at.fail(offset, problem));
                 }
                 self.state.put_payment(Arc::new(payment));
             }
@@ -114,9 +118,10 @@ impl Reading {
                 let job = job(at, node)?;
                 self.account(at, offset, job.user, strangers)?;
                 if let Some(task) = &job.external_task_id
-                    && self.state.jobs_by_task.contains_key(task)
+                    && let Some(other) = self.state.jobs_by_task.get(task)
                 {
-                    return Err(at.fail(offset, format!("the external task id {task} stands twice")));
+                    let problem = format!("job {other} has the same external task id {task}; one may have it");
+                    return Err(at.fail(offset, problem));
                 }
                 self.state.put_job(Arc::new(job));
             }
@@ -126,8 +131,15 @@ impl Reading {
                 let NodeValue::Array(items) = &node.value else {
                     return Err(at.fail(node.offset, format!("a list is expected, not {}", node.kind())));
                 };
+                let mut ids = HashSet::new();
                 for item in items {
-                    self.state.put_generation(user, Arc::new(generation(at, item)?));
+                    let generation = generation(at, item)?;
+                    if strangers && !ids.insert(generation.id.clone()) {
+                        let problem =
+                            format!("the generation {} stands twice in this list; one may stay", generation.id);
+                        return Err(at.fail(item.offset, problem));
+                    }
+                    self.state.put_generation(user, Arc::new(generation));
                 }
             }
         }
@@ -145,19 +157,28 @@ impl Reading {
             return Err(at.fail(node.offset, "a user cannot be their own referrer"));
         }
         self.account(at, offset, referrer, strangers)?;
-        // The entries come in file order, so a circle is complete when its last edge is read.
-        let mut above = Some(referrer);
-        for _ in 0..storage_core::MAX_REFERRAL_CHAIN {
-            above = above.and_then(|user| self.accounts.get(&user)).and_then(|account| account.record.referrer);
-            if above == Some(user) {
-                return Err(at.fail(node.offset, "this referrer closes a circle"));
-            }
-        }
         let now = self.now;
         let account = self.account(at, offset, user, strangers)?;
         account.referrer = Some(referrer);
         account.referred_at.get_or_insert(now);
         Ok(())
+    }
+
+    /// Judges all referrers of a file that was edited.
+    fn judge_referrers(&self, source: &Source<'_>) -> Result<()> {
+        let users: Vec<UserId> = self.accounts.keys().copied().collect();
+        let referrer = |at: usize| self.accounts.get(&users[at]).and_then(|account| account.record.referrer);
+        let number = |at: usize| Ok(referrer(at).and_then(|referrer| users.binary_search(&referrer).ok()));
+        let refuse = |at: usize, what: &'static str| (users[at], what);
+        let Err((user, what)) = judge_chains(users.len(), number, refuse) else { return Ok(()) };
+        // Read again, for the place.
+        source.entries(Dialect::Strict, &mut |key, _, node| {
+            let at = At { source, key: &key };
+            if *key == user.to_string() {
+                return Err(at.fail(node.offset, format!("this referrer {what}; remove the entry or name another one")));
+            }
+            Ok(())
+        })
     }
 
     fn hold(&mut self, at: At<'_, '_>, offset: usize, node: &Node<'_>) -> Result<()> {
@@ -183,8 +204,9 @@ impl Reading {
                 Some((referrer, since)) => {
                     state.referred.insert((referrer, since, record.user));
                 }
-                // A referrer removed by hand leaves no date behind.
-                None => (record.referred_at, record.referral_bonus) = (None, 0),
+                // A referrer removed by hand leaves no date behind. That a bonus was granted stays known: none is granted
+                // for this user again.
+                None => record.referred_at = None,
             }
         }
         state.accounts = accounts;
@@ -247,7 +269,8 @@ fn payment(at: At<'_, '_>, node: &Node<'_>) -> Result<Payment> {
             .optional("origin", |at, node| match at.text(node)? {
                 "here" => Ok(PaymentOrigin::Here),
                 "imported" => Ok(PaymentOrigin::Imported),
-                _ => Err(at.fail(node.offset, "must be here or imported")),
+                "by_hand" => Ok(PaymentOrigin::ByHand),
+                _ => Err(at.fail(node.offset, "must be here, imported or by_hand")),
             })?
             .unwrap_or(PaymentOrigin::Here),
         created_at: fields.needed("created_at", At::time)?,
@@ -284,7 +307,7 @@ fn job(at: At<'_, '_>, node: &Node<'_>) -> Result<Job> {
     let add = AddGenerationJob {
         user: fields.needed("user_id", At::numeric)?,
         job: Some(fields.needed("job_id", At::parsed)?),
-        external_task_id: fields.optional("external_task_id", At::parsed)?,
+        external_task_id: external_task_id(&fields)?,
         model_id: fields.needed("model_id", At::parsed)?,
         model_name: fields.needed("model_name", At::parsed)?,
         params: fields.needed("params", At::params)?,
@@ -302,6 +325,19 @@ fn job(at: At<'_, '_>, node: &Node<'_>) -> Result<Job> {
     // Absent from a record added by hand: then it was created with what it holds now.
     job.created_with = fields.optional("created_with", At::parsed)?.unwrap_or(job.created_with);
     Ok(job)
+}
+
+/// The original wrote it twice; of an edit that changes only one of them nobody knows which is meant.
+fn external_task_id(fields: &Fields<'_, '_, '_>) -> Result<Option<TaskId>> {
+    let (ours, other) = ("external_task_id", "task_id");
+    let task: Option<TaskId> = fields.optional(ours, At::parsed)?;
+    match (fields.place(ours), fields.place(other)) {
+        (None, Some(_)) => fields.optional(other, At::parsed),
+        (Some(_), Some(offset)) if fields.optional::<TaskId>(other, At::parsed)? != task => {
+            Err(fields.fail(offset, "task_id and external_task_id must be the same; change both"))
+        }
+        _ => Ok(task),
+    }
 }
 
 fn generation(at: At<'_, '_>, node: &Node<'_>) -> Result<Generation> {

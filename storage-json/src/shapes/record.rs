@@ -93,6 +93,13 @@ impl<'s, 'n, 'a> Fields<'s, 'n, 'a> {
             None => Err(self.at.fail(self.node.offset, format!("the field {name:?} is missing"))),
         }
     }
+    /// Where a field stands; `None` when it is absent.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.node.field(name).map(|node| node.offset)
+    }
+    pub(super) fn fail(&self, offset: usize, problem: impl Into<Cow<'static, str>>) -> Error {
+        self.at.fail(offset, problem)
+    }
     /// `None` when the field is absent or null.
     pub(super) fn optional<T>(
         &self,

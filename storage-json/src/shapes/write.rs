@@ -275,7 +275,7 @@ fn write_payment(payment: &Payment, out: &mut Entries<'_>) -> Result<()> {
     if provider_key.is_some() {
         fields = fields.json("provider_key", provider_key)?;
     }
-    if *origin == PaymentOrigin::Imported {
+    if *origin != PaymentOrigin::Here {
         fields = fields.json("origin", origin)?;
     }
     fields.close();

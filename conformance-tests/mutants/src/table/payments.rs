@@ -269,7 +269,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "imported-payment-keeps-its-origin",
         defect: "an imported payment that waits keeps the origin of its record",
         caught_by: "edges::an_imported_payment_that_waits_is_decided_here",
-        changes: &[Replace("imports.rs", "else { «PaymentOrigin::Here» };", "payment.origin")],
+        changes: &[Replace("imports.rs", "let payment = «payment.imported()»;", "payment")],
     },
     Mutant {
         name: "imported-refund-is-free",

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use storage_core::{
     AddPayment, Answer, Error, HeapSize as _, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId,
-    OperationKind, Page, Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, RefundPayment, Result, Stored,
-    made_by_key,
+    OperationKind, Page, Payment, PaymentId, PaymentStatus, Payments, RefundPayment, Result, Stored, made_by_key,
 };
 
 use crate::engine::JsonStorage;

@@ -53,12 +53,6 @@ impl<K: Hash + Eq, V> Spread<K, V> {
     {
         self.parts[part_of(key)].get(key)
     }
-    pub(crate) fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-    {
-        self.get(key).is_some()
-    }
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.parts[part_of(&key)].insert(key, value)
     }

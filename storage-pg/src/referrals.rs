@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    Answer, BonusCount, Error, GetReferrals, Newest, OperationKey, Page, Referral, Referrals, Result, SetReferrer,
-    Stored, Timestamp, UsedKey, UserId, height_below, judge_chain, made_by_key,
+    Answer, Error, GetReferrals, Newest, OperationKey, Page, Referral, Referrals, Result, SetReferrer, Stored, UsedKey,
+    UserId, height_below, judge_chain, made_by_key,
 };
 use tokio_postgres::Row;
 

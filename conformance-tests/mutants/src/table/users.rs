@@ -206,7 +206,7 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
         changes: &[Replace(
             "referrals.rs",
-            "Some(_) => «true»,\n                None => {",
+            "Some(_) => «true»,\n                // A restored store",
             "if let Some(bonus) = bonus { let account = state.account(referrer, stamp.now); \
              account.set_quota(account.quota().add_bonus(bonus)?); } true",
         )],

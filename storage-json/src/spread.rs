@@ -90,7 +90,7 @@ mod tests {
             let largest = map.parts.iter().map(HashMap::len).max().unwrap();
             assert!(largest < 2 * ids.len() / PARTS, "{largest} of {} in one part", ids.len());
             assert_eq!(map.insert(ids[0].clone(), 7), Some(0));
-            assert_eq!((map.remove(&ids[0]), map.contains_key(&ids[0])), (Some(7), false));
+            assert_eq!((map.remove(&ids[0]), map.get(&ids[0])), (Some(7), None));
             let mut values: Vec<usize> = map.values().copied().collect();
             values.sort_unstable();
             assert_eq!(values, (1..ids.len()).collect::<Vec<_>>());

@@ -140,8 +140,8 @@ def main():
                         cpus[name][which].append(cpu)
                 print(f'round {round + 1} of {a.rounds}, {time.time() - began:.0f} s', file=sys.stderr, flush=True)
                 done = round + 1
-        except Failed as why:
-            print(f'ab: {why}', file=sys.stderr)
+        except (Failed, KeyboardInterrupt) as why:
+            print(f'ab: {str(why) or "stopped"}: what follows is of {done} rounds', file=sys.stderr)
             if done < 6:
                 sys.exit(1)
             rates, cpus = ({name: [of[:done] for of in both] for name, both in all.items()} for all in (rates, cpus))

@@ -6,7 +6,7 @@ use std::path::Path;
 use storage_core::{Diagnosis, Error, ErrorKind, Timestamp};
 
 use crate::disk::{Dir, Mount, Nature, free};
-use crate::journal::{Head, Journal};
+use crate::journal::{Head, Journal, Mark};
 use crate::ledger::{LEDGER, Ledger};
 use crate::locks::{CHECKPOINT, LockFile, OPENING, PRESENCE, Pause, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
@@ -57,10 +57,9 @@ pub fn examine(dir: &Path, now: Timestamp) -> Vec<Diagnosis> {
     found.push(holder);
     found.extend([OPENING, WRITER, CHECKPOINT].into_iter().filter_map(|name| examined.lock(name)));
     found.extend(examined.promises());
-    let (closed, journal) = examined.journal(&manifest, in_use);
-    found.push(journal);
+    found.push(examined.journal(&manifest, in_use));
     found.push(examined.checkpoint(&manifest));
-    found.push(examined.ledger(&manifest, closed));
+    found.push(examined.ledger(&manifest, in_use));
     found.push(examined.contents(&manifest, in_use));
     found.extend(examined.set_aside());
     found.extend(manifest.moved_to.as_ref().map(|to| {
@@ -197,7 +196,7 @@ impl Examined {
     }
 
     /// Looks at the ledger's length, and at every byte where nobody writes.
-    fn ledger(&self, manifest: &Manifest, closed: bool) -> Diagnosis {
+    fn ledger(&self, manifest: &Manifest, in_use: bool) -> Diagnosis {
         const SUBJECT: &str = "ledger";
         let lost = |what: String| {
             Diagnosis::bad(SUBJECT, what, "restore the directory from a backup; nothing here was changed")
@@ -213,7 +212,7 @@ impl Examined {
                 manifest.ledger_bytes
             ));
         }
-        let Some(listed) = manifest.ledger.as_ref().filter(|_| closed) else {
+        let Some(listed) = manifest.ledger.as_ref().filter(|_| !in_use) else {
             return Diagnosis::good(SUBJECT, size(length));
         };
         let sum = Ledger::look(&self.dir).and_then(|ledger| ledger.checksum(0, manifest.ledger_bytes, 0));
@@ -316,9 +315,14 @@ impl Examined {
         }
     }
 
+    /// How far the journal was said to be durable.
+    fn mark(&self) -> Option<Mark> {
+        Head::look(&self.dir).ok()??.read().ok()?
+    }
+
     /// Whether a sync failed since the last opening.
     fn promises(&self) -> Option<Diagnosis> {
-        let mark = Head::look(&self.dir).ok()??.read().ok()??;
+        let mark = self.mark()?;
         mark.dead.then(|| {
             Diagnosis::bad(
                 "syncs",
@@ -328,33 +332,37 @@ impl Examined {
         })
     }
 
-    /// Whether the store is closed, with nothing in its journal, and what the journal holds.
-    fn journal(&self, manifest: &Manifest, in_use: bool) -> (bool, Diagnosis) {
+    fn journal(&self, manifest: &Manifest, in_use: bool) -> Diagnosis {
         const SUBJECT: &str = "journal";
         let journal = match Journal::look(&self.dir, manifest.current().generation) {
             Ok(Some(journal)) => journal,
-            Ok(None) if in_use => return (false, Diagnosis::good(SUBJECT, "a checkpoint goes by")),
+            Ok(None) if in_use => return Diagnosis::good(SUBJECT, "a checkpoint goes by"),
             Ok(None) => {
                 let remedy = "restore the directory from a backup; nothing here was changed";
                 let name = crate::journal::name(manifest.current().generation);
-                return (false, Diagnosis::bad(SUBJECT, format!("{name} is missing"), remedy));
+                return Diagnosis::bad(SUBJECT, format!("{name} is missing"), remedy);
             }
-            Err(error) => return (false, trouble(SUBJECT, &error)),
+            Err(error) => return trouble(SUBJECT, &error),
         };
-        match journal.read(manifest.current().position(), None, 0) {
+        // What the last process promised must be there; while one writes, more is promised at every moment.
+        let promised = self
+            .mark()
+            .filter(|mark| mark.durable && !in_use && mark.position.generation == manifest.current().generation);
+        let promised = promised.map_or(0, |mark| mark.position.offset);
+        match journal.read(manifest.current().position(), None, promised) {
             Ok(tail) => {
                 let (changes, bytes) = (tail.records.len(), tail.end.offset);
                 let what = format!("{changes} changes in {} since the last checkpoint", size(bytes));
                 if in_use || changes == 0 {
-                    (!in_use && tail.garbage == 0, Diagnosis::good(SUBJECT, what))
+                    Diagnosis::good(SUBJECT, what)
                 } else {
                     let what = format!("{what}: a process ended without closing the store");
-                    (false, Diagnosis::notice(SUBJECT, what, "nothing is lost; the next opening recovers it"))
+                    Diagnosis::notice(SUBJECT, what, "nothing is lost; the next opening recovers it")
                 }
             }
             // Somebody writes at this moment: a line may be half there.
-            Err(error) if in_use => (false, Diagnosis::good(SUBJECT, format!("being written ({error})"))),
-            Err(error) => (false, trouble(SUBJECT, &error)),
+            Err(error) if in_use => Diagnosis::good(SUBJECT, format!("being written ({error})")),
+            Err(error) => trouble(SUBJECT, &error),
         }
     }
 

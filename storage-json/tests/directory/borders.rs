@@ -296,6 +296,36 @@ async fn each_file_that_is_missing_from_a_closed_store_is_named_and_nothing_is_m
 }
 
 #[tokio::test]
+async fn what_a_killed_store_lacks_is_named_by_opening_and_by_the_doctor() {
+    let (temp, dir) = closed_store().await;
+    let (crashed, journal, second, _) = crashed_store(&temp, &dir).await;
+    let whole = bytes_of(&crashed);
+    let named = |name: &str| {
+        let found = storage_json::examine(&crashed, Timestamp::MIN);
+        assert!(
+            found.iter().any(|found| found.verdict == Verdict::Bad && found.found.contains(name)),
+            "{name}: {found:?}"
+        );
+    };
+    // The second change was promised.
+    put(&journal, &whole[&journal][..second]);
+    let error = open(&crashed).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+    named(journal.file_name().unwrap().to_str().unwrap());
+    put(&journal, &whole[&journal]);
+    // Cut, and written on behind the cut.
+    let ledger = crashed.join("ledger.jsonl");
+    let mut bytes = whole[&ledger].clone();
+    bytes[10..200].fill(0);
+    put(&ledger, &bytes);
+    let error = open(&crashed).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+    named("ledger.jsonl");
+    put(&ledger, &whole[&ledger]);
+    assert_holds(&crashed, "21").await;
+}
+
+#[tokio::test]
 async fn a_relative_path_means_the_directory_that_was_opened() {
     let (_temp, dir) = closed_store().await;
     let here = std::env::current_dir().unwrap();

@@ -281,4 +281,51 @@ pub(super) const ALL: &[Mutant] = &[
             "if payment.origin == storage_core::PaymentOrigin::Imported { return Ok(()); }",
         )],
     },
+    Mutant {
+        name: "gone-payment-not-found",
+        defect: "the key of a payment that somebody removed answers `NotFound` (R6)",
+        caught_by: "store::the_key_of_a_payment_that_is_gone_is_a_conflict",
+        changes: &[Replace(
+            "payments.rs",
+            "made_by_key(key.as_ref(), \"payment\", state.payments.get(&id).cloned())?",
+            "stored(state, &id, true)?.record",
+        )],
+    },
+    Mutant {
+        name: "gone-job-made-again",
+        defect: "the key of a job that somebody removed makes it anew (R6)",
+        caught_by: "store::the_key_of_a_job_that_is_gone_is_a_conflict",
+        changes: &[Before(
+            "jobs.rs",
+            "let record = state.jobs.get(&id_of(&add, used.operation)?).cloned();",
+            "let id = id_of(&add, used.operation)?; if !state.jobs.contains_key(&id) { \
+             state.jobs.insert(id.clone(), Arc::new(Job::create(add.clone(), id, stamp.now))); }",
+        )],
+    },
+    Mutant {
+        name: "another-users-payment",
+        defect: "the key of a payment that is another user's by now answers with that one (R6)",
+        caught_by: "store::the_key_of_a_record_that_is_another_users_is_a_conflict",
+        changes: &[Replace("payments.rs", "record.judge_add(&add)?;", "{}")],
+    },
+    Mutant {
+        name: "bonus-forgotten-with-its-referrer",
+        defect: "the bonus for a user is granted again when the referrer was removed by hand (W39)",
+        caught_by: "store::a_bonus_is_granted_once_for_a_user_whose_referrer_was_removed",
+        changes: &[Before(
+            "referrals.rs",
+            "state.account(referrer, now);",
+            "state.account(user, now).referral_bonus = 0;",
+        )],
+    },
+    Mutant {
+        name: "refund-of-what-was-never-credited",
+        defect: "the refund of a payment that was approved by hand takes money (M3)",
+        caught_by: "store::a_payment_approved_by_hand_is_neither_credited_nor_refunded",
+        changes: &[Replace(
+            "payments.rs",
+            "present.record.judge_mark(&mark, stamp.now)?",
+            "Payment { origin: storage_core::PaymentOrigin::Here, ..(*present.record).clone() }.judge_mark(&mark, stamp.now)?",
+        )],
+    },
 ];

@@ -374,7 +374,7 @@ mod tests {
             (ErrorKind::Locked { pid: Some(7), since: None }, Exit::Locked, "ps -p 7"),
             (ErrorKind::Locked { pid: None, since: None }, Exit::Locked, "a little later"),
             (ErrorKind::Busy { waited: std::time::Duration::from_secs(1) }, Exit::Locked, "a little later"),
-            (ErrorKind::Unavailable, Exit::CannotConnect, "--mode json"),
+            (ErrorKind::Unavailable, Exit::CannotConnect, "storage doctor"),
             (ErrorKind::BackendDisabled { feature: "postgres" }, Exit::CannotConnect, "--features postgres"),
             (ErrorKind::Moved { to: "there".into() }, Exit::Refused, "there"),
             (
@@ -383,7 +383,7 @@ mod tests {
                 "storage status",
             ),
             (ErrorKind::StorageFull, Exit::Failed, "df -h"),
-            (ErrorKind::ReadOnly, Exit::Failed, "storage status"),
+            (ErrorKind::ReadOnly, Exit::Failed, "storage doctor"),
             (ErrorKind::Corrupt(storage_core::Place::new("x")), Exit::Failed, "storage restore"),
             (
                 ErrorKind::Corrupt(storage_core::Place::new("payments.json").at(3, 7)),

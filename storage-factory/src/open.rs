@@ -24,7 +24,6 @@ impl Manner {
 
 /// Opens a store; in mode `auto` not one to work with whose contents are elsewhere by now.
 pub(crate) async fn open(config: Config, manner: Manner) -> Result<SharedStorage> {
-    let config = anchored(config)?;
     let judged = config.mode == Mode::Auto && manner.remember;
     let storage = open_chosen(config, manner).await?;
     let moved = if judged { storage.moved_to().await } else { Ok(None) };
@@ -36,15 +35,6 @@ pub(crate) async fn open(config: Config, manner: Manner) -> Result<SharedStorage
     // The refusal is worth more than a close that fails after it.
     let _ = storage.close().await;
     Err(refusal)
-}
-
-/// A relative directory is the one that it names now, wherever the process goes.
-fn anchored(mut config: Config) -> Result<Config> {
-    config.data_dir = std::path::absolute(&config.data_dir).map_err(|error| {
-        let dir = config.data_dir.display();
-        Error::invalid("DATA_DIR", format!("cannot tell where {dir} is")).caused_by(error)
-    })?;
-    Ok(config)
 }
 
 async fn open_chosen(config: Config, manner: Manner) -> Result<SharedStorage> {

@@ -9,8 +9,9 @@ WITH owner AS (
                  WHERE id = (SELECT user_id FROM "public".id_routes WHERE kind = 'payment' AND id = ('payment-' || :number::text))
                  FOR NO KEY UPDATE
              ), decided AS (
-                 UPDATE "public".payments AS p SET status = 'approved', admin_id = coalesce(NULL::bigint, p.admin_id),
-                     notes = coalesce(NULL::text, p.notes), updated_at = now(), last_operation = lpad(:operation, 32, '0')::uuid
+                 UPDATE "public".payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,
+                     admin_id = coalesce(NULL::bigint, p.admin_id), notes = coalesce(NULL::text, p.notes), updated_at = now(),
+                     last_operation = lpad(:operation, 32, '0')::uuid
                  FROM owner
                  WHERE p.user_id = owner.id AND p.payment_id = ('payment-' || :number::text) AND p.status = ANY('{pending}'::text[]) AND NOT EXISTS (
                      SELECT FROM "public".operation_keys k WHERE k.user_id = owner.id AND k.space = 'operation'
@@ -29,4 +30,4 @@ WITH owner AS (
                  INSERT INTO "public".operation_keys (user_id, space, key, arguments, operation_id, answer)
                  SELECT p.id, 'operation', :key::text, '9f8b6f2a-51d2-4c0e-8d53-7a3c1e0b4d96'::uuid, lpad(:operation, 32, '0')::uuid, 'record' FROM posted p
              )
-             SELECT user_id, payment_id, amount, payment_method, screenshot_file_id, provider_key, status, admin_id, notes, origin, created_at, updated_at FROM decided;
+             SELECT user_id, payment_id, amount, payment_method, screenshot_file_id, provider_key, status, admin_id, notes, origin, by_hand, created_at, updated_at FROM decided;

@@ -68,6 +68,8 @@ fn no_store_at_all() {
     let ran = place.run(&["doctor", "--json"]).exits(4);
     assert_eq!(on(&ran, "directory").0, "bad");
     std::fs::create_dir(place.data()).unwrap();
+    finds(&place, "manifest", "good", "the first opening makes one");
+    std::fs::write(place.data().join("user_balances.json"), "{}").unwrap();
     finds(&place, "manifest", "bad", "storage import");
 }
 

@@ -25,13 +25,12 @@ use crate::state::{FileId, Position, State};
 use crate::watch::Watch;
 
 /// Opens a store. Answers what its handle shares, and the writer thread's lock file.
-pub(crate) fn open(mut options: JsonOptions) -> Result<(Shared, LockFile)> {
+pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     // What is refused is refused before a directory or a file is made.
     if let Some(dir) = Dir::open(&options.dir)? {
         refuse_strangers(&dir)?;
     }
     let dir = Dir::create(&options.dir)?;
-    dir.path().clone_into(&mut options.dir);
     let mut writer = LockFile::open(&dir, WRITER, options.locking)?;
     let (mut presence, company) = Presence::enter(&dir, &options, &writer)?;
     // Another process may have made the store while this one waited.

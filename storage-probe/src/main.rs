@@ -65,8 +65,9 @@ enum Command {
         patience: u64,
         #[command(flatten)]
         limits: store::Limited,
-        /// Whatever a directory refuses that the plan does not let it refuse, opening included, is tried so many times more
-        /// with the same key, and each refusal said on stderr; then the store is closed. Without it a run ends at once.
+        /// Whatever a directory refuses that the plan does not let it refuse is tried so many times more with the same key,
+        /// and each refusal said on stderr; then the store is closed. Opening is tried again where another process has a
+        /// lock. Without it a run ends at once.
         #[arg(long, value_name = "COUNT", default_value_t = 0)]
         insist: u32,
         /// Say in the end on stderr, as JSON, how many calls were made and repeated, and how long the longest took.

@@ -147,7 +147,7 @@ async fn opened(
         tally.opening_ms.fetch_max(millis(called), Ordering::Relaxed);
         match outcome {
             Err(error) if is_outage(&error) && begun.elapsed() < patience => sleep(PAUSE).await,
-            // A directory that changed while it was opened would be another one at the next attempt.
+            // Only a lock comes free by waiting; and a directory that changed would be another one at the next attempt.
             Err(error) if insist > 0 && matches!(error.kind(), ErrorKind::Locked { .. } | ErrorKind::Busy { .. }) => {
                 insist -= 1;
                 say_refused("opening", called, &error);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use storage_core::{AuditScope, DumpReader, Error, ManualClock, Result, Storage, Timestamp};
+use storage_core::{AuditScope, DumpReader, DumpSummary, ManualClock, Result, Storage, Timestamp};
 
 use crate::acks::{Acks, share};
 use crate::facts::{Facts, expected};
@@ -167,11 +167,13 @@ async fn audit(storage: &dyn Storage, verdict: &mut Verdict) -> Result<()> {
     verdict.problems.extend(findings);
     let mut bytes = Vec::new();
     storage.dump(&mut bytes).await?;
-    let mut reader = DumpReader::new();
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        reader.line(line).map_err(|error: Error| error.in_operation("dump"))?;
-    }
-    let (_, summary) = reader.finish()?;
+    let summary = match read_dump(&bytes) {
+        Ok(summary) => summary,
+        Err(error) => {
+            verdict.problems.push(error.report().to_string());
+            return Ok(());
+        }
+    };
     let agree = summary.count("ledger") == report.rows
         && summary.count("account") == report.users
         && summary.balances == report.balances
@@ -180,4 +182,13 @@ async fn audit(storage: &dyn Storage, verdict: &mut Verdict) -> Result<()> {
         verdict.problems.push(format!("dump and audit differ: {summary:?} and {report:?}"));
     }
     Ok(())
+}
+
+fn read_dump(bytes: &[u8]) -> Result<DumpSummary> {
+    let mut reader = DumpReader::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        reader.line(line).map_err(|error| error.in_operation("dump"))?;
+    }
+    let (_, summary) = reader.finish()?;
+    Ok(summary)
 }

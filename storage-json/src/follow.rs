@@ -97,7 +97,7 @@ pub(crate) fn join(
                 dir.path().display()
             )));
         } else if writer.try_exclusive()? == Try::Got {
-            let finished = finish_left(dir);
+            let finished = finish_left(dir, head);
             writer.release();
             finished?;
             continue;
@@ -109,11 +109,17 @@ pub(crate) fn join(
 }
 
 /// Finishes a checkpoint whose process died. The caller holds the writer lock.
-fn finish_left(dir: &Dir) -> Result<()> {
-    match Manifest::read(dir)? {
-        Some(manifest) if manifest.next.is_some() => crate::checkpoint::finish(dir, &manifest).map(|_| ()),
-        _ => Ok(()),
-    }
+fn finish_left(dir: &Dir, head: &Head) -> Result<()> {
+    let Some(manifest) = Manifest::read(dir)?.filter(|manifest| manifest.next.is_some()) else { return Ok(()) };
+    let finished = crate::checkpoint::finish(dir, &manifest).map(|_| ());
+    finished.inspect_err(|error| {
+        // A failed sync: those who have the store open are not to build on what it left.
+        if !crate::checkpoint::may_be_repeated(error) {
+            let position = manifest.current().position();
+            let mark = head.read().ok().flatten().unwrap_or(Mark { position, dead: true, durable: false });
+            let _ = head.write(Mark { dead: true, ..mark });
+        }
+    })
 }
 
 /// Reads what was opened; `None` when a file's copy was needed and a checkpoint has gone by since.

@@ -50,7 +50,7 @@ pub(super) struct Opened {
     pub(super) kib: f64,
 }
 
-/// Does what a child does. The parent reads the two lines; the table behind them is for whoever starts it by hand.
+/// Does what a child does. The parent reads the two lines; a person who starts it by hand reads the table after them.
 pub(crate) async fn run(arguments: ChildArgs) -> Result<Box<dyn Report>, String> {
     let ChildArgs { dir, users, tasks, work, millis, fill, again } = arguments;
     if fill && !dir.exists() {

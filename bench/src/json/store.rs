@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storage_core::{
-    AddBalance, AddGenerationJob, Amount, ImportOutcome, ImportRecord, Job, JobStatus, MarkPaymentStatus, Money,
-    Payment, PaymentOrigin, PaymentStatus, Result, SharedStorage, SubtractBalance, Timestamp, UpdateJobStatus, UserId,
+    AddBalance, AddGenerationJob, Amount, Error, ImportOutcome, ImportRecord, Job, JobStatus, MarkPaymentStatus, Money,
+    Payment, PaymentOrigin, PaymentStatus, Result, SharedStorage, Storage, SubtractBalance, Timestamp, UpdateJobStatus,
+    UserId,
 };
 use storage_json::{Access, Durability, JsonOptions, JsonStorage};
 
@@ -23,7 +24,7 @@ pub(super) struct Json {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
-pub(super) fn of_store(error: storage_core::Error) -> String {
+pub(super) fn of_store(error: Error) -> String {
     error.report().to_string()
 }
 
@@ -111,20 +112,25 @@ impl Json {
     }
 
     async fn import(&self, records: impl Iterator<Item = Result<ImportRecord>>) -> Result<(), String> {
-        let mut records = records.peekable();
-        while records.peek().is_some() {
-            let some = records.by_ref().take(BATCH).collect::<Result<Vec<_>>>().map_err(of_store)?;
-            let outcomes = self.storage.import_records(some).await.map_err(of_store)?;
-            if let Some(other) = outcomes.iter().find(|outcome| **outcome != ImportOutcome::Added) {
-                return Err(format!("a record was not put in: {other:?}"));
-            }
-        }
-        Ok(())
+        import(&*self.storage, records).await.map_err(of_store)
     }
 
     pub(super) async fn add_payments(&self, payments: impl Iterator<Item = (String, i64)>) -> Result<(), String> {
         self.import(payments.map(|(payment, user)| new_payment(&payment, user).map(ImportRecord::Payment))).await
     }
+}
+
+/// Puts records in; each has to be new to the store.
+pub(crate) async fn import(store: &dyn Storage, records: impl Iterator<Item = Result<ImportRecord>>) -> Result<()> {
+    let mut records = records.peekable();
+    while records.peek().is_some() {
+        let some = records.by_ref().take(BATCH).collect::<Result<Vec<_>>>()?;
+        let outcomes = store.import_records(some).await?;
+        if let Some(other) = outcomes.into_iter().find(|outcome| *outcome != ImportOutcome::Added) {
+            return Err(Error::internal(format!("a record was not put in: {other:?}")));
+        }
+    }
+    Ok(())
 }
 
 fn new_job(user: i64, job: &str) -> Result<AddGenerationJob> {

@@ -1,34 +1,33 @@
 //! Looks at a large store: how long each takes, and how long it keeps others from the store meanwhile.
 //!
-//! Beside each look two threads of their own go on: one asks again and again for what needs the state for a moment, the
+//! Beside each look two threads go on: one asks again and again for what needs the state for a moment, the
 //! other writes. What each of them waited at the longest says how long the look kept the state, and how long it kept the
 //! writer. Each look is repeated, and the repetition that disturbed least counts: the rest is the machine's.
+
+mod fill;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use storage_core::{
-    AddBalance, AddGenerationToHistory, AuditScope, Balances as _, Environment, GenerationId, GetReferrals,
-    GetUserGenerationsHistory, History as _, HistoryRetention, HoldName, HoldStatus, ImportOutcome, ImportRecord, Job,
-    JobStatus, Jobs as _, ListJobs, ListOperations, ListPayments, ListReserves, MarkPaymentStatus, Money,
-    Operations as _, PageRequest, Params, Payment, PaymentOrigin, PaymentStatus, Payments as _, Policy, Referrals as _,
-    ReserveBalance, Reserves as _, Result, ResultUrls, SetReferrer, Store as _, Timestamp, UserId, Users as _,
+    AddBalance, AuditScope, Balances as _, Environment, Error, GetReferrals, GetUserGenerationsHistory, History as _,
+    HistoryRetention, HoldStatus, JobStatus, Jobs as _, ListJobs, ListOperations, ListPayments, ListReserves,
+    Operations as _, PageRequest, PaymentStatus, Payments as _, Policy, Referrals as _, Reserves as _, Result,
+    SetReferrer, SetUserLanguage, Store as _, Timestamp, Users as _,
 };
-use storage_json::{Access, Durability, JsonOptions, JsonStorage};
+use storage_json::{JsonOptions, JsonStorage};
 
+use self::fill::{each, fill, generation, user};
 use crate::result::{Column, Grid};
 use crate::single::scratch;
 
 /// How often each look is repeated.
 const ROUNDS: usize = 3;
-/// Records that go in together.
-const BATCH: usize = 10_000;
-/// How many tasks fill what cannot be imported.
-const TASKS: u32 = 256;
 /// Who has everything that one user can have much of.
 const HEAVY: i64 = 1;
 /// Whose credits stand beside the looks; nobody else looks at them.
@@ -49,10 +48,6 @@ pub(crate) struct LooksArgs {
     dir: PathBuf,
 }
 
-fn user(id: i64) -> Result<UserId> {
-    UserId::new(id)
-}
-
 fn environment(records: u32) -> Environment {
     let kept = NonZeroU32::new(records).unwrap_or(NonZeroU32::MIN);
     let policy = Policy { history: HistoryRetention::Newest(kept), ..Policy::default() };
@@ -69,123 +64,6 @@ fn options(dir: &Path, records: u32) -> JsonOptions {
     }
 }
 
-async fn import(store: &JsonStorage, records: impl Iterator<Item = Result<ImportRecord>>) -> Result<()> {
-    let mut records = records.peekable();
-    while records.peek().is_some() {
-        let some = records.by_ref().take(BATCH).collect::<Result<Vec<_>>>()?;
-        let outcomes = store.import_records(some).await?;
-        if let Some(other) = outcomes.into_iter().find(|outcome| *outcome != ImportOutcome::Added) {
-            return Err(storage_core::Error::internal(format!("a record was not put in: {other:?}")));
-        }
-    }
-    Ok(())
-}
-
-/// Runs a call for each number, by many tasks.
-async fn each<F>(store: &Arc<JsonStorage>, numbers: u32, call: impl Fn(Arc<JsonStorage>, u32) -> F) -> Result<()>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let mut tasks = tokio::task::JoinSet::new();
-    let joined = |done: Option<Result<Result<()>, tokio::task::JoinError>>| match done {
-        None | Some(Ok(Ok(()))) => Ok(()),
-        Some(Ok(Err(error))) => Err(error),
-        Some(Err(error)) => Err(storage_core::Error::internal(format!("a task ended badly: {error}"))),
-    };
-    for number in 0..numbers {
-        tasks.spawn(call(Arc::clone(store), number));
-        if number >= TASKS {
-            joined(tasks.join_next().await)?;
-        }
-    }
-    while !tasks.is_empty() {
-        joined(tasks.join_next().await)?;
-    }
-    Ok(())
-}
-
-fn payment(number: u32, begin: i64) -> Result<Payment> {
-    let at = Timestamp::from_micros(begin + i64::from(number))?;
-    Ok(Payment {
-        id: format!("payment-{number}").parse()?,
-        user: user(HEAVY)?,
-        amount: "1".parse()?,
-        method: "card".parse()?,
-        screenshot_file_id: None,
-        provider_key: None,
-        status: PaymentStatus::Pending,
-        admin: None,
-        notes: None,
-        origin: PaymentOrigin::Here,
-        created_at: at,
-        updated_at: at,
-    })
-}
-
-fn job(number: u32, begin: i64) -> Result<Job> {
-    let id: storage_core::JobId = format!("job-{number}").parse()?;
-    let add = storage_core::AddGenerationJob {
-        user: user(HEAVY)?,
-        job: Some(id.clone()),
-        external_task_id: None,
-        model_id: "model-7".parse()?,
-        model_name: "Model Seven".parse()?,
-        params: Params::from_json(r#"{"prompt":"a cat on a roof"}"#)?,
-        price: Money::from_micros(1)?,
-        key: None,
-    };
-    Ok(Job::create(add, id, Timestamp::from_micros(begin + i64::from(number))?))
-}
-
-fn generation(number: u32) -> Result<AddGenerationToHistory> {
-    Ok(AddGenerationToHistory {
-        user: user(HEAVY)?,
-        id: Some(GenerationId::new(format!("generation-{number}"))?),
-        model_id: "model-7".parse()?,
-        model_name: "Model Seven".parse()?,
-        params: Params::from_json("{}")?,
-        result_urls: ResultUrls::default(),
-        price: Money::ZERO,
-    })
-}
-
-fn hold(number: u32) -> Result<ReserveBalance> {
-    Ok(ReserveBalance::new(user(HEAVY)?, HoldName::new(format!("hold-{number}"))?, "0.01".parse()?))
-}
-
-/// Fills a store: so many users with a balance; one of them with as many payments, all approved, as many pending jobs, as
-/// many open holds and as many history entries; and three who brought a third each.
-async fn fill(dir: &Path, records: u32) -> Result<()> {
-    let mut options = options(dir, records);
-    (options.access, options.durability) = (Access::Exclusive, Durability::ProcessOnly);
-    let begin = options.environment.clock.now().micros() - i64::from(records);
-    let store = Arc::new(JsonStorage::open(options).await?);
-    let balance = Money::from_units(1_000_000)?;
-    let all = 1..=i64::from(records);
-    import(&store, all.map(|id| Ok(ImportRecord::Balance { user: user(id)?, balance, created_at: None }))).await?;
-    import(&store, (0..records).map(|number| job(number, begin).map(ImportRecord::Job))).await?;
-    import(&store, (0..records).map(|number| payment(number, begin).map(ImportRecord::Payment))).await?;
-    let rounds = i64::try_from(ROUNDS).unwrap_or(1);
-    let brought = (BROUGHT + rounds..=i64::from(records)).map(|id| {
-        let referrer = user(BROUGHT + id % rounds)?;
-        Ok(ImportRecord::Referral { user: user(id)?, referrer, since: None })
-    });
-    import(&store, brought).await?;
-    each(&store, records, |store, number| async move {
-        let mark = MarkPaymentStatus::new(format!("payment-{number}").parse()?, PaymentStatus::Approved);
-        store.mark_payment_status(mark).await.map(|_| ())
-    })
-    .await?;
-    each(&store, records, |store, number| async move { store.reserve_balance(hold(number)?).await.map(|_| ()) })
-        .await?;
-    // While there is nothing to trim yet.
-    each(&store, records, |store, number| async move {
-        store.add_generation_to_history(generation(number)?).await.map(|_| ())
-    })
-    .await?;
-    store.close().await
-}
-
 /// The longest waits of those beside a look, in milliseconds.
 struct Beside {
     state: f64,
@@ -196,20 +74,24 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Runs a look while two threads of their own ask for the state and write.
-async fn beside<F: Future<Output = Result<()>>>(store: &Arc<JsonStorage>, look: F) -> Result<(f64, Beside)> {
-    let over = Arc::new(AtomicBool::new(false));
-    let (asking, done) = (Arc::clone(store), Arc::clone(&over));
-    let asking = std::thread::spawn(move || {
+/// Asks for the state again and again, until it is over; says what it waited at the longest.
+fn ask(store: Arc<JsonStorage>, over: Arc<AtomicBool>) -> JoinHandle<Duration> {
+    std::thread::spawn(move || {
         let mut longest = Duration::ZERO;
-        while !done.load(Ordering::Acquire) {
+        while !over.load(Ordering::Acquire) {
             let begun = Instant::now();
-            std::hint::black_box(asking.vitals());
+            std::hint::black_box(store.vitals());
             longest = longest.max(begun.elapsed());
             std::thread::sleep(Duration::from_micros(200));
         }
         longest
-    });
+    })
+}
+
+/// Runs a look while two threads of their own ask for the state and write.
+async fn beside<F: Future<Output = Result<()>>>(store: &Arc<JsonStorage>, look: F) -> Result<(f64, Beside)> {
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = ask(Arc::clone(store), Arc::clone(&over));
     let (writing, done) = (Arc::clone(store), Arc::clone(&over));
     let writing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
@@ -224,7 +106,7 @@ async fn beside<F: Future<Output = Result<()>>>(store: &Arc<JsonStorage>, look: 
                 Result::Ok(longest)
             })
         });
-        written.unwrap_or_else(|| Err(storage_core::Error::internal("no runtime")))
+        written.unwrap_or_else(|| Err(Error::internal("no runtime")))
     });
     // So that both are at it.
     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -232,7 +114,7 @@ async fn beside<F: Future<Output = Result<()>>>(store: &Arc<JsonStorage>, look: 
     let looked = look.await;
     let own = millis(begun.elapsed());
     over.store(true, Ordering::Release);
-    let panicked = |_| storage_core::Error::internal("a thread ended badly");
+    let panicked = |_| Error::internal("a thread ended badly");
     let state = asking.join().map_err(panicked)?;
     let writer = writing.join().map_err(panicked)??;
     looked?;
@@ -270,7 +152,7 @@ pub(crate) async fn measure(arguments: LooksArgs) -> Result<Grid, String> {
     let LooksArgs { records, only, dir } = arguments;
     let scratch = scratch(&dir)?;
     let looked = look(&scratch.path().join("store"), records, only).await;
-    looked.map_err(|error: storage_core::Error| error.report().to_string())
+    looked.map_err(|error: Error| error.report().to_string())
 }
 
 async fn look(dir: &Path, records: u32, only: Option<String>) -> Result<Grid> {
@@ -407,6 +289,14 @@ async fn moments(looks: &mut Looks, records: u32) -> Result<()> {
     changed_dump(looks, records).await
 }
 
+async fn change_everyone(store: &Arc<JsonStorage>, records: u32, language: &'static str) -> Result<()> {
+    each(store, records, |store, number| async move {
+        let set = SetUserLanguage::new(user(i64::from(number) + 1)?, language.parse()?);
+        store.set_user_language(set).await.map(|_| ())
+    })
+    .await
+}
+
 /// A dump during which every user changes, and which is over then: what was kept for it is given back.
 async fn changed_dump(looks: &mut Looks, records: u32) -> Result<()> {
     looks
@@ -415,11 +305,7 @@ async fn changed_dump(looks: &mut Looks, records: u32) -> Result<()> {
             let dumping = Arc::clone(&store);
             let dump = tokio::spawn(async move { dumping.dump(&mut write).await });
             let language = if round % 2 == 0 { "en" } else { "de" };
-            each(&store, records, |store, number| async move {
-                let set = storage_core::SetUserLanguage::new(user(i64::from(number) + 1)?, language.parse()?);
-                store.set_user_language(set).await.map(|_| ())
-            })
-            .await?;
+            change_everyone(&store, records, language).await?;
             drop(read);
             // It fails, because nobody reads it any more.
             drop(dump.await);
@@ -439,28 +325,14 @@ async fn follow(looks: &mut Looks, dir: &Path, records: u32) -> Result<()> {
     for round in 0..ROUNDS {
         let other = Arc::new(JsonStorage::open(options(dir, records)).await?);
         let language = if round % 2 == 0 { "fr" } else { "es" };
-        each(&store, records, |store, number| async move {
-            let set = storage_core::SetUserLanguage::new(user(i64::from(number) + 1)?, language.parse()?);
-            store.set_user_language(set).await.map(|_| ())
-        })
-        .await?;
+        change_everyone(&store, records, language).await?;
         let over = Arc::new(AtomicBool::new(false));
-        let (asking, done) = (Arc::clone(&other), Arc::clone(&over));
-        let asking = std::thread::spawn(move || {
-            let mut longest = Duration::ZERO;
-            while !done.load(Ordering::Acquire) {
-                let begun = Instant::now();
-                std::hint::black_box(asking.vitals());
-                longest = longest.max(begun.elapsed());
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            longest
-        });
+        let asking = ask(Arc::clone(&other), Arc::clone(&over));
         let begun = Instant::now();
         other.get_balance(user(PROBE)?).await?;
         own = own.min(millis(begun.elapsed()));
         over.store(true, Ordering::Release);
-        let longest = asking.join().map_err(|_| storage_core::Error::internal("a thread ended badly"))?;
+        let longest = asking.join().map_err(|_| Error::internal("a thread ended badly"))?;
         state = state.min(millis(longest));
         other.close().await?;
     }

@@ -183,7 +183,7 @@ fn begin(
         }
         // Visible and perhaps not durable: nobody may write to a journal that a power cut could make nameless.
         shared.dir.sync().inspect_err(|error| shared.die_at(error, position))?;
-        *applier = Applier { journal, manifest: manifest.clone(), manifest_stamp: None, retry_at: 0, is_due: false };
+        *applier = Applier::new(journal, manifest.clone());
         let mut state = unpoisoned(shared.state.write());
         state.position = start.position();
         state.moments.checkpoint = Some(Before::default());
@@ -332,6 +332,33 @@ mod tests {
             assert_eq!(reader.await.unwrap().unwrap(), Money::from_units(3).unwrap());
         }
         assert_eq!(*unpoisoned(behind.shared.rejoining.lock()), 1);
+    }
+
+    /// Whoever reads the files for longer than checkpoints take would lose every race against them.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_handle_follows_through_checkpoints_that_went_by_while_it_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = JsonOptions::new(temp.path().join("data"));
+        let other = JsonStorage::open(options.clone()).await.unwrap();
+        let user = UserId::new(1).unwrap();
+        other.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        let behind = JsonStorage::open(options).await.unwrap();
+        let generation = behind.shared.state().position.generation;
+        let ahead = crate::ahead::Ahead::of(&behind.shared.dir, generation).unwrap().unwrap();
+        for n in 1..=3 {
+            other.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+            checkpoint_of(&other).await;
+            while ahead.waiting() < n {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        other.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        // As it is when the files have been read.
+        let applier = Arc::clone(&behind.shared);
+        tokio::task::spawn_blocking(move || applier.applier().ahead = Some(ahead)).await.unwrap();
+        assert_eq!(behind.get_balance(user).await.unwrap(), Money::from_units(5).unwrap());
+        assert_eq!(*unpoisoned(behind.shared.rejoining.lock()), 0, "it read the files again");
+        assert!(behind.shared.applier().ahead.is_none(), "nothing is held open any more");
     }
 
     /// A checkpoint that was begun and whose files are not staged yet, after one credit.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
 use tokio::sync::oneshot;
 
+use crate::ahead::Ahead;
 use crate::background::Background;
 use crate::disk::Dir;
 use crate::journal::{Head, Journal, Mark};
@@ -38,6 +39,15 @@ pub(crate) struct Applier {
     pub(crate) retry_at: u64,
     /// A checkpoint is wanted, however large the journal is.
     pub(crate) is_due: bool,
+    /// What others begin meanwhile, while this handle reads the files and catches up.
+    pub(crate) ahead: Option<Ahead>,
+}
+
+impl Applier {
+    /// At the beginning of a journal, or where the files say.
+    pub(crate) fn new(journal: Journal, manifest: Manifest) -> Self {
+        Self { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false, ahead: None }
+    }
 }
 
 /// Why a store takes no writes any more.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use storage_core::{Error, ErrorKind, Place, Result};
 
+use crate::ahead::{Ahead, Begun};
 use crate::checkpoint::Written;
 use crate::disk::{Dir, io_error, write_all_at};
 use crate::engine::{Applier, Dead, Shared, unpoisoned};
@@ -39,7 +40,13 @@ struct Parts {
 }
 
 /// What reading the files answers.
-type Read = (State, Journal, Manifest);
+pub(crate) struct Read {
+    pub(crate) state: State,
+    pub(crate) journal: Journal,
+    pub(crate) manifest: Manifest,
+    /// What was begun while they were read.
+    pub(crate) ahead: Option<Ahead>,
+}
 
 /// Opens what belongs to the present manifest; `None` while a checkpoint puts files in place.
 fn gather(dir: &Dir) -> Result<Option<Parts>> {
@@ -87,8 +94,9 @@ pub(crate) fn join(
     let mut pause = Pause::within(options.lock_wait);
     loop {
         if let Some(parts) = gather(dir)? {
+            let ahead = Ahead::of(dir, parts.manifest.current().generation)?;
             if let Some(read) = read(dir, options, ledger, parts)? {
-                return Ok(read);
+                return Ok(Read { ahead, ..read });
             }
         } else if head.read()?.is_some_and(|mark| mark.dead) {
             // What a process could not make durable is finished by whoever has the store alone.
@@ -157,7 +165,7 @@ fn read(dir: &Dir, options: &JsonOptions, ledger: &Ledger, parts: Parts) -> Resu
         apply_records(&mut state, tail.records);
     }
     state.position = start;
-    Ok(Some((state, journal, manifest)))
+    Ok(Some(Read { state, journal, manifest, ahead: None }))
 }
 
 /// Reads the files again, for a handle that is too far behind. The caller holds neither the writer lock nor the applier.
@@ -175,10 +183,10 @@ fn rejoin(shared: &Shared) -> Result<()> {
 }
 
 /// Puts what was read from the files in place, unless this handle knows more by now.
-fn install(shared: &Shared, applier: &mut Applier, (state, journal, manifest): Read) {
+fn install(shared: &Shared, applier: &mut Applier, Read { state, journal, manifest, ahead }: Read) {
     if !shared.state().position.covers(&state.position) {
         shared.replace_state(state);
-        *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false };
+        *applier = Applier { ahead, ..Applier::new(journal, manifest) };
     }
 }
 
@@ -208,6 +216,34 @@ pub(crate) fn approach(shared: &Shared) -> Result<()> {
 
 /// Follows the journal up to the head; `false` when the journal that this handle reads is gone.
 pub(crate) fn follow_journal(shared: &Shared, applier: &mut Applier) -> Result<bool> {
+    walk(shared, applier)?;
+    let follows = follow_to_head(shared, applier)?;
+    // At the head, or too far behind for what is held open.
+    applier.ahead = None;
+    Ok(follows)
+}
+
+/// Goes through the journals that were held open while the files were read, one generation after the other.
+fn walk(shared: &Shared, applier: &mut Applier) -> Result<()> {
+    while let Some(Begun { journal, manifest }) = applier.ahead.as_ref().and_then(Ahead::take) {
+        // Another one began, so that this one has its end, all of it durable.
+        apply_from(shared, &applier.journal, None)?;
+        if !begins_here(shared, &manifest) {
+            break;
+        }
+        begin_generation(shared, applier, journal, manifest);
+    }
+    Ok(())
+}
+
+/// Whether the journal with which a manifest begins goes on where this handle is. A gap in the numbers is a restore: what it brought
+/// stands in no journal.
+fn begins_here(shared: &Shared, manifest: &Manifest) -> bool {
+    let (start, position) = (manifest.current(), shared.state().position);
+    (start.generation, start.seq, start.ledger_bytes) == (position.generation + 1, position.seq, position.ledger)
+}
+
+fn follow_to_head(shared: &Shared, applier: &mut Applier) -> Result<bool> {
     let Some(mark) = shared.head.read()? else { return Ok(false) };
     if mark.dead {
         let _ = shared.dead.set(Dead("another process reported it".to_owned()));
@@ -227,14 +263,11 @@ pub(crate) fn follow_journal(shared: &Shared, applier: &mut Applier) -> Result<b
     // gone by now.
     apply_from(shared, &applier.journal, None)?;
     let Some(manifest) = Manifest::read(&shared.dir)? else { return Ok(false) };
-    // A gap in the numbers is a restore: what it brought stands in no journal.
-    let (start, position) = (manifest.current(), shared.state().position);
-    if start.generation != mark.position.generation
-        || (start.seq, start.ledger_bytes) != (position.seq, position.ledger)
-    {
+    let generation = manifest.current().generation;
+    if generation != mark.position.generation || !begins_here(shared, &manifest) {
         return Ok(false);
     }
-    let Some(journal) = Journal::open(&shared.dir, start.generation)? else { return Ok(false) };
+    let Some(journal) = Journal::open(&shared.dir, generation)? else { return Ok(false) };
     begin_generation(shared, applier, journal, manifest);
     apply_from(shared, &applier.journal, Some(mark.position.offset))?;
     Ok(true)
@@ -245,7 +278,7 @@ pub(crate) fn begin_generation(shared: &Shared, applier: &mut Applier, journal: 
     let mut state = unpoisoned(shared.state.write());
     state.position = Position { generation: manifest.current().generation, offset: 0, ..state.position };
     state.dirty.forget_before(manifest.generation);
-    *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false };
+    *applier = Applier { ahead: applier.ahead.take(), ..Applier::new(journal, manifest) };
 }
 
 /// Moves on to the journal of a checkpoint that this handle made or finished, and announces it. The caller holds the
@@ -328,10 +361,10 @@ fn reload(shared: &Shared, applier: &mut Applier) -> Result<()> {
         return Err(Error::internal("a checkpoint goes on while the writer lock is held"));
     };
     let read = read(&shared.dir, &shared.options, &shared.ledger, parts)?;
-    let (state, journal, manifest) =
+    let Read { state, journal, manifest, .. } =
         read.ok_or_else(|| Error::internal("a checkpoint went by while the writer lock was held"))?;
     shared.replace_state(state);
-    *applier = Applier { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false };
+    *applier = Applier::new(journal, manifest);
     // Without a head mark the journal alone says what there is, and the caller reads it to its end.
     follow_journal(shared, applier).map(|_| ())
 }

@@ -39,6 +39,7 @@
 //! `docs/json-directory.md` tells the rest. [`legacy`] reads directories that the earlier system left.
 
 mod admin_limits;
+mod ahead;
 mod background;
 mod balances;
 mod before;

@@ -11,7 +11,7 @@ use crate::background::Background;
 use crate::checkpoint::COPIES;
 use crate::disk::{Dir, quoted};
 use crate::engine::{Applier, Queue, Shared};
-use crate::follow;
+use crate::follow::{self, Read};
 use crate::index::{KeyIndex, Segment};
 use crate::journal::{self, Head, Journal, Mark, Tail};
 use crate::ledger::{Glance, GlanceRow, LEDGER, Ledger};
@@ -48,7 +48,7 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     let common = presence.common(&dir, &writer)?;
     let watch = Watch::new(&dir, common, &head, &ledger)?;
     presence.check_ledger(&ledger)?;
-    let (state, journal, manifest) = match company {
+    let Read { state, journal, manifest, ahead } = match company {
         Company::Alone => {
             // Nobody has the store open, but somebody may keep its writers out: a backup, for example.
             writer.exclusive_within(options.lock_wait)?;
@@ -56,7 +56,8 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
             let recovered = recover::recover(&dir, &options, &head, &ledger, &mut warnings)?;
             presence.settle(&common, options.environment.clock.now())?;
             writer.release();
-            recovered
+            let (state, journal, manifest) = recovered;
+            Read { state, journal, manifest, ahead: None }
         }
         Company::Beside => follow::join(&dir, &options, &head, &ledger, &mut writer)?,
     };
@@ -65,7 +66,7 @@ pub(crate) fn open(options: JsonOptions) -> Result<(Shared, LockFile)> {
     );
     let shared = Arc::new(Shared {
         state: RwLock::new(state),
-        applier: Mutex::new(Applier { journal, manifest, manifest_stamp: None, retry_at: 0, is_due: false }),
+        applier: Mutex::new(Applier { ahead, ..Applier::new(journal, manifest) }),
         rejoining: Mutex::new(0),
         head,
         ledger,

@@ -160,10 +160,6 @@ impl Journal {
     pub(crate) fn identity(&self) -> Result<Identity> {
         Identity::of(&self.file).map_err(|error| io_error(error, "cannot look at", &self.path))
     }
-    pub(crate) fn length(&self) -> Result<u64> {
-        self.file.metadata().map(|meta| meta.len()).map_err(|error| io_error(error, "cannot look at", &self.path))
-    }
-
     fn allocate(&mut self, upto: u64) -> io::Result<()> {
         let zeros = vec![0; 64 * 1024];
         while self.allocated < upto {
@@ -209,6 +205,15 @@ impl Journal {
     /// Makes what was written durable. An error here is final: the pages are gone, a second try would lie.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|error| io_error(error, "cannot sync", &self.path))
+    }
+
+    /// Whether there are so many bytes. Read, and not asked of the file system: since Linux 6.13 a file whose times somebody asked for
+    /// gets a new one with its next write, and that is a block more to sync.
+    pub(crate) fn reaches(&self, length: u64) -> Result<bool> {
+        let Some(last) = length.checked_sub(1) else { return Ok(true) };
+        let count =
+            read_at(&self.file, &mut [0], last).map_err(|error| io_error(error, "cannot read", &self.path))?;
+        Ok(count == 1)
     }
 
     /// Whether something stands at an offset.

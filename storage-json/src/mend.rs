@@ -49,7 +49,7 @@ pub(crate) fn files(shared: &Shared, applier: &mut Applier) -> Result<()> {
         shared.warn(format!("{} went missing while the store is open; written anew by a checkpoint", files.join(", ")));
         applier.is_due = true;
     }
-    if journal || applier.journal.length()? < position.offset {
+    if journal || !applier.journal.reaches(position.offset)? {
         anew(shared, applier)?;
     }
     Ok(())

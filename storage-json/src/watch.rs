@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use storage_core::{Error, ErrorKind, Place, Result};
 
-use crate::disk::{Dir, Identity, Kind, Standing, io_error, stat_of};
+use crate::disk::{Dir, Identity, Kind, Standing, io_error, read_at, stat_of};
 use crate::engine::unpoisoned;
 use crate::journal::{HEAD, Head, Journal};
 use crate::ledger::{LEDGER, Ledger};
@@ -222,12 +222,13 @@ impl Watch {
 
     /// Whether files that are only appended to are as long as they were.
     pub(crate) fn lengths(&self, ledger: &Ledger, length: u64) -> Result<(), Trouble> {
-        let present =
-            stat_of(&ledger.file).map_err(|error| io_error(error, "cannot look at", &self.dir.join(LEDGER)))?;
-        if present.length >= length {
+        let path = self.dir.join(LEDGER);
+        // Read and not asked for, as in `Journal::reaches`.
+        let last = length.checked_sub(1).map(|last| read_at(&ledger.file, &mut [0], last));
+        if last.transpose().map_err(|error| io_error(error, "cannot read", &path))? != Some(0) {
             return Ok(());
         }
-        let path = self.dir.join(LEDGER);
+        let present = stat_of(&ledger.file).map_err(|error| io_error(error, "cannot look at", &path))?;
         Err(Trouble::Final(Error::corrupt(
             Place::new(LEDGER).offset(present.length),
             format!(

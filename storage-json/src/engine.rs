@@ -173,8 +173,9 @@ impl Shared {
             }
         })
     }
-    /// Proves that the directory and the files by which processes know each other are those that were opened.
-    pub(crate) fn prove_place(&self) -> Result<()> {
+    /// Proves that the directory and the files by which processes know each other are those that were opened; answers as
+    /// [`Watch::locks`](crate::watch::Watch::locks).
+    pub(crate) fn prove_place(&self) -> Result<bool> {
         self.check_kept()?;
         if let Some(warning) = self.judged(self.watch.place())? {
             self.warn(warning);

@@ -400,17 +400,17 @@ pub(crate) fn apply_records(state: &mut State, records: impl IntoIterator<Item =
 /// synced, taken over and announced, and what it left unfinished is wiped.
 pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier) -> Result<()> {
     shared.check_present()?;
-    shared.prove_place()?;
+    let unchanged = shared.prove_place()?;
     look_at_manifest(shared, applier)?;
     // Who is alone follows nobody, and may still have left a batch unannounced itself.
     if shared.options.access == Access::Shared && !follow_journal(shared, applier)? {
         reload(shared, applier)?;
     }
-    crate::mend::files(shared, applier)?;
-    let position = shared.state().position;
-    if shared.dead.get().is_some() || !applier.journal.has_bytes_at(position.offset)? {
+    let is_end = crate::mend::files(shared, applier, unchanged)?;
+    if shared.dead.get().is_some() || is_end {
         return Ok(());
     }
+    let position = shared.state().position;
     let tail = applier.journal.read(position, None, 0)?;
     if tail.garbage > tail.end.offset {
         applier.journal.wipe(tail.end.offset, tail.garbage)?;

@@ -38,6 +38,16 @@ pub(crate) fn generation_of(name: &str) -> Option<u64> {
     name.strip_prefix("journal-")?.strip_suffix(".jsonl")?.parse().ok()
 }
 
+/// What stands behind the lines that a handle knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// Room, or the end of the file.
+    Nothing,
+    Something,
+    /// Not even those lines.
+    Cut,
+}
+
 /// An open journal file.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -207,21 +217,20 @@ impl Journal {
         self.file.sync_data().map_err(|error| io_error(error, "cannot sync", &self.path))
     }
 
-    /// Whether there are so many bytes. Read, and not asked of the file system: since Linux 6.13 a file whose times somebody asked for
-    /// gets a new one with its next write, and that is a block more to sync.
-    pub(crate) fn reaches(&self, length: u64) -> Result<bool> {
-        let Some(last) = length.checked_sub(1) else { return Ok(true) };
-        let count =
-            read_at(&self.file, &mut [0], last).map_err(|error| io_error(error, "cannot read", &self.path))?;
-        Ok(count == 1)
-    }
-
-    /// Whether something stands at an offset.
-    pub(crate) fn has_bytes_at(&self, offset: u64) -> Result<bool> {
-        let mut byte = [0];
-        let count =
-            read_at(&self.file, &mut byte, offset).map_err(|error| io_error(error, "cannot read", &self.path))?;
-        Ok(count == 1 && byte[0] != 0)
+    /// What stands behind an offset up to which lines were read. Read, and not asked of the file system: since Linux 6.13 a file whose
+    /// times somebody asked for gets a new one with its next write, and that is a block more to sync.
+    pub(crate) fn behind(&self, offset: u64) -> Result<Behind> {
+        let mut bytes = [0; 2];
+        // The last byte that was read, and the one behind it.
+        let known = usize::from(offset > 0);
+        let from = offset - known as u64;
+        let count = read_at(&self.file, &mut bytes[..=known], from)
+            .map_err(|error| io_error(error, "cannot read", &self.path))?;
+        Ok(match bytes.get(known..count) {
+            None => Behind::Cut,
+            Some([0] | []) => Behind::Nothing,
+            Some(_) => Behind::Something,
+        })
     }
 
     fn corrupt(&self, offset: u64, problem: &'static str) -> Error {

@@ -37,6 +37,8 @@ pub(crate) struct LockFile {
     dir: Dir,
     name: &'static str,
     locking: Locking,
+    /// When this handle gave it up last.
+    released: Option<Instant>,
 }
 
 /// How a try for a lock ended.
@@ -83,7 +85,7 @@ impl LockFile {
 
     fn of(dir: &Dir, name: &'static str, file: File, locking: Locking) -> Self {
         let file = Arc::new(file);
-        Self { lock: RwLock::new(Arc::clone(&file)), file, dir: dir.clone(), name, locking }
+        Self { lock: RwLock::new(Arc::clone(&file)), file, dir: dir.clone(), name, locking, released: None }
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -135,6 +137,7 @@ impl LockFile {
 
     /// Gives the lock up.
     pub(crate) fn release(&mut self) {
+        self.released = Some(Instant::now());
         #[cfg(unix)]
         let _ = rustix::fs::flock(&*self.file, rustix::fs::FlockOperation::Unlock);
         // There a lock is not converted by taking it again, so that only closing the file gives it up. Never run so far.
@@ -144,6 +147,11 @@ impl LockFile {
             self.lock = RwLock::new(Arc::clone(&file));
             self.file = file;
         }
+    }
+
+    /// Whether this handle gave it up a moment ago, so that others cannot have done much with it.
+    pub(crate) fn was_held_lately(&self) -> bool {
+        self.released.is_some_and(|released| released.elapsed() < Duration::from_millis(10))
     }
 
     /// Waits for the exclusive lock up to `limit`; `Locked` naming the holder when that runs out.

@@ -7,7 +7,7 @@ use storage_core::{Error, ErrorKind, Result};
 
 use crate::checkpoint::{Extent, checkpoint, set_aside};
 use crate::engine::{Applier, Shared, unpoisoned};
-use crate::journal;
+use crate::journal::{self, Behind};
 use crate::locks::{CHECKPOINT, Try};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::options::Access;
@@ -41,18 +41,27 @@ pub(crate) fn manifest(shared: &Shared, applier: &Applier, error: Error) -> Resu
 /// Looks whether journal and files are there, and brings back what is not: the journal at once, by a checkpoint, because a
 /// change is acknowledged when it stands there; files by the next checkpoint, which is made due. The caller holds the writer
 /// lock and has caught up.
-pub(crate) fn files(shared: &Shared, applier: &mut Applier) -> Result<()> {
+///
+/// With `unchanged` no name in the directory changed since all was found right. Answers whether nothing stands in the journal beyond what
+/// this handle knows.
+pub(crate) fn files(shared: &Shared, applier: &mut Applier, unchanged: bool) -> Result<bool> {
     let position = shared.state().position;
     shared.judged(shared.watch.lengths(&shared.ledger, position.ledger))?;
-    let Missing { journal, files } = shared.judged(shared.watch.look(&applier.manifest, &applier.journal))?;
+    let Missing { journal, files } = if unchanged {
+        Missing::default()
+    } else {
+        shared.judged(shared.watch.look(&applier.manifest, &applier.journal))?
+    };
     if !files.is_empty() {
         shared.warn(format!("{} went missing while the store is open; written anew by a checkpoint", files.join(", ")));
         applier.is_due = true;
     }
-    if journal || !applier.journal.reaches(position.offset)? {
-        anew(shared, applier)?;
+    match applier.journal.behind(position.offset)? {
+        Behind::Cut => anew(shared, applier)?,
+        _ if journal => anew(shared, applier)?,
+        behind => return Ok(behind == Behind::Nothing),
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Makes a checkpoint between two batches.

@@ -120,15 +120,10 @@ impl Watch {
         Err(Trouble::Final(Error::new(ErrorKind::Unavailable).message(message)))
     }
 
-    /// Looks at all of it. The caller holds the writer lock, so that no checkpoint is putting files in place.
+    /// Looks at all of it, where [`Watch::locks`] does not say that nothing changed. The caller holds the writer lock, so that no
+    /// checkpoint is putting files in place.
     pub(crate) fn look(&self, manifest: &Manifest, journal: &Journal) -> Result<Missing, Trouble> {
         let changed = self.dir.own_stat()?.changed;
-        {
-            let names = unpoisoned(self.names.lock());
-            if names.settled && names.changed == changed {
-                return Ok(Missing::default());
-            }
-        }
         self.locks_and_files()?;
         let missing = self.missing(manifest, journal)?;
         let mut names = unpoisoned(self.names.lock());
@@ -143,16 +138,17 @@ impl Watch {
     }
 
     /// Whether the lock files are still those that everybody finds: asked between a batch's sync and its answer. A process that
-    /// found others, or none, may already have read a journal without this batch.
-    pub(crate) fn locks(&self) -> Result<(), Trouble> {
+    /// found others, or none, may already have read a journal without this batch. Answers whether every name in the directory is
+    /// as it was when all was found right.
+    pub(crate) fn locks(&self) -> Result<bool, Trouble> {
         let changed = self.dir.own_stat()?.changed;
         {
             let names = unpoisoned(self.names.lock());
             if names.settled && names.changed == changed {
-                return Ok(());
+                return Ok(true);
             }
         }
-        self.locks_and_files()
+        self.locks_and_files().map(|()| false)
     }
 
     /// Whether a lock file that was opened again is the one that all have in common.

@@ -105,7 +105,9 @@ pub(crate) fn locked<T>(
         return step(shared);
     }
     shared.check_kept()?;
-    approach(shared)?;
+    if !lock.was_held_lately() {
+        approach(shared)?;
+    }
     lock.exclusive()?;
     lock.sign(|| shared.options.environment.clock.now());
     let outcome = step(shared);

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Transaction};
 
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::reader::Reader;
 use crate::run::{Attempt, Outcome, Patience, apply, begin, or_again};
 use crate::schema::{MAX_IDENTIFIER, Schema, quote};
 use crate::shape::ORIGINAL;
@@ -37,10 +38,10 @@ impl Adopted {
 }
 
 /// Which adopted tables exist, in the order in which the earlier system fills them.
-pub(crate) async fn adopted_tables(client: &Client, schema: &Schema) -> Result<Vec<String>, tokio_postgres::Error> {
+pub(crate) async fn adopted_tables(reader: Reader<'_>, schema: &Schema) -> Result<Vec<String>, tokio_postgres::Error> {
     let names: Vec<String> = ORIGINAL.iter().map(|table| format!("{LEGACY_PREFIX}{}", table.name)).collect();
-    let rows = client
-        .query_typed(
+    let rows = reader
+        .rows(
             "SELECT c.relname::text
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE n.nspname = $1 AND c.relname = ANY ($2) AND c.relkind IN ('r', 'p')
@@ -55,9 +56,9 @@ pub(crate) async fn adopt(client: &mut Client, schema: &Schema, plan: &Plan, wai
     let patience = Patience::new(wait);
     loop {
         // Without the lock only what no other run can change under the two readings.
-        let state = inspect(client, schema, plan).await?;
+        let state = inspect(Reader::Alone(client), schema, plan).await?;
         if !matches!(state, State::Original { .. } | State::Missing | State::Older { .. }) {
-            let tables = adopted_tables(client, schema).await?;
+            let tables = adopted_tables(Reader::Alone(client), schema).await?;
             if let Some(done) = settled(state, tables, &patience)? {
                 return Ok(done);
             }
@@ -96,8 +97,8 @@ async fn attempt(
     patience: &Patience,
 ) -> Result<Attempt<Adopted>, Error> {
     let Some(transaction) = begin(client, schema, patience).await? else { return Ok(Attempt::Again(None)) };
-    let mut state = inspect(transaction.client(), schema, plan).await?;
-    let tables = adopted_tables(transaction.client(), schema).await?;
+    let mut state = inspect(Reader::Within(transaction.client()), schema, plan).await?;
+    let tables = adopted_tables(Reader::Within(transaction.client()), schema).await?;
     if let Some(done) = settled(state.clone(), tables, patience)? {
         transaction.rollback().await?;
         return Ok(Attempt::Done(done));
@@ -105,13 +106,13 @@ async fn attempt(
     let mut renamed = Vec::new();
     if let State::Original { tables } = &state {
         renamed = rename(&transaction, schema, tables).await?;
-        state = inspect(transaction.client(), schema, plan).await?;
+        state = inspect(Reader::Within(transaction.client()), schema, plan).await?;
         if state != State::Missing {
             return Err(Error::State(state));
         }
     }
     let outcome = apply(&transaction, schema, plan, &state, patience).await?;
-    let tables = adopted_tables(transaction.client(), schema).await?;
+    let tables = adopted_tables(Reader::Within(transaction.client()), schema).await?;
     transaction.commit().await?;
     let outcome = Outcome { waited: patience.waited(), ..outcome };
     Ok(Attempt::Done(Adopted { tables, renamed, outcome }))

@@ -32,6 +32,8 @@ mod adopt;
 mod error;
 mod moved;
 mod plan;
+mod reader;
+mod rights;
 mod run;
 mod schema;
 mod shape;
@@ -42,10 +44,13 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use crate::reader::Reader;
+
 pub use adopt::{Adopted, LEGACY_PREFIX};
 pub use error::Error;
 pub use moved::{MOVED_SQLSTATE, Remark};
 pub use plan::{HISTORY_TABLE, Plan, Step};
+pub use rights::Surroundings;
 pub use run::Outcome;
 pub use schema::{InvalidSchema, Schema};
 pub use shape::Addition;
@@ -62,7 +67,8 @@ pub fn latest() -> i32 {
     Plan::embedded().latest()
 }
 
-/// Tells what stands in the schema: no lock, no write, two round trips at most, with the right to read alone.
+/// Tells what stands in the schema: no lock, no write, two round trips at most, with the right to read alone. The client is in no
+/// transaction.
 pub async fn inspect(client: &Client, schema: &Schema) -> Result<State, Error> {
     Plan::embedded().inspect(client, schema).await
 }
@@ -85,7 +91,18 @@ pub async fn adopt(client: &mut Client, schema: &Schema, wait: Duration) -> Resu
 
 /// Which adopted tables exist in the schema, by the names that they have now.
 pub async fn adopted_tables(client: &Client, schema: &Schema) -> Result<Vec<String>, Error> {
-    Ok(adopt::adopted_tables(client, schema).await?)
+    Ok(adopt::adopted_tables(Reader::Alone(client), schema).await?)
+}
+
+/// Looks around the store's tables: what stands in their place, hides their rows, or runs in every change. Changes nothing; the client
+/// is in no transaction.
+pub async fn surroundings(client: &Client, schema: &Schema) -> Result<Surroundings, Error> {
+    Ok(rights::surroundings(client, schema).await?)
+}
+
+/// The SQL that gives a role the least rights with which a store runs, to be run by whoever owns the tables.
+pub fn grants(schema: &Schema, role: &str) -> String {
+    rights::grants(schema, role)
 }
 
 /// Tells how the schema's tables are spread over the nodes of a sharding engine. Changes nothing.
@@ -114,7 +131,7 @@ pub async fn remark(
 impl Plan {
     /// See [`inspect`](crate::inspect).
     pub async fn inspect(&self, client: &Client, schema: &Schema) -> Result<State, Error> {
-        Ok(state::inspect(client, schema, self).await?)
+        Ok(state::inspect(Reader::Alone(client), schema, self).await?)
     }
 
     /// See [`migrate`](crate::migrate).

@@ -78,7 +78,8 @@ async fn set(transaction: &Transaction<'_>, schema: &Schema, place: &str) -> Res
     let insert = format!("INSERT INTO {s}.storage_meta (name, value) VALUES ('moved_to', $1)");
     transaction.execute_typed(&insert, &[(&place, Type::TEXT)]).await?;
     let mut sql = format!(
-        "CREATE OR REPLACE FUNCTION {s}.storage_refuse_moved() RETURNS trigger LANGUAGE plpgsql AS $refuse$
+        "CREATE OR REPLACE FUNCTION {s}.storage_refuse_moved() RETURNS trigger LANGUAGE plpgsql
+             SET search_path = pg_catalog, pg_temp AS $refuse$
          BEGIN
              RAISE EXCEPTION 'the contents of this store were moved' USING ERRCODE = '{MOVED_SQLSTATE}',
                  DETAIL = (SELECT value FROM {s}.storage_meta WHERE name = 'moved_to');

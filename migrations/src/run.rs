@@ -16,6 +16,7 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use crate::error::Error;
 use crate::plan::Plan;
+use crate::reader::{PIN, Reader};
 use crate::schema::Schema;
 use crate::state::{State, inspect};
 
@@ -106,6 +107,7 @@ pub(crate) async fn begin<'a>(
     // see what its last holder committed.
     let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(false);
     let transaction = builder.start().await?;
+    transaction.batch_execute(PIN).await?;
     let row = transaction
         .query_typed_one(
             "SELECT pg_catalog.pg_try_advisory_xact_lock(
@@ -118,17 +120,14 @@ pub(crate) async fn begin<'a>(
         return Ok(None);
     }
     let lock = patience.left().clamp(Duration::from_millis(100), LOCK).as_millis();
-    // The system's own names come first by themselves, and pg_temp last: no object of the schema or of the session
-    // can stand in for what a migration means. Releases before 17 have no transaction_timeout.
+    // Releases before 17 have no transaction_timeout.
     transaction
         .batch_execute(&format!(
-            "SET LOCAL search_path = {}, pg_temp;
-             SET LOCAL lock_timeout = {lock};
+            "SET LOCAL lock_timeout = {lock};
              SET LOCAL statement_timeout = 0;
              SET LOCAL idle_in_transaction_session_timeout = 0;
              SET LOCAL client_min_messages = warning;
-             SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'",
-            schema.quoted()
+             SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"
         ))
         .await?;
     Ok(Some(transaction))
@@ -144,7 +143,7 @@ pub(crate) async fn migrate(
     let patience = Patience::new(wait);
     loop {
         // Without the lock first: a schema that is current keeps nobody waiting, whoever works in it.
-        let state = inspect(client, schema, plan).await?;
+        let state = inspect(Reader::Alone(client), schema, plan).await?;
         if !is_pending(&state) {
             return nothing_to_do(state, &patience);
         }
@@ -176,7 +175,7 @@ async fn attempt(
 ) -> Result<Attempt<Outcome>, Error> {
     let Some(transaction) = begin(client, schema, patience).await? else { return Ok(Attempt::Again(None)) };
     // Again under the lock: its last holder may have done the work.
-    let state = inspect(transaction.client(), schema, plan).await?;
+    let state = inspect(Reader::Within(transaction.client()), schema, plan).await?;
     if !is_pending(&state) {
         transaction.rollback().await?;
         return nothing_to_do(state, patience).map(Attempt::Done);
@@ -195,8 +194,12 @@ pub(crate) async fn apply(
     patience: &Patience,
 ) -> Result<Outcome, Error> {
     create_schema(transaction, schema).await?;
+    // Migrations name the store's tables without their schema. The system's own names come first by themselves, so that the schema can
+    // offer only what fits better than those; V3 leaves nothing of that kind in use.
+    transaction.batch_execute(&format!("SET LOCAL search_path = {}, pg_temp", schema.quoted())).await?;
     let mut target = OneTransaction { transaction, failed: None };
     let report = plan.runner().run_async(&mut target).await.map_err(|error| from_refinery(&error, target.failed))?;
+    transaction.batch_execute(PIN).await?;
     let applied = report.applied_migrations().iter().map(Migration::version).collect();
     let from = if let State::Older { applied, .. } = state { *applied } else { 0 };
     Ok(Outcome { applied, from, to: plan.latest(), waited: patience.waited() })

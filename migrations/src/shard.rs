@@ -11,6 +11,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
 use crate::error::Error;
+use crate::reader::Reader;
 use crate::run::{Attempt, Patience, begin, or_again};
 use crate::schema::Schema;
 
@@ -93,20 +94,27 @@ fn wanted(column: Option<&str>) -> Placement {
 
 /// Looks. Two round trips at most.
 pub(crate) async fn look(client: &Client, schema: &Schema) -> Result<Sharding, tokio_postgres::Error> {
-    let engine = client
-        .query_typed_opt("SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus'", &[])
-        .await?
-        .map(|row| row.try_get::<_, String>(0))
-        .transpose()?;
-    if engine.is_none() {
-        return Ok(Sharding { engine, tables: Vec::new() });
-    }
+    // Releases put the view into different schemas. The engine's own is the one that belongs to the extension's owner.
+    let found = Reader::Alone(client)
+        .rows(
+            "SELECT e.extversion, (SELECT quote_ident(n.nspname)
+                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                 WHERE c.relname = 'citus_tables' AND c.relowner = e.extowner ORDER BY n.nspname ASC LIMIT 1)
+             FROM pg_extension e WHERE e.extname = 'citus'",
+            &[],
+        )
+        .await?;
+    let Some(row) = found.first() else { return Ok(Sharding { engine: None, tables: Vec::new() }) };
+    let (engine, place) = (Some(row.try_get(0)?), row.try_get::<_, Option<String>>(1)?);
+    let view = place.map_or_else(|| "citus_tables".to_owned(), |place| format!("{place}.citus_tables"));
     let names: Vec<String> = TABLES.iter().map(|(table, _)| format!("{}.{table}", schema.quoted())).collect();
-    let rows = client
-        .query_typed(
-            "SELECT a.name, c.citus_table_type, c.distribution_column
-             FROM unnest($1) WITH ORDINALITY AS a (name, n)
-                 LEFT JOIN citus_tables c ON c.table_name = to_regclass(a.name) ORDER BY a.n ASC",
+    let rows = Reader::Alone(client)
+        .rows(
+            &format!(
+                "SELECT a.name, c.citus_table_type, c.distribution_column
+                 FROM unnest($1) WITH ORDINALITY AS a (name, n)
+                     LEFT JOIN {view} c ON c.table_name = to_regclass(a.name) ORDER BY a.n ASC"
+            ),
             &[(&names, Type::TEXT_ARRAY)],
         )
         .await?;
@@ -166,7 +174,9 @@ async fn distribute(
         )
         .await?;
     // What the engine's functions are called without a schema, because it has moved them between releases.
-    transaction.batch_execute(&format!("SET LOCAL search_path = {}, public, pg_catalog", schema.quoted())).await?;
+    transaction
+        .batch_execute(&format!("SET LOCAL search_path = pg_catalog, {}, public, pg_temp", schema.quoted()))
+        .await?;
     let tables: Vec<&str> = pending.iter().map(|placed| placed.table).collect();
     let keys = transaction
         .query_typed(

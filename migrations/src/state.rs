@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::plan::{HISTORY_TABLE, Plan};
+use crate::reader::Reader;
 use crate::schema::Schema;
 use crate::shape::{ORIGINAL, ORIGINAL_CORE};
 
@@ -115,13 +115,13 @@ const CATALOG: &str = "
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = ANY ($2)";
 
-async fn look(client: &Client, schema: &Schema, plan: &Plan) -> Result<Seen, tokio_postgres::Error> {
+async fn look(reader: Reader<'_>, schema: &Schema, plan: &Plan) -> Result<Seen, tokio_postgres::Error> {
     let mut names: Vec<&str> = vec![HISTORY_TABLE];
     for addition in &plan.additions {
         names.push(addition.table);
         names.extend(addition.unique);
     }
-    let mut rows = client.query_typed(CATALOG, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
+    let mut rows = reader.rows(CATALOG, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
     let mut has_history = false;
     for row in &rows {
         let kind: String = row.try_get(0)?;
@@ -135,7 +135,7 @@ async fn look(client: &Client, schema: &Schema, plan: &Plan) -> Result<Seen, tok
             "{CATALOG} UNION ALL SELECT 'history', name::text, version::int4, ARRAY[checksum::text] FROM {}.{HISTORY_TABLE}",
             schema.quoted()
         );
-        rows = client.query_typed(&history, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
+        rows = reader.rows(&history, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
     }
     let mut seen = Seen { tables: BTreeMap::new(), relations: BTreeSet::new(), history: Vec::new() };
     for row in rows {
@@ -161,9 +161,9 @@ fn is_table(kind: &str) -> bool {
     kind == "r" || kind == "p"
 }
 
-/// Reads the state of a schema, without a lock and without a transaction.
-pub(crate) async fn inspect(client: &Client, schema: &Schema, plan: &Plan) -> Result<State, tokio_postgres::Error> {
-    let seen = look(client, schema, plan).await?;
+/// Reads the state of a schema, without a lock.
+pub(crate) async fn inspect(reader: Reader<'_>, schema: &Schema, plan: &Plan) -> Result<State, tokio_postgres::Error> {
+    let seen = look(reader, schema, plan).await?;
     Ok(if seen.history.is_empty() { without_history(&seen, plan) } else { with_history(&seen, plan) })
 }
 

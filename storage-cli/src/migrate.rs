@@ -23,7 +23,7 @@ pub(crate) async fn migrate(context: &Context, arguments: MigrateArgs) -> Outcom
 
 #[cfg(not(feature = "postgres"))]
 async fn database(context: &Context, arguments: MigrateArgs) -> Outcome {
-    let MigrateArgs { check: _, wait: _, adopt: _, strict: _, time_zone: _ } = arguments;
+    let MigrateArgs { check: _, wait: _, adopt: _, strict: _, time_zone: _, grants: _ } = arguments;
     // Opening says why this build has no such backend.
     storage_factory::look(context.config.clone()).await?.close().await?;
     Ok(Exit::Done)
@@ -48,9 +48,14 @@ mod on_postgres {
     use crate::exit::{Exit, Failure, Outcome};
 
     pub(super) async fn database(context: &Context, arguments: MigrateArgs) -> Outcome {
-        let MigrateArgs { check, wait, adopt, strict, time_zone } = arguments;
+        let MigrateArgs { check, wait, adopt, strict, time_zone, grants } = arguments;
         let wait = Duration::from_secs(wait);
         let options = pg_options(&context.config)?;
+        if let Some(role) = grants {
+            let sql = storage_pg::grants(&options, &role)?;
+            context.out.answer(&json!({ "role": role, "sql": sql }), || sql.trim_end().to_owned())?;
+            return Ok(Exit::Done);
+        }
         let report = schema_report(&options).await.map_err(Error::from)?;
         if adopt {
             return adopt::adopt(context, &options, report, wait, strict, &time_zone).await;

@@ -73,8 +73,10 @@ impl FromStr for Fallback {
 /// How statements reach a PostgreSQL server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatementMode {
-    /// Parsed at each use: right behind every pooler.
+    /// Prepared on connections that are proved to be direct, unnamed on others.
     #[default]
+    Auto,
+    /// Parsed at each use: right behind every pooler.
     Unnamed,
     /// Prepared once for each connection: faster, and for direct connections alone.
     Prepared,
@@ -85,9 +87,10 @@ impl FromStr for StatementMode {
     /// Any case.
     fn from_str(text: &str) -> Result<Self> {
         Ok(match text.to_ascii_lowercase().as_str() {
+            "auto" => Self::Auto,
             "unnamed" => Self::Unnamed,
             "prepared" => Self::Prepared,
-            _ => return Err(Error::invalid("STORAGE_STATEMENTS", "must be unnamed or prepared")),
+            _ => return Err(Error::invalid("STORAGE_STATEMENTS", "must be auto, unnamed or prepared")),
         })
     }
 }
@@ -241,7 +244,7 @@ impl Variables<'_> {
             schema: self.text("STORAGE_SCHEMA")?.unwrap_or(standard.schema),
             pool_min: pool_min.unwrap_or(standard.pool_min),
             pool_max,
-            statements: self.parsed("STORAGE_STATEMENTS", "unnamed or prepared")?.unwrap_or_default(),
+            statements: self.parsed("STORAGE_STATEMENTS", "auto, unnamed or prepared")?.unwrap_or_default(),
             pool_wait: self.seconds("STORAGE_POOL_WAIT")?.unwrap_or(standard.pool_wait),
             statement_timeout: self.seconds("STORAGE_STATEMENT_TIMEOUT")?.unwrap_or(standard.statement_timeout),
             lock_timeout: self.seconds("STORAGE_LOCK_TIMEOUT")?.unwrap_or(standard.lock_timeout),
@@ -371,7 +374,7 @@ mod tests {
             ("STORAGE_POOL_MIN", "11", "STORAGE_POOL_MAX, which is 10"),
             ("STORAGE_POOL_MIN", "-1", "whole number from 0"),
             ("STORAGE_POOL_MAX", "0", "whole number from 1"),
-            ("STORAGE_STATEMENTS", "named", "unnamed or prepared"),
+            ("STORAGE_STATEMENTS", "named", "auto, unnamed or prepared"),
             ("STORAGE_POOL_WAIT", "0", "seconds from 1"),
             ("STORAGE_STATEMENT_TIMEOUT", "1.5", "seconds from 1"),
             ("STORAGE_LOCK_TIMEOUT", "5s", "seconds from 1"),

@@ -19,7 +19,7 @@
 //! | `STORAGE_SCHEMA` | the PostgreSQL schema that holds the store's tables | `public` |
 //! | `STORAGE_POOL_MIN` | connections kept open, a whole number from 0 | 1 |
 //! | `STORAGE_POOL_MAX` | the most connections, a whole number from 1 | 10 |
-//! | `STORAGE_STATEMENTS` | `unnamed`, or `prepared` for connections without a pooler | `unnamed` |
+//! | `STORAGE_STATEMENTS` | `auto`: prepared where the connection is proved to be direct; or `unnamed`, `prepared` | `auto` |
 //! | `STORAGE_POOL_WAIT` | seconds that an operation waits for a connection, a whole number from 1 | 5 |
 //! | `STORAGE_STATEMENT_TIMEOUT` | seconds that a statement may take, a whole number from 1 | 10 |
 //! | `STORAGE_LOCK_TIMEOUT` | seconds that a statement waits for a lock, a whole number from 1 | 5 |

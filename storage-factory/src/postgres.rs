@@ -39,6 +39,7 @@ fn options(config: &Config, url: &DatabaseUrl, reason: String) -> PgOptions {
     options.min_connections = pool_min;
     options.max_connections = pool_max;
     options.statements = match statements {
+        StatementMode::Auto => Statements::Auto,
         StatementMode::Unnamed => Statements::Unnamed,
         StatementMode::Prepared => Statements::Prepared,
     };

@@ -82,20 +82,40 @@ impl<'s, 'c> Attempts<'s, 'c> {
         self.storage.limits().operation.saturating_sub(self.begun.elapsed())
     }
 
-    /// A connection. What cannot be reached may be back in a moment: a server that restarts, a standby that takes over.
+    /// A connection. What cannot be reached may be back in a moment: a server that restarts, a standby that takes over, a name that
+    /// leads to the primary again.
     pub(crate) async fn link(&mut self) -> Result<Link<'s>> {
         loop {
             match self.pool.checkout(self.left()).await {
                 Ok(link) => return Ok(link),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Unavailable)
-                        && self.begun.elapsed() < self.storage.limits().pool =>
-                {
+                Err(error) if self.may_come_back(&error) => {
+                    if !self.was_standby() {
+                        self.before = Some(error);
+                    }
                     self.rest().await;
                 }
-                Err(error) => return Err(self.marked(error)),
+                // That the time is over says less than what used it up.
+                Err(error) => {
+                    let error = self.before.take().unwrap_or(error);
+                    return Err(self.marked(error));
+                }
             }
         }
+    }
+
+    /// Whether it is worth trying again to connect. A server that takes no writes may be promoted, and is waited for until the
+    /// operation's time is over; one that cannot be reached at all, for as long as for a connection.
+    fn may_come_back(&self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::ReadOnly => !self.left().is_zero(),
+            ErrorKind::Unavailable if self.was_standby() => !self.left().is_zero(),
+            ErrorKind::Unavailable => self.begun.elapsed() < self.storage.limits().pool,
+            _ => false,
+        }
+    }
+
+    fn was_standby(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| matches!(before.kind(), ErrorKind::ReadOnly))
     }
 
     /// One attempt, as long as the server may take and the operation has.
@@ -124,15 +144,22 @@ impl<'s, 'c> Attempts<'s, 'c> {
                 self.judgements += 1;
                 self.judgements < MOST_JUDGEMENTS
             }
-            Remedy::Reconnect => true,
+            Remedy::Reconnect | Remedy::Elsewhere => true,
             Remedy::Anew => !std::mem::replace(&mut self.anew, true),
         };
-        if matches!(remedy, Remedy::Reconnect | Remedy::Anew) {
-            link.lost();
-        } else {
+        match remedy {
+            Remedy::Reconnect | Remedy::Elsewhere => link.lost(),
+            // Those of every other connection are as old.
+            Remedy::Anew => self.pool.forget_prepared(),
+            Remedy::Report | Remedy::Again => {}
+        }
+        if !matches!(remedy, Remedy::Reconnect | Remedy::Elsewhere) {
             link.finished();
         }
         drop(link);
+        if remedy == Remedy::Elsewhere || matches!(fault, Fault::Silent(_)) {
+            self.pool.doubt();
+        }
         // An attempt that the operation's own end cut short says nothing; the one before it knows why there was another.
         let cut_short = matches!(fault, Fault::Silent(limit) if limit < self.storage.limits().statement);
         let error = match self.before.take() {

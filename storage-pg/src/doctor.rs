@@ -28,12 +28,11 @@ statements! {
     DoctorStatements {
         server() =
             "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::bigint AS number,
-                 pg_is_in_recovery() AS standby, clock_timestamp() AS at, current_setting('fsync') AS fsync,
+                 clock_timestamp() AS at, current_setting('fsync') AS fsync,
                  current_setting('full_page_writes') AS full_page_writes,
                  current_setting('synchronous_commit') AS synchronous_commit,
                  current_setting('synchronous_standby_names') AS standby_names,
-                 current_setting('autovacuum') AS autovacuum,
-                 (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout') AS lock_timeout";
+                 current_setting('autovacuum') AS autovacuum";
         /// Others' sessions show their state only to a member of `pg_monitor`; their number shows to everybody.
         sessions() =
             "SELECT current_setting('max_connections')::bigint
@@ -107,7 +106,7 @@ struct Patient<'o> {
 impl Patient<'_> {
     async fn rows(&mut self, which: fn(&DoctorStatements) -> &Statement, values: &[Value<'_>]) -> Result<Vec<Row>> {
         let sql = self.sql.get_or_insert_with(|| DoctorStatements::new(&self.schema));
-        let rows = self.connection.parts.wire(&self.connection.client).rows(which(sql), values).await;
+        let rows = self.connection.parts.wire(&self.connection.client).alone(which(sql), values).await;
         rows.map_err(|error| Fault::from(error).into_error())
     }
 
@@ -121,12 +120,18 @@ impl Patient<'_> {
         let before = clock.now();
         let server = self.row(|sql| &sql.server).await?;
         let after = clock.now();
-        let lock_timeout = server_facts(&server, (before, after), found)?;
-        self.manager.notice_pooler(&mut self.connection, &lock_timeout);
+        server_facts(&server, (before, after), found)?;
         found.push(self.pooler());
         sessions(&self.row(|sql| &sql.sessions).await?, &server, self.options, found)?;
         let state = migrations::inspect(&self.connection.client, &self.schema).await.map_err(migration_error)?;
         let current = matches!(state, State::Current { .. });
+        let around = migrations::surroundings(&self.connection.client, &self.schema).await.map_err(migration_error)?;
+        for (what, remedy) in around.wrong {
+            found.push(Diagnosis::bad("tables", what, remedy));
+        }
+        for (what, remedy) in around.strange {
+            found.push(Diagnosis::notice("surroundings", what, remedy));
+        }
         found.push(if current {
             Diagnosis::good("schema", format!("{}, {state}", self.schema))
         } else {
@@ -147,36 +152,36 @@ impl Patient<'_> {
 
     fn pooler(&self) -> Diagnosis {
         const SUBJECT: &str = "pooler";
-        let prepared = self.options.statements == Statements::Prepared;
-        match (self.manager.is_behind_pooler(), prepared) {
-            (true, true) => Diagnosis::bad(
+        match (self.manager.is_behind_pooler(), self.options.statements) {
+            (true, Statements::Prepared) => Diagnosis::bad(
                 SUBJECT,
-                "there is one, and prepared statements would be mixed up among its clients",
-                "STORAGE_STATEMENTS=unnamed",
+                "the connection is not proved to be direct, and a pooler would mix prepared statements up among its clients",
+                "STORAGE_STATEMENTS=auto",
             ),
-            (true, false) => Diagnosis::good(SUBJECT, "there is one; statements are unnamed and each has its limits"),
-            (false, true) => Diagnosis::good(SUBJECT, "none; statements are prepared"),
-            (false, false) => Diagnosis::good(SUBJECT, "none; STORAGE_STATEMENTS=prepared would be faster"),
+            (true, _) => Diagnosis::good(
+                SUBJECT,
+                "the connection is not proved to be direct: statements are unnamed, and each transaction has its limits",
+            ),
+            (false, Statements::Unnamed) => {
+                Diagnosis::good(SUBJECT, "none; STORAGE_STATEMENTS=auto would prepare statements, which is faster")
+            }
+            (false, _) => Diagnosis::good(SUBJECT, "none; statements are prepared"),
         }
     }
 }
 
-/// What the server says of itself; answers the session's limit of a lock.
-fn server_facts(row: &Row, between: (Timestamp, Timestamp), found: &mut Vec<Diagnosis>) -> Result<String> {
+/// What the server says of itself.
+fn server_facts(row: &Row, between: (Timestamp, Timestamp), found: &mut Vec<Diagnosis>) -> Result<()> {
     let mut fields = Fields::of(row, "server");
-    let (version, number, standby, at) = (fields.word()?, fields.int()?, fields.flag()?, fields.at()?);
+    let (version, number, at) = (fields.word()?, fields.int()?, fields.at()?);
     found.push(if number < OLDEST {
         Diagnosis::bad("version", format!("PostgreSQL {version}"), "12 is the oldest that is supported: upgrade")
     } else {
         Diagnosis::good("version", format!("PostgreSQL {version}"))
     });
     found.push(clock(at, between));
-    if standby {
-        let remedy = "name the primary, or several hosts with target_session_attrs=read-write";
-        found.push(Diagnosis::bad("role", "a standby, which takes no writes", remedy));
-    } else {
-        found.push(Diagnosis::good("role", "a primary"));
-    }
+    // A connection to a server that takes no writes is refused before anything is asked.
+    found.push(Diagnosis::good("role", "a primary"));
     let (fsync, pages, commit) = (fields.word()?, fields.word()?, fields.word()?);
     let off: Vec<&str> = [("fsync", fsync), ("full_page_writes", pages), ("synchronous_commit", commit)]
         .into_iter()
@@ -192,7 +197,7 @@ fn server_facts(row: &Row, between: (Timestamp, Timestamp), found: &mut Vec<Diag
     if autovacuum == "off" {
         found.push(Diagnosis::bad("autovacuum", "off: tables grow without end", "autovacuum = on in postgresql.conf"));
     }
-    Ok(fields.word()?.to_owned())
+    Ok(())
 }
 
 fn clock(server: Timestamp, (before, after): (Timestamp, Timestamp)) -> Diagnosis {

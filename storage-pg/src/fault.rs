@@ -41,6 +41,9 @@ pub(crate) enum Remedy {
     /// The connection is gone, and with it the answer: what was under way may have been applied. Ask again on another
     /// connection, with the same key.
     Reconnect,
+    /// The server takes no writes any more: it became a standby, or the name leads to one. Nothing was applied. Ask again on another
+    /// connection, which proves that it leads to the primary.
+    Elsewhere,
     /// The connection's prepared statements are of no use any more. Nothing was applied; once more on a new connection,
     /// where the same answer means that it is not about them.
     Anew,
@@ -74,6 +77,7 @@ impl Fault {
             // whether it was done is not known, says the server.
             "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04" | "40003" => Remedy::Reconnect,
             code if code.starts_with("08") => Remedy::Reconnect,
+            "25006" => Remedy::Elsewhere,
             // A statement that was prepared is gone, or the tables changed under it.
             "26000" | "0A000" => Remedy::Anew,
             _ => Remedy::Report,

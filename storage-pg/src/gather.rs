@@ -514,7 +514,7 @@ async fn outcomes<K: Gathered>(mut link: Link<'_>, sql: &Sql, batch: &[K], limit
         Ok(Err(fault)) => fault,
         Err(_) => Fault::Silent(limit),
     };
-    if matches!(fault.remedy(), Remedy::Reconnect | Remedy::Anew) {
+    if matches!(fault.remedy(), Remedy::Reconnect | Remedy::Elsewhere | Remedy::Anew) {
         link.lost();
     } else {
         link.finished();

@@ -85,7 +85,7 @@ pub use adopted::{
 };
 pub use doctor::examine;
 pub use migrate::{Migrated, Placed, Placement, SchemaReport, SchemaState, Sharding};
-pub use migrate::{adopt_tables, migrate, migration_steps, schema_report, shard, sharding};
+pub use migrate::{adopt_tables, grants, migrate, migration_steps, schema_report, shard, sharding};
 pub use open::OpenError;
 pub use options::{Gather, Limits, PgOptions, PolicyMismatch, Statements};
 pub use pool::PoolState;

@@ -62,6 +62,14 @@ pub fn migration_steps() -> Vec<(i32, String, String)> {
     migrations::steps().into_iter().map(|step| (step.version, step.name, step.sql)).collect()
 }
 
+/// The SQL that gives a role the least rights with which a store runs, to be run by the owner of the tables. Nothing is connected to.
+///
+/// # Errors
+/// `InvalidInput` for a schema that breaks a rule.
+pub fn grants(options: &PgOptions, role: &str) -> Result<String> {
+    Ok(migrations::grants(&schema(&options.schema)?, role))
+}
+
 /// Tells what stands in the schema. Changes nothing.
 ///
 /// # Errors

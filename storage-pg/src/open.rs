@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use migrations::{Schema, State};
+use migrations::{Schema, State, Surroundings};
 use storage_core::{BackendInfo, Environment, Error, ErrorKind, Place, Result};
 use tokio_postgres::Row;
 
@@ -150,6 +150,12 @@ pub(crate) fn mismatch(state: &State) -> Error {
     Error::schema(found, wanted, run)
 }
 
+/// A store is refused with what would hide rows from it or keep it from writing: it would be one without users.
+pub(crate) fn refuse_wrong(around: &Surroundings) -> Result<()> {
+    let Some((found, run)) = around.wrong.first() else { return Ok(()) };
+    Err(Error::schema(found.clone(), "tables of which nothing is hidden and everything may be written", run.clone()))
+}
+
 /// What the store remembers of itself.
 #[derive(Debug, Default)]
 struct Meta {
@@ -212,8 +218,6 @@ async fn policy(
 /// What the server says of itself.
 struct Facts {
     warnings: Vec<String>,
-    /// The session's limit of a lock, in milliseconds.
-    lock_timeout: String,
     /// Whether it has an engine that could spread the tables.
     can_shard: bool,
 }
@@ -221,15 +225,7 @@ struct Facts {
 fn facts(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Facts> {
     let row = row.ok_or_else(|| Error::internal("the server answered nothing"))?;
     let mut fields = Fields::of(row, "server");
-    let standby = fields.flag()?;
-    let (fsync, commit, version) = (fields.word()?, fields.word()?, fields.int()?);
-    let (lock_timeout, can_shard) = (fields.word()?.to_owned(), fields.flag()?);
-    if standby {
-        return Err(Error::new(ErrorKind::ReadOnly).message(
-            "the server is a standby and takes no writes: name the primary, or several hosts with \
-             target_session_attrs=read-write",
-        ));
-    }
+    let (fsync, commit, version, can_shard) = (fields.word()?, fields.word()?, fields.int()?, fields.flag()?);
     let mut warnings = Vec::new();
     if fsync == "off" {
         warnings.push("fsync is off on the server: a power cut may lose what was acknowledged".to_owned());
@@ -246,7 +242,7 @@ fn facts(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Facts> {
                 .to_owned(),
         );
     }
-    Ok(Facts { warnings, lock_timeout, can_shard })
+    Ok(Facts { warnings, can_shard })
 }
 
 impl PgStorage {
@@ -274,10 +270,10 @@ impl PgStorage {
         let target = target(&options.url)?;
         let manager = Manager::new(target.clone(), &options).await?;
         let limit = options.limits.statement;
-        let mut connection = manager.dial().await?;
+        let connection = manager.dial().await?;
         encoding(&connection)?;
         let sql = Arc::new(Sql::new(&schema));
-        let looking = look(&manager, &mut connection, &schema, &sql, &options, &target);
+        let looking = look(&connection, &schema, &sql, &options, &target);
         let Seen { store_id, warnings: found, sharded } =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
         let mut warnings = options.warnings.clone();
@@ -293,12 +289,25 @@ impl PgStorage {
         let location =
             if schema == Schema::default() { target.shown() } else { format!("{} schema {schema}", target.shown()) };
         let info = BackendInfo { name: "postgres".to_owned(), reason: options.reason.clone(), location, warnings };
+        let statements = connection.parts.statements();
         let pool = Pool::new(manager, connection, &options);
         let at_once = usize::try_from(options.max_connections).unwrap_or(1).max(1);
         let PgOptions { environment, limits, gather, .. } = options;
         // A statement for many users would visit many nodes.
         let gather = if sharded { Gather::Never } else { gather };
-        Ok(Self::new(Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded }))
+        Ok(Self::new(Opened {
+            pool,
+            sql,
+            gather,
+            environment,
+            limits,
+            at_once,
+            schema,
+            info,
+            store_id,
+            sharded,
+            statements,
+        }))
     }
 }
 
@@ -310,22 +319,36 @@ struct Seen {
     sharded: bool,
 }
 
+/// The first transaction on a new connection failed. A pooler in statement mode answers every one of them so, because it may give
+/// each statement to another connection of the server.
+fn refused_transaction(connection: &Connection, error: tokio_postgres::Error) -> Error {
+    let is_protocol = error.code().is_some_and(|code| code.code() == "08P01");
+    if connection.parts.behind_pooler() && is_protocol {
+        let rule =
+            "must not lead to a pooler in statement mode, which has no transactions: set pool_mode = transaction";
+        return Error::invalid("DATABASE_URL", rule).caused_by(error);
+    }
+    Fault::from(error).into_error()
+}
+
 /// Looks at server, schema and policy on one connection.
 async fn look(
-    manager: &Manager,
-    connection: &mut Connection,
+    connection: &Connection,
     schema: &Schema,
     sql: &Sql,
     options: &PgOptions,
     target: &Target,
 ) -> Result<Seen> {
-    // Not in a transaction of its own: what the session has is to be seen.
     let wire = connection.parts.wire(&connection.client);
-    let rows = wire.rows(&sql.store.facts, &[]).await.map_err(|error| Fault::from(error).into_error())?;
-    let Facts { mut warnings, lock_timeout, can_shard } = facts(rows.first(), connection.encrypted, target)?;
-    manager.notice_pooler(connection, &lock_timeout);
-    let wire = connection.parts.wire(&connection.client);
-    match migrations::inspect(&connection.client, schema).await.map_err(migration_error)? {
+    let rows = wire.alone(&sql.store.facts, &[]).await.map_err(|error| refused_transaction(connection, error))?;
+    let Facts { mut warnings, can_shard } = facts(rows.first(), connection.encrypted, target)?;
+    let state = migrations::inspect(&connection.client, schema).await;
+    // What is not the store's is told as such; what is half there, or may not be looked at, has its reason here.
+    if matches!(state, Err(_) | Ok(State::Current { .. } | State::Divergent { .. })) {
+        let around = migrations::surroundings(&connection.client, schema).await.map_err(migration_error)?;
+        refuse_wrong(&around)?;
+    }
+    match state.map_err(migration_error)? {
         State::Current { .. } => {}
         other => return Err(mismatch(&other)),
     }

@@ -7,11 +7,13 @@ use storage_core::Environment;
 /// How statements reach the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Statements {
-    /// Unnamed, parsed at each use: right behind every pooler.
+    /// Prepared on a connection that is proved to be direct, unnamed on any other.
     #[default]
+    Auto,
+    /// Unnamed, parsed at each use: right behind every pooler.
     Unnamed,
     /// Prepared once for each connection: faster, and only for direct connections. A pooler that shares connections
-    /// among clients would mix them up.
+    /// among clients would mix them up, so a store does not open behind one.
     Prepared,
 }
 
@@ -78,7 +80,7 @@ pub struct PgOptions {
     pub min_connections: u32,
     /// The most connections. Default 10.
     pub max_connections: u32,
-    /// How statements reach the server. Default: unnamed.
+    /// How statements reach the server. Default: prepared where that is proved to be right.
     pub statements: Statements,
     /// When operations of many callers are put into one statement. Default: while connections are scarce.
     pub gather: Gather,

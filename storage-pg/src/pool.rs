@@ -1,7 +1,7 @@
 //! Connections: bb8 keeps them, `connect` makes them, and no wait for one is without a limit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, PooledConnection, QueueStrategy, RunError};
@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::Client;
 
-use crate::connect::{self, Cause, Connector, Failure, Target};
+use crate::connect::{self, Connector, Failure, Hello, PIN, Session, Target};
 use crate::options::{Limits, PgOptions, Statements};
 use crate::wire::{Prepared, Wire};
 
@@ -25,13 +25,18 @@ const CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Parts {
     prepared: Option<Prepared>,
-    /// Behind a pooler, where nothing of a session outlives a transaction: what begins one, with the limits in it.
+    /// Behind a pooler, where nothing of a session outlives a transaction: what begins one, with the limits in it, and where names
+    /// are looked up.
     begin: Option<Arc<str>>,
 }
 
 impl Parts {
     pub(crate) fn wire<'c>(&'c self, client: &'c Client) -> Wire<'c> {
         Wire::new(client, self.prepared.as_ref(), self.begin.as_deref())
+    }
+    /// How statements are sent.
+    pub(crate) fn statements(&self) -> Statements {
+        if self.prepared.is_some() { Statements::Prepared } else { Statements::Unnamed }
     }
     /// Whether nothing of a session outlives a transaction.
     pub(crate) fn behind_pooler(&self) -> bool {
@@ -51,6 +56,10 @@ pub(crate) struct Connection {
     busy: Option<Use>,
     /// Nothing may be sent on it any more.
     lost: bool,
+    /// The doubts that there were when it last proved that it is well.
+    proved: u64,
+    /// How often prepared statements had been forgotten when these were prepared.
+    prepared_at: u64,
     /// Moves the bytes.
     task: AbortHandle,
     connector: Connector,
@@ -96,15 +105,18 @@ pub(crate) struct Manager {
     inner: PostgresConnectionManager<Connector>,
     connector: Connector,
     target: Target,
-    /// The limit of a lock, as startup options of a direct connection.
-    options: String,
-    /// The same in milliseconds.
-    lock_timeout: String,
+    /// What a direct connection has as startup options.
+    session: Session,
     /// Behind a pooler: the beginning of each transaction, with the limits of a statement and of a lock.
     begin: Arc<str>,
-    /// Whether a pooler is in between, which refuses startup options.
+    /// Whether startup options were refused, and are not worth another attempt.
+    refused: AtomicBool,
+    /// Whether the last connection was behind a pooler.
     pooler: AtomicBool,
     statements: Statements,
+    /// How often there was a reason to doubt the connections that are there: one was silent, or led to a server that takes no
+    /// writes any more.
+    doubts: Arc<AtomicU64>,
 }
 
 impl Manager {
@@ -113,55 +125,55 @@ impl Manager {
         let (statement, lock) = (statement.as_millis(), lock.as_millis());
         // Not statement_timeout: its timer costs a short read a tenth of its time. What a statement waits for is a lock;
         // transactions limit the rest, and reads are cancelled.
-        let startup = format!("-c lock_timeout={lock}");
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
+        let session = Session { lock_timeout: lock };
+        let begin = format!("BEGIN; {PIN}; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
         let connector = Connector::load(&target).await?;
-        let inner = PostgresConnectionManager::new(target.config(Some(&startup)), connector.clone());
+        let inner = PostgresConnectionManager::new(target.config(Some(&session)), connector.clone());
         Ok(Self {
             inner,
             connector,
             target,
-            options: startup,
-            lock_timeout: lock.to_string(),
+            session,
             begin: begin.into(),
+            refused: AtomicBool::new(false),
             pooler: AtomicBool::new(false),
             statements: options.statements,
+            doubts: Arc::default(),
         })
     }
 
-    /// Connects, within the target's limit of time.
+    /// Connects, within the target's limit of time. A connection that is not proved to be direct is used as one behind a pooler:
+    /// that is right everywhere.
     pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
-        let mut behind_pooler = self.pooler.load(Ordering::Acquire);
-        let direct = (!behind_pooler).then_some(self.options.as_str());
-        let made = match connect::connect(&self.target, &self.connector, direct).await {
-            // Ours were refused, not the caller's: then it is a pooler, and the limits go into each transaction.
-            Err(failure)
-                if !behind_pooler && *failure.cause() == Cause::OptionsRefused && !self.target.has_options() =>
-            {
-                let made = connect::connect(&self.target, &self.connector, None).await;
-                behind_pooler = made.is_ok();
-                self.pooler.store(behind_pooler, Ordering::Release);
-                made
-            }
-            made => made,
-        };
-        let connect::Link { client, connection, encrypted, .. } = made?;
+        let proved = self.doubts.load(Ordering::Acquire);
+        let session = (!self.refused.load(Ordering::Acquire)).then_some(&self.session);
+        let made = connect::connect(&self.target, &self.connector, session).await?;
+        let connect::Link { client, connection, encrypted, took_ours, direct, .. } = made;
+        self.refused.store(!took_ours, Ordering::Release);
+        self.pooler.store(!direct, Ordering::Release);
         // What ends the connection is also the error of whatever waits for an answer on it.
         let encoding = connection.parameter("server_encoding").map(ToOwned::to_owned);
         let task = tokio::spawn(connection).abort_handle();
-        let prepared = (self.statements == Statements::Prepared).then(Prepared::default);
-        let parts = Parts { prepared, begin: behind_pooler.then(|| Arc::clone(&self.begin)) };
+        let prepares = match self.statements {
+            Statements::Auto => direct,
+            Statements::Unnamed => false,
+            Statements::Prepared => true,
+        };
+        let prepared = prepares.then(Prepared::default);
+        let parts = Parts { prepared, begin: (!direct).then(|| Arc::clone(&self.begin)) };
         let connector = self.connector.clone();
-        Ok(Connection { client, parts, encrypted, encoding, busy: None, lost: false, task, connector })
-    }
-
-    /// Compares the limit that a connection has with the one that was asked for. A pooler may be told to swallow startup
-    /// options: then it is one that shows itself by this alone.
-    pub(crate) fn notice_pooler(&self, connection: &mut Connection, lock_timeout: &str) {
-        if !self.target.has_options() && self.lock_timeout != lock_timeout {
-            self.pooler.store(true, Ordering::Release);
-            connection.parts.begin = Some(Arc::clone(&self.begin));
-        }
+        Ok(Connection {
+            client,
+            parts,
+            encrypted,
+            encoding,
+            busy: None,
+            lost: false,
+            proved,
+            prepared_at: 0,
+            task,
+            connector,
+        })
     }
 
     pub(crate) fn is_behind_pooler(&self) -> bool {
@@ -190,15 +202,16 @@ impl ManageConnection for Manager {
         if self.has_broken(connection) {
             return Err(NoConnection::Unwell);
         }
-        if connection.busy.is_some() {
-            // It was put back in the middle of something. Lost until it has proven the contrary: a check whose own
-            // future is dropped must not put it back as good.
+        let doubts = self.doubts.load(Ordering::Acquire);
+        if connection.busy.is_some() || connection.proved != doubts {
+            // It was put back in the middle of something, or another one gave reason for doubt. Lost until it has proven the
+            // contrary: a check whose own future is dropped must not put it back as good.
             connection.lost = true;
-            let checked = timeout(CHECK, self.inner.is_valid(&mut connection.client)).await;
-            if !matches!(checked, Ok(Ok(()))) {
+            let checked = timeout(CHECK, Hello::ask(&connection.client)).await;
+            if !matches!(checked, Ok(Ok(Hello { writes: true, .. }))) {
                 return Err(NoConnection::Unwell);
             }
-            (connection.lost, connection.busy) = (false, None);
+            (connection.lost, connection.busy, connection.proved) = (false, None, doubts);
         }
         Ok(())
     }
@@ -233,6 +246,10 @@ pub(crate) struct Pool {
     half: usize,
     failures: LastFailure,
     wait: Duration,
+    /// The manager's.
+    doubts: Arc<AtomicU64>,
+    /// How often prepared statements were forgotten.
+    forgotten: AtomicU64,
 }
 
 /// How a pool does, for whoever watches it.
@@ -253,6 +270,7 @@ impl Pool {
     pub(crate) fn new(manager: Manager, first: Connection, options: &PgOptions) -> Self {
         let failures = LastFailure(Arc::new(watch::Sender::new(None)));
         let most = options.max_connections.max(1);
+        let doubts = Arc::clone(&manager.doubts);
         let connections = bb8::Pool::builder()
             .max_size(most)
             .min_idle(Some(options.min_connections.min(most)))
@@ -268,7 +286,7 @@ impl Pool {
         let _ = connections.add(first);
         let count = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
         let (turns, half) = (Semaphore::new(count), count / 2);
-        Self { connections, turns, half, failures, wait: options.limits.pool }
+        Self { connections, turns, half, failures, wait: options.limits.pool, doubts, forgotten: AtomicU64::new(0) }
     }
 
     /// A connection, within the pool's limit of time or `limit` if that is shorter; at once the cause when none can be
@@ -285,6 +303,22 @@ impl Pool {
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(self.no_time(limit)),
         }
+    }
+
+    /// Says that a connection was silent, or leads where it should not: each other one proves that it is well before it is used
+    /// again. All at once, or ten silent ones would be found one after the other.
+    pub(crate) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::AcqRel);
+        for _ in 0..self.connections.state().idle_connections {
+            let connections = self.connections.clone();
+            // Taken and put back: what matters is the proof in between.
+            tokio::spawn(async move { drop(connections.get().await) });
+        }
+    }
+
+    /// Says that prepared statements no longer fit the tables: each connection prepares its own anew.
+    pub(crate) fn forget_prepared(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether whoever came now would have to wait.
@@ -336,6 +370,12 @@ impl Pool {
         match got {
             Ok(mut connection) => {
                 connection.busy = Some(Use::Writing);
+                let forgotten = self.forgotten.load(Ordering::Acquire);
+                if std::mem::replace(&mut connection.prepared_at, forgotten) != forgotten
+                    && let Some(prepared) = &connection.parts.prepared
+                {
+                    prepared.clear();
+                }
                 Ok(Link { connection, _turn: turn })
             }
             Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),

@@ -7,7 +7,7 @@ use futures_util::future::join;
 use storage_core::dump::{DumpSource, ProvedDump};
 use storage_core::{DumpRecord, DumpSummary, Error, Result, TaskId};
 use tokio::time::timeout;
-use tokio_postgres::Transaction;
+use tokio_postgres::{IsolationLevel, Transaction};
 use uuid::Uuid;
 
 use crate::account;
@@ -55,7 +55,10 @@ impl PgStorage {
 
     async fn load_in(&self, link: &mut Link<'_>, dump: &mut ProvedDump<'_>) -> Result<()> {
         let (client, parts) = link.split();
-        let transaction = in_time(client.transaction()).await?;
+        // By name: under a stricter default of the database the look at whether the store is empty would not see what was
+        // committed while it waited for the lock.
+        let begun = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
+        let transaction = in_time(begun).await?;
         // A pooler lends a connection to others, who might have a statement of the same name.
         let by_copy = self.is_whole() && !parts.behind_pooler();
         let mut loading = Loading { transaction, parts, storage: self, targets: by_copy.then(HashMap::new) };

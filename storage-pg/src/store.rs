@@ -15,7 +15,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::timeout;
 
 use crate::gather::Gatherer;
-use crate::options::{Gather, Limits};
+use crate::options::{Gather, Limits, Statements};
 use crate::pool::{Pool, PoolState};
 use crate::statement::statements;
 use crate::{
@@ -28,15 +28,24 @@ statements! {
     StoreStatements {
         ping() = "SELECT pg_is_in_recovery() AS standby";
         limits(TEXT, TEXT) = "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
-        /// For a transaction of many steps: what limits one is the longest step, and it may idle in between.
+        /// The same behind a pooler, where the session is not as we want it until this has run.
+        limits_pinned(TEXT, TEXT) =
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+                 pg_catalog.set_config('row_security', 'off', true),
+                 pg_catalog.set_config('statement_timeout', $1, true), pg_catalog.set_config('lock_timeout', $2, true)";
+        /// For a transaction of many steps: what limits one is the longest step, and it may idle in between. Releases before 17
+        /// have no limit of a whole transaction.
         by_step() =
-            "SELECT set_config('statement_timeout', '60000', true), set_config('lock_timeout', '5000', true),
-                 set_config('idle_in_transaction_session_timeout', '0', true)";
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+                 pg_catalog.set_config('row_security', 'off', true),
+                 pg_catalog.set_config('statement_timeout', '60000', true),
+                 pg_catalog.set_config('lock_timeout', '5000', true),
+                 pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+                 (SELECT pg_catalog.set_config(s.name, '0', true) FROM pg_catalog.pg_settings AS s
+                     WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')";
         facts() =
-            "SELECT pg_is_in_recovery() AS standby, current_setting('fsync') AS fsync,
-                 current_setting('synchronous_commit') AS synchronous_commit,
+            "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
                  current_setting('server_version_num')::bigint AS version,
-                 (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'lock_timeout') AS lock_timeout,
                  EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'citus') AS can_shard";
         moved_to() = "SELECT value FROM {s}.storage_meta WHERE name = 'moved_to'";
         meta() = "SELECT name, value FROM {s}.storage_meta ORDER BY name ASC";
@@ -161,6 +170,7 @@ pub struct PgStorage {
     store_id: String,
     /// Whether users lie on several nodes.
     sharded: bool,
+    statements: Statements,
     pauses: AtomicU64,
 }
 
@@ -182,6 +192,7 @@ pub(crate) struct Opened {
     pub(crate) info: BackendInfo,
     pub(crate) store_id: String,
     pub(crate) sharded: bool,
+    pub(crate) statements: Statements,
 }
 
 /// The right to work: the handle is not closed, and will not be while this is held.
@@ -196,7 +207,8 @@ impl Deref for Entered<'_> {
 
 impl PgStorage {
     pub(crate) fn new(opened: Opened) -> Self {
-        let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded } = opened;
+        let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded, statements } =
+            opened;
         let limits_text = (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
         Self {
             pool: RwLock::new(Some(Arc::new(pool))),
@@ -211,6 +223,7 @@ impl PgStorage {
             info,
             store_id,
             sharded,
+            statements,
             pauses: AtomicU64::new(u64::from(std::process::id())),
         }
     }
@@ -218,6 +231,11 @@ impl PgStorage {
     /// The id that the store was founded with: what tells one database from another.
     pub fn store_id(&self) -> &str {
         &self.store_id
+    }
+    /// How statements reach the server: what [`Statements::Auto`] came to when the store was opened. Each later connection is proved by
+    /// itself.
+    pub fn statements(&self) -> Statements {
+        self.statements
     }
     /// How the pool does; nothing after a close.
     pub fn pool_state(&self) -> PoolState {

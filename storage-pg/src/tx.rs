@@ -123,7 +123,9 @@ impl<'c> Tx<'c> {
             return Ok(self.wire().pipeline(&batch).await?);
         }
         let (statement, lock) = self.storage.limits_as_text();
-        let mut limited: Vec<(&Statement, Vec<Value<'_>>)> = vec![(&self.sql().store.limits, vec![&statement, &lock])];
+        let store = &self.sql().store;
+        let limits = if self.link.behind_pooler() { &store.limits_pinned } else { &store.limits };
+        let mut limited: Vec<(&Statement, Vec<Value<'_>>)> = vec![(limits, vec![&statement, &lock])];
         limited.extend(batch);
         let mut rows = self.wire().pipeline(&limited).await?;
         self.limited = true;

@@ -20,6 +20,10 @@ impl Prepared {
     fn get(&self, name: &'static str) -> Option<tokio_postgres::Statement> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
+    /// Forgets them: the tables changed under them.
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
     fn put(&self, name: &'static str, statement: tokio_postgres::Statement) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, statement);
     }

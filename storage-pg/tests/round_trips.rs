@@ -21,7 +21,7 @@ use storage_core::{
     ReserveBalance, Result, ResultUrls, ReturnFreeGeneration, SetAdminLimit, SetBalance, SetGiftClaimed, SetReferrer,
     SetUserLanguage, Storage, SubtractBalance, UpdateJobStatus, UserId,
 };
-use storage_pg::{PgOptions, PgStorage};
+use storage_pg::{PgOptions, PgStorage, Statements};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -113,7 +113,8 @@ async fn the_guide_says_how_many_round_trips_each_operation_takes() {
     let counter = Arc::new(Counter::default());
     let port = count_through(server.port(), Arc::clone(&counter)).await;
     let url = database.url().replace(&format!(":{}/", server.port()), &format!(":{port}/"));
-    let options = PgOptions { max_connections: 1, ..PgOptions::new(format!("{url}?sslmode=disable")) };
+    let mut options = PgOptions { max_connections: 1, ..PgOptions::new(format!("{url}?sslmode=disable")) };
+    options.statements = Statements::Unnamed;
     let storage: Arc<dyn Storage> = Arc::new(PgStorage::open(options).await.unwrap());
     let s = &*storage;
     let (a, b) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());

@@ -237,6 +237,9 @@ pub(crate) struct MigrateArgs {
     /// With --adopt: the zone of times that were stored without one, an IANA name
     #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "adopt")]
     pub(crate) time_zone: TimeZone,
+    /// Only print the SQL that gives a role the least rights to run the store; the owner of the tables runs it
+    #[arg(long, value_name = "ROLE", conflicts_with_all = ["check", "adopt"])]
+    pub(crate) grants: Option<String>,
 }
 
 /// Which page of a list.

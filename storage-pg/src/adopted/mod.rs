@@ -51,9 +51,13 @@ statements! {
     /// Statements that read adopted tables.
     AdoptedStatements {
         forms() =
-            "SELECT set_config('statement_timeout', '60000', true), set_config('lock_timeout', '5000', true),
-                 set_config('idle_in_transaction_session_timeout', '0', true), set_config('TimeZone', 'UTC', true),
-                 set_config('DateStyle', 'ISO', true), set_config('extra_float_digits', '1', true)";
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+                 pg_catalog.set_config('row_security', 'off', true),
+                 pg_catalog.set_config('statement_timeout', '60000', true),
+                 pg_catalog.set_config('lock_timeout', '5000', true),
+                 pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
+                 pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('DateStyle', 'ISO', true),
+                 pg_catalog.set_config('extra_float_digits', '1', true)";
         columns(NAME, NAME_ARRAY) =
             "SELECT c.relname::text, a.attname::text
              FROM pg_catalog.pg_class c

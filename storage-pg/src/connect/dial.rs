@@ -10,7 +10,8 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Connection, Socket};
 
 use super::failure::{Cause, Failure, Seen, Stage};
-use super::target::{Host, Place, Target};
+use super::hello::Hello;
+use super::target::{Host, Place, Session, Target};
 use super::tls::Connector;
 
 /// The least time that an address gets while others of the same host wait for their turn.
@@ -27,6 +28,10 @@ pub(crate) struct Link {
     pub(crate) place: Place,
     /// Whether TLS protects it.
     pub(crate) encrypted: bool,
+    /// Whether our startup options were taken; where they were refused, the URL's alone were sent.
+    pub(crate) took_ours: bool,
+    /// Whether nobody shares the server's session with us, and the session is as it was asked for.
+    pub(crate) direct: bool,
 }
 
 impl std::fmt::Debug for Link {
@@ -35,18 +40,18 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// Connects to the first of the target's servers that will have us.
+/// Connects to the first of the target's servers that takes writes.
 ///
-/// `extra_options` are startup options such as `-c statement_timeout=10000`; the URL's own come after them and win. Takes at most
-/// `connect_timeout` for each host (and once more where a pooler refuses the options, to be sure of the cause), name look-up and login
-/// included. Dropping the future leaves nothing behind.
+/// `session` is what our sessions have as startup options; without it the URL's own go alone, as they do where a server refuses
+/// ours. Takes at most `connect_timeout` for each host (and once more for each time that options are refused), name look-up,
+/// login and first question included. Dropping the future leaves nothing behind.
 ///
 /// # Errors
 /// The true cause for each host.
 pub(crate) async fn connect(
     target: &Target,
     connector: &Connector,
-    extra_options: Option<&str>,
+    session: Option<&Session>,
 ) -> Result<Link, Failure> {
     let mut places: Vec<&Place> = target.hosts().iter().collect();
     if target.shuffle {
@@ -54,7 +59,7 @@ pub(crate) async fn connect(
     }
     let mut failures = Vec::with_capacity(places.len());
     for place in places {
-        match (Dial { target, connector, place, extra_options }).host().await {
+        match (Dial { target, connector, place, session }).host().await {
             Ok(link) => return Ok(link),
             Err(failure) => failures.push(failure),
         }
@@ -67,7 +72,7 @@ struct Dial<'a> {
     target: &'a Target,
     connector: &'a Connector,
     place: &'a Place,
-    extra_options: Option<&'a str>,
+    session: Option<&'a Session>,
 }
 
 impl Dial<'_> {
@@ -121,8 +126,25 @@ impl Dial<'_> {
     }
 
     async fn address(&self, address: Option<IpAddr>, limit: Duration) -> Result<Link, Failure> {
-        let options = self.target.startup_options(self.extra_options);
-        let failure = match self.attempt(address, limit, options).await {
+        let Some(session) = self.session else {
+            return self.urls_own(address, limit).await;
+        };
+        let ours = self.attempt(address, limit, self.target.startup_options(Some(session))).await;
+        let Err(failure) = ours else {
+            return ours.map(|link| Link { took_ours: true, ..link });
+        };
+        // Some poolers choose the server by the URL's options, and no longer find it when others stand beside them.
+        let may_be_ours =
+            *failure.cause() == Cause::OptionsRefused || self.target.has_options() && failure.cause().is_answer();
+        if !may_be_ours {
+            return Err(failure);
+        }
+        self.urls_own(address, limit).await
+    }
+
+    /// With the URL's own options, or none.
+    async fn urls_own(&self, address: Option<IpAddr>, limit: Duration) -> Result<Link, Failure> {
+        let failure = match self.attempt(address, limit, self.target.startup_options(None)).await {
             Err(failure) if *failure.cause() == Cause::OptionsRefused => failure,
             other => return other,
         };
@@ -143,11 +165,24 @@ impl Dial<'_> {
         let (tls, trace) = self.connector.traced();
         let seen = Seen { target, place, trace: &trace, options_sent: options.is_some(), limit };
         let config = target.config_for(place, address, options);
-        match timeout(limit, config.connect(tls)).await {
-            Ok(Ok((client, connection))) => {
-                Ok(Link { client, connection, place: place.clone(), encrypted: trace.done() })
+        let connecting = async {
+            let (client, mut connection) = config.connect(tls).await?;
+            let hello = tokio::select! {
+                hello = Hello::ask(&client) => hello?,
+                // It ended before it answered; the question has the cause too, but may not be polled any more.
+                ended = &mut connection => return Err(ended.err()),
+            };
+            Ok::<_, Option<tokio_postgres::Error>>((client, connection, hello))
+        };
+        match timeout(limit, connecting).await {
+            Ok(Ok((_, _, hello))) if !hello.writes => Err(self.failed(Cause::NotWritable)),
+            Ok(Ok((client, connection, hello))) => {
+                let direct = hello.pinned && hello.is_direct(&client).await;
+                let (place, encrypted) = (place.clone(), trace.done());
+                Ok(Link { client, connection, place, encrypted, took_ours: false, direct })
             }
-            Ok(Err(error)) => Err(seen.failure(error)),
+            Ok(Err(Some(error))) => Err(seen.failure(error)),
+            Ok(Err(None)) => Err(self.failed(Cause::Lost)),
             Err(_) => Err(self.failed(seen.timed_out())),
         }
     }

@@ -132,6 +132,11 @@ impl Cause {
         matches!(self, Self::NoPassword | Self::Password | Self::NoDatabase | Self::NoRight | Self::OptionsRefused)
     }
 
+    /// Whether whoever answered speaks the protocol, and refused by a word of its own.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Password | Self::Login | Self::NoDatabase | Self::NoRight | Self::Server(_))
+    }
+
     fn remedy(&self) -> &'static str {
         match self {
             Self::Refused => "start the server, or correct host and port",
@@ -375,7 +380,7 @@ impl Seen<'_> {
         let cause = self.cause(&error);
         let source = match cause {
             // Here the source is a text of tokio-postgres that says what the cause says already.
-            Cause::NoTls | Cause::ChannelBinding | Cause::NoPassword | Cause::LoginKind | Cause::NotWritable => None,
+            Cause::NoTls | Cause::ChannelBinding | Cause::NoPassword | Cause::LoginKind => None,
             // The outermost error says only "db error" or "error connecting to server".
             _ if error.source().is_some() => error.into_source().map(Arc::from),
             _ => Some(Arc::new(error) as Arc<dyn StdError + Send + Sync>),
@@ -424,8 +429,6 @@ impl Seen<'_> {
             // An older server hangs up when TLS begins without being announced. That is no accident that passes.
             _ if self.target.direct_tls && in_handshake => Cause::TlsHandshake,
             _ if error.raw_os_error().is_some() => Cause::Lost,
-            // Only the question for a writable session answers so once a connection stands.
-            io::ErrorKind::PermissionDenied => Cause::NotWritable,
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
                 if in_handshake {
                     Cause::TlsHandshake

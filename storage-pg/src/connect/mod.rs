@@ -9,13 +9,17 @@ mod dial;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod hello;
 mod target;
 mod tls;
 mod url;
 
 pub(crate) use dial::{Link, connect};
 #[cfg(test)]
+pub(crate) use failure::Cause;
+pub(crate) use failure::Failure;
+#[cfg(test)]
 pub(crate) use failure::Stage;
-pub(crate) use failure::{Cause, Failure};
-pub(crate) use target::Target;
+pub(crate) use hello::Hello;
+pub(crate) use target::{PIN, Session, Target};
 pub(crate) use tls::Connector;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation};
 
 use super::url::{Parts, UrlError};
 
@@ -15,6 +15,27 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 const DEFAULT_TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 const DEFAULT_APPLICATION_NAME: &str = "generation-storage";
+
+/// Where unqualified names of our statements are looked up: in the server's own catalog and nowhere else. `pg_temp` is named because
+/// it would come first otherwise.
+pub(super) const SEARCH_PATH: &str = "pg_catalog,pg_temp";
+/// The same for one transaction, and that row security is an error instead of rows that are missing.
+pub(crate) const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off";
+
+/// What our sessions have as startup options, besides those of the URL.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// The limit of a lock, in milliseconds; the URL's own word wins.
+    pub(crate) lock_timeout: u128,
+}
+
+impl Session {
+    /// Ours around the URL's: the server reads them in order, and the last word on a setting counts.
+    fn around(&self, own: Option<&str>) -> String {
+        let own = own.map(|own| format!(" {own}")).unwrap_or_default();
+        format!("-c lock_timeout={}{own} -c search_path={SEARCH_PATH} -c row_security=off", self.lock_timeout)
+    }
+}
 
 /// One server of a URL, as messages name it: `db.example.org:5432`, `[::1]:5432`, `/run/postgresql/.s.PGSQL.5432`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +126,7 @@ impl Protection {
 /// no word is passed over in silence: what is not honoured is refused by name.
 ///
 /// Where this differs from libpq: the defaults bound every wait (5 s to connect, keepalives after 30 s, 15 s until unacknowledged data
-/// ends a connection); `connect_timeout` cannot be switched off; a missing host is `localhost`; several hosts mean the one that takes writes;
+/// ends a connection); `connect_timeout` cannot be switched off; a missing host is `localhost`; a server that takes no writes is never used;
 /// `verify-full` without `sslrootcert` trusts the system's certificates.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -119,7 +140,6 @@ pub(crate) struct Target {
     pub(super) connect_timeout: Duration,
     keepalives: Option<Keepalives>,
     tcp_user_timeout: Option<Duration>,
-    writable_only: bool,
     pub(super) shuffle: bool,
     pub(super) protection: Protection,
     pub(super) direct_tls: bool,
@@ -150,19 +170,18 @@ impl Target {
         let (protection, direct_tls) = protection(&parts)?;
         let channel_binding = channel_binding(&parts, &protection)?;
         refuse_the_meaningless(&parts)?;
-        let writable_only = parts
-            .choice(
-                "target_session_attrs",
-                &[
-                    ("any", Ok(false)),
-                    ("read-write", Ok(true)),
-                    ("primary", Ok(true)),
-                    ("read-only", Err(MUST_WRITE)),
-                    ("standby", Err(MUST_WRITE)),
-                    ("prefer-standby", Err(MUST_WRITE)),
-                ],
-            )?
-            .unwrap_or(places.len() > 1);
+        // Whatever it says, only a server that takes writes will do.
+        let _ = parts.choice(
+            "target_session_attrs",
+            &[
+                ("any", Ok(())),
+                ("read-write", Ok(())),
+                ("primary", Ok(())),
+                ("read-only", Err(MUST_WRITE)),
+                ("standby", Err(MUST_WRITE)),
+                ("prefer-standby", Err(MUST_WRITE)),
+            ],
+        )?;
         Ok(Self {
             scheme: parts.scheme,
             database: parts.text("dbname")?.unwrap_or_else(|| user.clone()),
@@ -181,7 +200,6 @@ impl Target {
                 Some(0) => None,
                 Some(limit) => Some(Duration::from_millis(limit)),
             },
-            writable_only,
             shuffle: parts
                 .choice("load_balance_hosts", &[("disable", Ok(false)), ("random", Ok(true))])?
                 .unwrap_or(false),
@@ -233,10 +251,10 @@ impl Target {
 
     /// Everything as tokio-postgres wants it, for tools that connect by themselves; [`connect`](super::connect) does more.
     ///
-    /// `extra_options` come before the URL's own `options`, so that the user's win. tokio-postgres knows one TLS mode for
-    /// all hosts: where Unix sockets, which never have TLS, stand beside others, only [`connect`](super::connect) gets it right.
-    pub(crate) fn config(&self, extra_options: Option<&str>) -> Config {
-        let mut config = self.base(self.startup_options(extra_options));
+    /// tokio-postgres knows one TLS mode for all hosts: where Unix sockets, which never have TLS, stand beside others, only
+    /// [`connect`](super::connect) gets it right.
+    pub(crate) fn config(&self, session: Option<&Session>) -> Config {
+        let mut config = self.base(self.startup_options(session));
         for place in &self.places {
             place_into(&mut config, place, None);
         }
@@ -249,13 +267,15 @@ impl Target {
         config
     }
 
-    /// What goes to the server as `options`: it reads them in order, and the last word on a setting counts.
-    pub(super) fn startup_options(&self, extra: Option<&str>) -> Option<String> {
-        let all: Vec<&str> = extra.into_iter().chain(self.options.as_deref()).collect();
-        (!all.is_empty()).then(|| all.join(" "))
+    /// What goes to the server as `options`: ours and the URL's own, or the URL's alone.
+    pub(super) fn startup_options(&self, session: Option<&Session>) -> Option<String> {
+        match session {
+            Some(session) => Some(session.around(self.options.as_deref())),
+            None => self.options.clone(),
+        }
     }
 
-    /// The same for one server, at an address that was already looked up.
+    /// As tokio-postgres wants it, for one server at an address that was already looked up.
     pub(super) fn config_for(&self, place: &Place, address: Option<IpAddr>, options: Option<String>) -> Config {
         let mut config = self.base(options);
         place_into(&mut config, place, address);
@@ -287,8 +307,7 @@ impl Target {
             }
         }
         self.tcp_user_timeout.map(|limit| config.tcp_user_timeout(limit));
-        let attributes = if self.writable_only { TargetSessionAttrs::ReadWrite } else { TargetSessionAttrs::Any };
-        config.target_session_attrs(attributes).channel_binding(self.channel_binding);
+        config.channel_binding(self.channel_binding);
         config.ssl_mode(match self.protection {
             Protection::Off => SslMode::Disable,
             Protection::Opportunistic => SslMode::Prefer,

@@ -28,6 +28,7 @@ const LIMIT: Option<Duration> = Some(Duration::from_mins(2));
 /// longer than everything else about a new database. The socket's directory lets nobody else in.
 const ACCESS_RULES: &str = "\
 local all postgres trust
+local replication postgres trust
 local all all scram-sha-256
 host all all samehost scram-sha-256
 ";
@@ -78,6 +79,15 @@ impl Own {
     fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
         // A test that panicked while it held the lock leaves a child process that is as good as before.
         self.postmaster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Options {
+    /// A server that standbys can follow.
+    pub fn replicated() -> Self {
+        let settings = [("wal_level", "replica"), ("max_wal_senders", "4")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Self { settings, ..Self::default() }
     }
 }
 
@@ -139,6 +149,54 @@ impl Server {
         )?;
         account.write(&server.directory.join("attach"), &server.attachment())?;
         Ok(server)
+    }
+
+    /// Makes a standby of this server ([`Options::replicated`]) and waits until it answers. `SELECT pg_promote()` makes it a primary.
+    pub fn standby(&self) -> Result<Self, String> {
+        let Own { account, programs, .. } = self.own()?;
+        let guard = Guard::start(*account, !self.fsync)?;
+        let directory = guard.directory().to_owned();
+        let (socket_directory, data) = (directory.join("socket"), directory.join("data"));
+        account.make_directory(&socket_directory)?;
+        let log = directory.join("log");
+        let (out, err) = open_log(*account, &log)?;
+        let from = format!("host={} port={} user={SUPERUSER}", self.socket_directory.display(), self.port());
+        let status = account
+            .command(&programs.join("pg_basebackup"), &directory)
+            .args(["-d", &from, "-X", "stream", "-c", "fast", "--no-sync", "-R", "-D"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .status()
+            .map_err(|e| format!("cannot run pg_basebackup: {e}"))?;
+        if !status.success() {
+            return Err(format!("pg_basebackup failed ({status})\n{}", process::last_lines(&log)));
+        }
+        let file = data.join("postgresql.conf");
+        let configuration = fs::read_to_string(&file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
+        let place = setting(&socket_directory.to_string_lossy());
+        account.write(&file, &format!("{configuration}unix_socket_directories = {place}\n"))?;
+        let mut access = self.access.clone();
+        for login in [&mut access.superuser, &mut access.user] {
+            login.socket_directory.clone_from(&socket_directory);
+        }
+        let mut standby = Self {
+            access,
+            socket_directory,
+            tls: None,
+            major: self.major,
+            fsync: self.fsync,
+            own: Some(Own {
+                account: *account,
+                programs: programs.clone(),
+                postmaster: Mutex::new(None),
+                guard: Some(guard),
+            }),
+            directory,
+        };
+        standby.launch_on_free_port()?;
+        Ok(standby)
     }
 
     /// The one server of this process, started at the first call; or the one that [`SERVER_VARIABLE`] names.

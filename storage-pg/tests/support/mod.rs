@@ -1,7 +1,11 @@
 //! Databases on a throw-away server, and the suite on them by one of several ways in.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod decoys;
+
 use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,12 +17,18 @@ use storage_pg::{Gather, Limits, PgOptions, PgStorage, Statements};
 /// How the suite comes to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// By a socket of its own, every statement unnamed.
+    /// Straight to a server on which strangers made things, as a program opens it.
     Direct,
-    /// Through PgBouncer in transaction mode.
+    /// Through PgBouncer in transaction mode, where every statement is unnamed, to a server on which strangers made things.
     Pooled,
     /// Over TLS with everything verified.
     Tls,
+}
+
+impl Way {
+    fn has_strangers(self) -> bool {
+        self != Self::Tls
+    }
 }
 
 /// A database for each site, from a template that is migrated once.
@@ -37,6 +47,23 @@ impl Databases {
 /// The template's name changes with the migrations, so that a server that outlives a change has no stale one.
 fn template() -> String {
     format!("storage_v{}", storage_pg::migration_steps().len())
+}
+
+/// A database like [`database`], in which strangers had made things before the store came, and in which names are looked up
+/// among those first.
+pub(crate) fn among_strangers(server: &Server) -> Result<Database, String> {
+    let database = server.create_database_with(&format!("{}_strangers", template()), |url| {
+        let name = url.rsplit('/').next().unwrap_or_default();
+        decoys::install(server, name)?;
+        look_among_strangers(server, name)?;
+        migrate(url)
+    })?;
+    look_among_strangers(server, database.name())?;
+    Ok(database)
+}
+
+fn look_among_strangers(server: &Server, database: &str) -> Result<(), String> {
+    server.execute("postgres", &format!("ALTER DATABASE \"{database}\" SET search_path = public, pg_catalog"))
 }
 
 /// A new database with the store's tables, and its URL on the server itself.
@@ -75,8 +102,9 @@ impl Harness for Databases {
         }
     }
     async fn create(&self) -> Result<Site, String> {
-        let server = self.server;
-        let made = tokio::task::spawn_blocking(move || database(server)).await;
+        let (server, way) = (self.server, self.way);
+        let make = move || if way.has_strangers() { among_strangers(server) } else { database(server) };
+        let made = tokio::task::spawn_blocking(make).await;
         let database = made.map_err(|error| error.to_string())??;
         let url = match self.way {
             Way::Direct => database.url(),
@@ -96,7 +124,7 @@ impl Harness for Databases {
         // one run proves them all.
         let (statements, gather) = match self.way {
             Way::Tls => (Statements::Prepared, Gather::Always),
-            Way::Direct | Way::Pooled => (Statements::Unnamed, Gather::WhenBusy),
+            Way::Direct | Way::Pooled => (Statements::Auto, Gather::WhenBusy),
         };
         // Many scenarios run side by side on one small machine, and some open several handles.
         let patient = Limits { pool: Duration::from_secs(20), operation: Duration::from_secs(30), ..Limits::default() };
@@ -112,18 +140,38 @@ impl Harness for Databases {
     async fn destroy(&self, site: Site) {
         let database = self.sites.lock().ok().and_then(|mut sites| sites.remove(&site));
         // Dropping it waits for the server.
-        let _ = tokio::task::spawn_blocking(move || drop(database)).await;
+        let (server, way) = (self.server, self.way);
+        let end = move || {
+            if let (true, Some(database)) = (way.has_strangers(), &database) {
+                decoys::add_up(server, database.name());
+            }
+            drop(database);
+        };
+        let _ = tokio::task::spawn_blocking(end).await;
     }
 }
 
 /// Runs the suite.
-pub(crate) fn run(way: Way, server: Result<&'static Server, String>) -> std::process::ExitCode {
+pub(crate) fn run(way: Way, server: Result<&'static Server, String>) -> ExitCode {
     match server {
-        Ok(server) => conformance_tests::run(Databases::new(way, server)),
+        Ok(server) => {
+            let code = conformance_tests::run(Databases::new(way, server));
+            match decoys::CALLS.load(Ordering::Relaxed) {
+                0 => code,
+                calls => {
+                    say(&format!("{calls} calls of what a stranger made"));
+                    ExitCode::FAILURE
+                }
+            }
+        }
         // A missing server is a failure, never a skip.
         Err(reason) => {
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{reason}\n").as_bytes());
-            std::process::ExitCode::FAILURE
+            say(&reason);
+            ExitCode::FAILURE
         }
     }
+}
+
+fn say(line: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
 }

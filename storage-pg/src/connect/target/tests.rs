@@ -96,7 +96,6 @@ fn the_defaults_bound_every_wait() {
     assert_eq!(config.get_application_name(), Some("generation-storage"));
     assert_eq!(config.get_ssl_mode(), SslMode::Prefer);
     assert_eq!(config.get_channel_binding(), ChannelBinding::Prefer);
-    assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::Any);
     assert_eq!(config.get_options(), None);
 }
 
@@ -153,16 +152,20 @@ fn numbers_have_limits() {
 }
 
 #[test]
-fn extra_options_come_first_so_that_the_users_win() {
+fn ours_stand_around_the_urls_options() {
+    let ours = Session { lock_timeout: 5000 };
     let target = with("options=-c%20statement_timeout=1");
     assert!(target.has_options());
     assert_eq!(target.config(None).get_options(), Some("-c statement_timeout=1"));
     assert_eq!(
-        target.config(Some("-c statement_timeout=9")).get_options(),
-        Some("-c statement_timeout=9 -c statement_timeout=1")
+        target.config(Some(&ours)).get_options(),
+        Some("-c lock_timeout=5000 -c statement_timeout=1 -c search_path=pg_catalog,pg_temp -c row_security=off")
     );
     assert!(!with("options=").has_options());
-    assert_eq!(with("options=").config(Some("-c x=1")).get_options(), Some("-c x=1"));
+    assert_eq!(
+        with("options=").config(Some(&ours)).get_options(),
+        Some("-c lock_timeout=5000 -c search_path=pg_catalog,pg_temp -c row_security=off")
+    );
 }
 
 #[test]
@@ -247,11 +250,10 @@ fn local_means_that_nothing_can_leave_the_machine() {
 
 #[test]
 fn session_attributes() {
-    let attributes = |url: &str| parse(url).config(None).get_target_session_attrs();
-    assert_eq!(attributes("postgresql://u@h/d?target_session_attrs=read-write"), TargetSessionAttrs::ReadWrite);
-    assert_eq!(attributes("postgresql://u@h/d?target_session_attrs=primary"), TargetSessionAttrs::ReadWrite);
-    assert_eq!(attributes("postgresql://u@a,b/d"), TargetSessionAttrs::ReadWrite);
-    assert_eq!(attributes("postgresql://u@a,b/d?target_session_attrs=any"), TargetSessionAttrs::Any);
+    // Each connection proves it by itself, whatever the word.
+    for word in ["read-write", "primary", "any"] {
+        with(&format!("target_session_attrs={word}"));
+    }
     for word in ["read-only", "standby", "prefer-standby"] {
         assert_eq!(
             refused_with(&format!("target_session_attrs={word}")),

@@ -39,6 +39,8 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere { id: "P1", by: POSTGRES },
     Elsewhere { id: "P2", by: POSTGRES },
     Elsewhere { id: "P3", by: POSTGRES },
+    Elsewhere { id: "P4", by: POSTGRES },
+    Elsewhere { id: "P5", by: POSTGRES },
     Elsewhere { id: "F1", by: CHOICE },
     Elsewhere { id: "F2", by: CHOICE },
     Elsewhere { id: "F3", by: CHOICE },
@@ -173,13 +175,13 @@ mod tests {
     #[test]
     fn the_contract_is_read_whole() {
         let ids = contract_ids();
-        for id in ["V1", "V11", "V12", "R1", "R12", "E1", "W1", "W51", "J11", "M3", "P3", "F4"] {
+        for id in ["V1", "V11", "V12", "R1", "R12", "E1", "W1", "W51", "J11", "M3", "P5", "F4"] {
             assert!(ids.iter().any(|known| known == id), "{id}");
         }
         for operation in ["get_user", "release_expired_reserves", "add_referral_bonus", "get_referrals", "restore"] {
             assert!(ids.iter().any(|known| known == operation), "{operation}");
         }
-        assert_eq!(ids.iter().filter(|id| is_rule(id)).count(), 12 + 12 + 3 + 11 + 3 + 4 + 4 + 51);
+        assert_eq!(ids.iter().filter(|id| is_rule(id)).count(), 12 + 12 + 3 + 11 + 5 + 4 + 4 + 51);
     }
 
     #[test]

@@ -14,7 +14,7 @@ const CHANGE: &[&str] = &["SELECT", "INSERT", "UPDATE"];
 const REPLACE: &[&str] = &["SELECT", "INSERT", "DELETE"];
 
 /// The least rights with which a store runs: no table is dropped, truncated or altered by them.
-const RIGHTS: [(&str, &[&str]); 14] = [
+const RIGHTS: [(&str, &[&str]); 15] = [
     ("users", CHANGE),
     ("user_settings", CHANGE),
     ("daily_free_generations", CHANGE),
@@ -25,7 +25,8 @@ const RIGHTS: [(&str, &[&str]); 14] = [
     ("generation_jobs", CHANGE),
     ("generation_history", REPLACE),
     ("payments", CHANGE),
-    ("referrals", APPEND),
+    ("referrals", CHANGE),
+    ("referral_heights", CHANGE),
     ("id_routes", REPLACE),
     ("storage_meta", CHANGE),
     (HISTORY_TABLE, &["SELECT"]),

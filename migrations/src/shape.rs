@@ -166,6 +166,13 @@ pub(crate) const ADDITIONS: &[Addition] = &[
     Addition { version: 1, table: "id_routes", columns: &["kind", "id", "user_id"], unique: &["id_routes_pk"] },
     Addition { version: 2, table: "users", columns: &["referral_bonus"], unique: &[] },
     Addition { version: 2, table: "payments", columns: &["by_hand"], unique: &[] },
+    Addition {
+        version: 4,
+        table: "referral_heights",
+        columns: &["user_id", "height"],
+        unique: &["referral_heights_pk"],
+    },
+    Addition { version: 4, table: "referrals", columns: &["measured"], unique: &[] },
 ];
 
 /// How a table of the earlier system is told from ours and from a stranger's.

@@ -72,7 +72,7 @@ impl Sharding {
 }
 
 /// The tables by the column that says where a row lies, users first; `None` is every node.
-pub(crate) const TABLES: [(&str, Option<&str>); 13] = [
+pub(crate) const TABLES: [(&str, Option<&str>); 14] = [
     ("users", Some("id")),
     ("user_settings", Some("user_id")),
     ("daily_free_generations", Some("user_id")),
@@ -84,6 +84,7 @@ pub(crate) const TABLES: [(&str, Option<&str>); 13] = [
     ("generation_history", Some("user_id")),
     ("payments", Some("user_id")),
     ("referrals", Some("user_id")),
+    ("referral_heights", Some("user_id")),
     ("id_routes", Some("id")),
     ("storage_meta", None),
 ];

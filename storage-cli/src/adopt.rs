@@ -9,7 +9,7 @@ use storage_json::legacy::{FileNote, LeftAlone, LegacyRecord, Refusal, Uncertain
 use storage_pg::{Adopted, AdoptedReport, PgOptions, SchemaReport, SchemaState, read_adopted};
 
 use crate::confirm::Plan;
-use crate::context::Context;
+use crate::context::{Context, Planned};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::import::{self, Report};
 use crate::migrate::{adopt_tables, named, no_way};
@@ -23,7 +23,8 @@ pub(crate) async fn adopt(
     time_zone: &TimeZone,
 ) -> Outcome {
     let SchemaReport { state, text, adopted } = report;
-    let mut plan = Plan::new(context, "the earlier system's tables will be adopted, and their rows imported");
+    let mut plan =
+        Plan::new(&Planned::chosen(context), "the earlier system's tables will be adopted, and their rows imported");
     plan.add("schema", context.config.postgres.schema.clone());
     let rename = match state {
         SchemaState::Original { tables } => {

@@ -9,7 +9,7 @@ use crate::output::{Table, facts};
 
 pub(crate) async fn audit(context: &Context, user: Option<UserId>) -> Outcome {
     let scope = user.map_or(AuditScope::Everyone, AuditScope::User);
-    let report = context.looking_at_store(async |storage| Ok(storage.audit(scope).await?)).await?;
+    let report = context.looking_at_chosen_store(async |storage| Ok(storage.audit(scope).await?)).await?;
     let object = json!({
         "clean": report.is_clean(),
         "users": report.users,

@@ -55,21 +55,21 @@ pub(crate) async fn run(context: &Context, arguments: BackupArgs) -> Outcome {
         Some(keep) => found.iter().take((found.len() + 1).saturating_sub(keep)).cloned().collect(),
         None => Vec::new(),
     };
-    let mut plan = Plan::new(context, format!("a backup will be made in {}, and tested", dir.display()));
-    plan.add("file", name_of(&file));
-    plan.add("there now", found.len().to_string());
-    for gone in &going {
-        plan.add("removes", name_of(gone));
-    }
-    if context.dry_run {
-        return plan.approve(context).map(|_| Exit::Done);
-    }
     // A new file takes nothing from anybody: only what would be removed is asked about.
-    if !going.is_empty() {
-        plan.ask(context)?;
+    if context.dry_run || !going.is_empty() {
+        let (store, _) = context.planning(async |_| Ok(())).await?;
+        let mut plan = Plan::new(&store, format!("a backup will be made in {}, and tested", dir.display()));
+        plan.add("file", name_of(&file));
+        plan.add("there now", found.len().to_string());
+        for gone in &going {
+            plan.add("removes", name_of(gone));
+        }
+        if !plan.approve(context)? {
+            return Ok(Exit::Done);
+        }
     }
     let target = Target::new(context, &file)?;
-    let summary = context.looking_at_store(async |storage| target.write(storage).await).await?;
+    let summary = context.looking_at_chosen_store(async |storage| target.write(storage).await).await?;
     if let Err(failure) = test(context, &file, &summary).await {
         // Kept for whoever looks into it, under a name that no retention counts.
         let failed = PathBuf::from(format!("{}.failed", file.display()));

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use serde_json::{Map, Value, json};
 use storage_core::DumpSummary;
 
-use crate::context::Context;
+use crate::context::{Context, Planned};
 use crate::dump::kind_word;
 use crate::endpoint::Place;
 use crate::exit::Failure;
@@ -21,10 +21,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// A plan with a sentence that says what will happen, and where.
-    pub(crate) fn new(context: &Context, title: impl Into<String>) -> Self {
+    pub(crate) fn new(store: &Planned, title: impl Into<String>) -> Self {
         let mut plan = Self { title: title.into(), lines: Vec::new(), reads_stdin: false };
-        let fresh = if context.choice.exists() { "" } else { ", which will be created" };
-        plan.add("store", format!("{}{fresh}", context.choice));
+        plan.add("store", store.to_string());
         plan
     }
     /// A plan that is about other stores than that of the configuration.

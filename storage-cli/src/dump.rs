@@ -22,10 +22,11 @@ pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
     }
     if is_pipe(file) {
         if context.dry_run {
-            return Plan::new(context, "every record will be written to stdout").approve(context).map(|_| Exit::Done);
+            let (store, _) = context.planning(async |_| Ok(())).await?;
+            return Plan::new(&store, "every record will be written to stdout").approve(context).map(|_| Exit::Done);
         }
         let summary = context
-            .looking_at_store(async |storage| {
+            .looking_at_chosen_store(async |storage| {
                 let mut stdout = Outgoing::new(tokio::io::stdout(), None);
                 let written = storage.dump(&mut stdout).await;
                 let summary = written.map_err(|error| stdout.why().map_or_else(|| error.into(), stdout_failed))?;
@@ -38,18 +39,18 @@ pub(crate) async fn dump(context: &Context, file: &Path) -> Outcome {
         return Ok(Exit::Done);
     }
     let target = Target::new(context, file)?;
-    let mut plan = Plan::new(context, format!("every record will be written to {}", file.display()));
-    if target.replaces {
-        plan.add("replaces", "the file that is there");
-    }
-    if context.dry_run {
-        return plan.approve(context).map(|_| Exit::Done);
-    }
     // A new file takes nothing from anybody: only one that would be replaced is asked about.
-    if target.replaces {
-        plan.ask(context)?;
+    if context.dry_run || target.replaces {
+        let (store, _) = context.planning(async |_| Ok(())).await?;
+        let mut plan = Plan::new(&store, format!("every record will be written to {}", file.display()));
+        if target.replaces {
+            plan.add("replaces", "the file that is there");
+        }
+        if !plan.approve(context)? {
+            return Ok(Exit::Done);
+        }
     }
-    let summary = context.looking_at_store(async |storage| target.write(storage).await).await?;
+    let summary = context.looking_at_chosen_store(async |storage| target.write(storage).await).await?;
     context
         .out
         .answer(&object(&summary, file), || format!("{}\ndump: {}", to_text("dumped", &summary), file.display()))?;
@@ -123,16 +124,14 @@ pub(crate) async fn restore(context: &Context, file: &Path) -> Outcome {
     let mut source = opened.map_err(|error| unreadable(file, error))?;
     let (header, proved) = prove(&mut source).await?;
     same_policy(context, &header, file)?;
-    if context.choice.exists() {
-        let first = PageRequest::first(PageSize::new(1)?);
-        let users = context.looking_at_store(async |storage| Ok(storage.list_users(first).await?)).await?;
-        if !users.items.is_empty() {
-            let message =
-                format!("a dump is restored into an empty store, and there are users at {}", context.choice.location());
-            return Err(Failure::refused(message, format!("storage restore {} --data-dir NEW", word(file))));
-        }
+    let first = PageRequest::first(PageSize::new(1)?);
+    let (store, users) = context.planning(async |storage| Ok(storage.list_users(first).await?)).await?;
+    if users.is_some_and(|users| !users.items.is_empty()) {
+        let message =
+            format!("a dump is restored into an empty store, and there are users at {}", context.choice.location());
+        return Err(Failure::refused(message, format!("storage restore {} --data-dir NEW", word(file))));
     }
-    let mut plan = Plan::new(context, format!("{} will be restored", shown(file)));
+    let mut plan = Plan::new(&store, format!("{} will be restored", shown(file)));
     plan.add_summary(&proved);
     if is_pipe(file) {
         plan.reads_stdin();

@@ -13,7 +13,7 @@ use storage_json::legacy::{
 
 use crate::args::ImportArgs;
 use crate::confirm::Plan;
-use crate::context::Context;
+use crate::context::{Context, Planned};
 use crate::exit::{Exit, Failure, Outcome, quoted};
 use crate::interrupt;
 use crate::output::{Table, facts, or_dash};
@@ -78,18 +78,15 @@ pub(crate) async fn import_records(
     plan_of: Option<&Path>,
 ) -> Outcome {
     report.dry_run = context.dry_run;
-    report.before = if context.choice.exists() {
-        context.looking_at_store(async |storage| Ok(Totals::of(storage).await?)).await?
-    } else {
-        Totals::default()
-    };
+    let (store, before) = context.planning(async |storage| Ok(Totals::of(storage).await?)).await?;
+    report.before = before.unwrap_or_default();
     report.not_kept = NotKept::of(&records, history, context.config.environment.policy.history);
     report.notes.extend(report.not_kept.notes());
     if context.dry_run {
         report.brought = Brought::by(&records);
     } else {
         if let Some(dir) = plan_of {
-            plan(context, dir, &records, &report).ask(context)?;
+            plan(&store, dir, &records, &report).ask(context)?;
         }
         let mut begun = false;
         context
@@ -143,9 +140,9 @@ async fn put_in(storage: &dyn Storage, records: Vec<LegacyRecord>, report: &mut 
     }
 }
 
-fn plan(context: &Context, dir: &Path, records: &[LegacyRecord], report: &Report) -> Plan {
+fn plan(store: &Planned, dir: &Path, records: &[LegacyRecord], report: &Report) -> Plan {
     let brought = Brought::by(records);
-    let mut plan = Plan::new(context, format!("{} will be imported", dir.display()));
+    let mut plan = Plan::new(store, format!("{} will be imported", dir.display()));
     for (name, value) in brought.figures() {
         plan.add(name, value);
     }

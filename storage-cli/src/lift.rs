@@ -2,17 +2,16 @@
 
 use serde_json::json;
 use storage_core::Destination;
-use storage_factory::look;
 
 use crate::confirm::Plan;
-use crate::context::Context;
+use crate::context::{Context, Planned};
 use crate::exit::{Exit, Failure, Outcome, quoted};
 
 pub(crate) async fn run(context: &Context, place: Destination) -> Outcome {
     if !context.choice.exists() {
         return Err(context.no_store());
     }
-    let storage = look(context.config.clone()).await?;
+    let storage = context.chosen_store().await?;
     let lifted = async {
         match storage.moved_to().await? {
             None => {
@@ -25,7 +24,7 @@ pub(crate) async fn run(context: &Context, place: Destination) -> Outcome {
             }
             Some(_) => {}
         }
-        let mut plan = Plan::new(context, "the store will take changes again");
+        let mut plan = Plan::new(&Planned::open(&*storage), "the store will take changes again");
         plan.add("was moved to", place.to_string());
         plan.add("mind", "what was changed there since is not here");
         if !plan.approve(context)? {

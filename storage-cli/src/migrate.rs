@@ -44,7 +44,7 @@ mod on_postgres {
     use crate::adopt;
     use crate::args::MigrateArgs;
     use crate::confirm::Plan;
-    use crate::context::Context;
+    use crate::context::{Context, Planned};
     use crate::exit::{Exit, Failure, Outcome};
 
     pub(super) async fn database(context: &Context, arguments: MigrateArgs) -> Outcome {
@@ -126,7 +126,10 @@ mod on_postgres {
     }
 
     fn plan(context: &Context, applied: i32, pending: &[i32], wait: Duration) -> Plan {
-        let mut plan = Plan::new(context, "the schema will be brought to this program's version, in one transaction");
+        let mut plan = Plan::new(
+            &Planned::chosen(context),
+            "the schema will be brought to this program's version, in one transaction",
+        );
         plan.add("schema", context.config.postgres.schema.clone());
         plan.add("version now", if applied == 0 { "none".to_owned() } else { applied.to_string() });
         plan.add("to be applied", named(pending));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use storage_core::{
-    Error, ListPayments, MarkPaymentStatus, Payment, PaymentId, PaymentOrigin, PaymentStatus, RefundPayment, Stored,
+    Error, ListPayments, MarkPaymentStatus, Payment, PaymentId, PaymentOrigin, PaymentStatus, RefundPayment, Storage,
+    Stored,
 };
 
 use crate::args::{DecisionArgs, PaymentsCommand};
@@ -44,16 +45,12 @@ async fn list(context: &Context, list: ListPayments) -> Outcome {
     Ok(Exit::Done)
 }
 
-async fn find(context: &Context, id: &PaymentId) -> Result<Arc<Payment>, crate::exit::Failure> {
-    context
-        .looking_at_store(async |storage| {
-            Ok(storage.get_payment(id).await?.ok_or_else(|| Error::not_found("payment", id))?)
-        })
-        .await
+async fn find(storage: &dyn Storage, id: &PaymentId) -> Result<Arc<Payment>, Error> {
+    storage.get_payment(id).await?.ok_or_else(|| Error::not_found("payment", id))
 }
 
 async fn show(context: &Context, id: &PaymentId) -> Outcome {
-    let payment = find(context, id).await?;
+    let payment = context.looking_at_store(async |storage| Ok(find(storage, id).await?)).await?;
     context.out.answer(&*payment, || {
         let origin = match payment.origin {
             PaymentOrigin::Here => "made here",
@@ -80,18 +77,24 @@ async fn show(context: &Context, id: &PaymentId) -> Outcome {
 
 async fn decide(context: &Context, arguments: DecisionArgs, status: PaymentStatus) -> Outcome {
     let DecisionArgs { payment: id, key, reason, admin } = arguments;
-    let payment = find(context, &id).await?;
+    let (store, found) = context
+        .planning(async |storage| {
+            let payment = find(storage, &id).await?;
+            let balance = storage.get_balance(payment.user).await?;
+            Ok((payment, balance))
+        })
+        .await?;
+    let (payment, balance) = found.ok_or_else(|| context.no_store())?;
     let mark = MarkPaymentStatus { payment: id, status, admin, notes: reason, key };
     let done = payment.judge_mark(&mark, payment.updated_at)?.is_none();
     let user = payment.user;
-    let balance = context.looking_at_store(async |storage| Ok(storage.get_balance(user).await?)).await?;
     let moves = match (status, payment.origin) {
         _ if done => "nothing: it is so already",
         (PaymentStatus::Approved, _) => "the amount is credited to the user",
         (PaymentStatus::Refunded, _) => "the amount is taken from the user's balance",
         _ => "no money",
     };
-    let mut plan = Plan::new(context, format!("payment {} will be {status}", payment.id));
+    let mut plan = Plan::new(&store, format!("payment {} will be {status}", payment.id));
     plan.add("user", user.to_string());
     plan.add("amount", payment.amount.to_string());
     plan.add("status now", payment.status.as_str());

@@ -1,12 +1,12 @@
 //! `storage policy`: another time zone and history retention for a store that has them already.
 
 use serde_json::json;
-use storage_core::{HistoryRetention, TimeZone};
+use storage_core::{ErrorKind, HistoryRetention, TimeZone};
 use storage_factory::adopt_policy;
 
 use crate::confirm::Plan;
-use crate::context::Context;
-use crate::exit::{Exit, Outcome};
+use crate::context::{Context, Planned};
+use crate::exit::{Exit, Failure, Outcome};
 
 pub(crate) async fn policy(
     context: &Context,
@@ -16,14 +16,20 @@ pub(crate) async fn policy(
     if !context.choice.exists() {
         return Err(context.no_store());
     }
-    if time_zone.is_none() || history.is_none() {
-        // What is not given stays: it is the store's own only where the store opens as this program is set up.
-        context.with_store(async |_| Ok(())).await?;
-    }
+    // What is not given stays: it is the store's own only where the store opens as this program is set up.
+    let is_whole = time_zone.is_some() && history.is_some();
+    let store = match context.planning(async |_| Ok(())).await {
+        Ok((store, _)) => store,
+        // It was reached, and is to get another policy than this program's.
+        Err(Failure::Store { error, .. }) if is_whole && matches!(error.kind(), ErrorKind::SchemaMismatch { .. }) => {
+            Planned::chosen(context)
+        }
+        Err(failure) => return Err(failure),
+    };
     let policy = &context.config.environment.policy;
     let time_zone = time_zone.unwrap_or_else(|| policy.time_zone.clone());
     let history = history.unwrap_or(policy.history);
-    let mut plan = Plan::new(context, "days and history will be counted by another policy from now on");
+    let mut plan = Plan::new(&store, "days and history will be counted by another policy from now on");
     plan.add("time zone", time_zone.name());
     plan.add("history kept", history.to_string());
     if !plan.approve(context)? {
@@ -32,7 +38,8 @@ pub(crate) async fn policy(
     let mut config = context.config.clone();
     config.environment.policy.time_zone = time_zone.clone();
     config.environment.policy.history = history;
-    adopt_policy(config).await?.close().await?;
+    let adopted = adopt_policy(config).await.map_err(|error| context.chosen_failed(error))?;
+    adopted.close().await?;
     let history = history.to_string();
     let object = json!({ "time_zone": time_zone, "history": history });
     let printed = context.out.answer(&object, || {

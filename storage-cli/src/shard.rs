@@ -37,7 +37,7 @@ mod on_postgres {
 
     use crate::args::ShardArgs;
     use crate::confirm::Plan;
-    use crate::context::Context;
+    use crate::context::{Context, Planned};
     use crate::exit::{Exit, Failure, Outcome};
 
     pub(super) async fn database(context: &Context, arguments: ShardArgs) -> Outcome {
@@ -77,7 +77,10 @@ mod on_postgres {
             })?;
             return Ok(Exit::PendingMigrations);
         }
-        let mut plan = Plan::new(context, "the tables will be spread over the engine's nodes, in one transaction");
+        let mut plan = Plan::new(
+            &Planned::chosen(context),
+            "the tables will be spread over the engine's nodes, in one transaction",
+        );
         plan.add("engine", format!("citus {engine}"));
         plan.add("to be spread", named(&pending));
         plan.add("waits at most", format!("{} s for others", wait.as_secs()));

@@ -242,8 +242,10 @@ async fn change(
 ) -> Outcome {
     let MoneyArgs { user, amount, key, reason, actor } = arguments;
     let word = direction.word();
-    let balance = balance_now(context, user).await?;
-    let mut plan = Plan::new(context, format!("{amount} will be {word} user {user}"));
+    let known = context.planning(async |storage| Ok(storage.find_user(user).await?));
+    let (store, known) = known.await?;
+    let balance = known.flatten().map(|user| user.balance);
+    let mut plan = Plan::new(&store, format!("{amount} will be {word} user {user}"));
     plan.add("balance now", balance.map_or_else(|| format!("{} (new user)", Money::ZERO), |money| money.to_string()));
     let after = direction.after(balance.unwrap_or(Money::ZERO), amount.money());
     let unless = if key.is_some() { "; as it is when the key was used before" } else { "" };
@@ -282,14 +284,6 @@ async fn change(
     Ok(Exit::Done)
 }
 
-/// The balance for a plan; `None` for a user, or a store, that is not there.
-async fn balance_now(context: &Context, user: UserId) -> Result<Option<Money>, Failure> {
-    if !context.choice.exists() {
-        return Ok(None);
-    }
-    context.looking_at_store(async |storage| Ok(storage.find_user(user).await?.map(|user| user.balance))).await
-}
-
 /// An unknown outcome names the key that settles it.
 fn with_key(failure: Failure, key: &OperationKey) -> Failure {
     match failure {
@@ -313,12 +307,8 @@ fn with_statement(failure: Failure, user: UserId) -> Failure {
 }
 
 async fn set_language(context: &Context, user: UserId, language: Language, key: Option<OperationKey>) -> Outcome {
-    let now = if context.choice.exists() {
-        context.looking_at_store(async |storage| Ok(Some(storage.get_user_language(user).await?))).await?
-    } else {
-        None
-    };
-    let mut plan = Plan::new(context, format!("the language of user {user} will be {language}"));
+    let (store, now) = context.planning(async |storage| Ok(storage.get_user_language(user).await?)).await?;
+    let mut plan = Plan::new(&store, format!("the language of user {user} will be {language}"));
     if let Some(now) = now {
         plan.add("language now", now.as_str());
     }

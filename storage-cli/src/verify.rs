@@ -113,7 +113,7 @@ fn judged(outcome: Result<AuditReport, Failure>) -> Result<Option<String>, Miss>
 }
 
 async fn audit(context: &Context) -> Result<AuditReport, Failure> {
-    context.looking_at_store(async |storage| Ok(storage.audit(AuditScope::Everyone).await?)).await
+    context.looking_at_chosen_store(async |storage| Ok(storage.audit(AuditScope::Everyone).await?)).await
 }
 
 fn print(context: &Context, name: String, outcome: Result<Option<String>, Miss>) -> Result<Checked, Failure> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use storage_core::{
     AddBalance, AddGenerationJob, AddGenerationToHistory, AddPayment, AddReferralBonus, BonusCount, CommitReserve,
     IncrementFreeGenerations, JobStatus, MarkPaymentStatus, Params, PaymentStatus, ReleaseReserve, ReserveBalance,
-    Result, SetReferrer, SharedStorage, UpdateJobStatus, UserId,
+    Result, SetReferrer, SetUserLanguage, SharedStorage, UpdateJobStatus, UserId,
 };
 use storage_factory::Config;
 
@@ -85,14 +85,19 @@ fn what_was_done_meanwhile_is_done_there_once() {
     let (database, place) = (migrated(server), Place::new());
     let url = database.url();
     there(&place, &url, &["user", "credit", "1001", "1", "--key", "before", "--yes"]).exits(0);
-    // The server cannot be reached, and JSON stands in for it.
+    // The server cannot be reached, and JSON stands in for it: for the program, and for no command that changes something.
     let away = "postgresql://bot@127.0.0.1:1/away";
     let config = Config { data_dir: place.data(), database_url: Some(away.parse().unwrap()), ..Config::default() };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async { storage_factory::connect(config).await.unwrap().close().await.unwrap() });
-    let away = [("DATABASE_URL", away)];
-    place.run_with(&["user", "credit", "1001", "2.5", "--key", "meanwhile", "--yes"], &away).exits(0);
-    place.run_with(&["user", "set-language", "1001", "en", "--yes"], &away).exits(0);
+    runtime.block_on(async {
+        let storage = storage_factory::connect(config).await.unwrap();
+        let alice = UserId::new(1001).unwrap();
+        let key = Some("meanwhile".parse().unwrap());
+        storage.add_balance(AddBalance { key, ..AddBalance::new(alice, "2.5".parse().unwrap()) }).await.unwrap();
+        storage.set_user_language(SetUserLanguage::new(alice, "en".parse().unwrap())).await.unwrap();
+        storage.close().await.unwrap();
+    });
+    place.run_with(&["user", "credit", "1001", "7", "--yes"], &[("DATABASE_URL", away)]).exits(6);
     // It is back: nobody switches unasked, and the way out is named and works.
     let refused = place.run_with(&["user", "show", "1001"], &[("DATABASE_URL", &url)]).exits(7);
     assert!(refused.stderr.contains("storage merge --from json:"), "{refused:#?}");

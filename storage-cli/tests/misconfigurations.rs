@@ -55,17 +55,21 @@ impl Page {
     }
 
     fn case(&mut self, place: &Place, title: &str, variables: &[(&str, &str)]) {
+        self.command(place, title, &["status"], variables);
+    }
+
+    fn command(&mut self, place: &Place, title: &str, arguments: &[&str], variables: &[(&str, &str)]) {
         let mut with = variables.to_vec();
         with.push(("DATA_DIR", "./data"));
         let began = Instant::now();
-        let ran = place.run_with(&["status"], &with);
+        let ran = place.run_with(arguments, &with);
         // Most answer in milliseconds. The bound is for what stays silent, and for a machine that is busy.
         assert!(began.elapsed() < Duration::from_secs(8), "{title}: {:?}", began.elapsed());
         assert!(!format!("{ran:?}").contains("MARKED"), "{title}: {ran:#?}");
         let variables: Vec<_> =
             variables.iter().map(|(name, value)| format!("{name}={} ", self.shown(value))).collect();
         let lead = if self.cases == 0 { "" } else { "\n" };
-        let _ = writeln!(self.text, "{lead}# {title}\n$ {}storage status", variables.concat());
+        let _ = writeln!(self.text, "{lead}# {title}\n$ {}storage {}", variables.concat(), arguments.join(" "));
         let (stdout, stderr) = (self.shown(&ran.stdout), self.shown(&ran.stderr));
         let _ = writeln!(self.text, "{stderr}{stdout}exit code {}", ran.code);
         self.cases += 1;
@@ -131,7 +135,16 @@ fn unreachable(page: &mut Page) {
     page.case(&place, "a server that accepts and never answers", &[("DATABASE_URL", &silent)]);
     assert!(!place.data().exists(), "status made a directory");
     place.run(&["user", "credit", "1", "5", "--yes"]).exits(0);
-    page.case(&place, "the server is not running, and a JSON store is there", &[("DATABASE_URL", DEAD)]);
+    page.case(
+        &place,
+        "the server is not running, and a JSON store of somebody else is there",
+        &[("DATABASE_URL", DEAD)],
+    );
+    let stood_in = Place::new();
+    stood_in.program_credits(DEAD, "5");
+    page.case(&stood_in, "the server is not running, and a program fell back to JSON", &[("DATABASE_URL", DEAD)]);
+    let change = ["user", "credit", "1", "5", "--yes"];
+    page.command(&stood_in, "a command that changes something never does", &change, &[("DATABASE_URL", DEAD)]);
 }
 
 fn tls(page: &mut Page, place: &Place) {

@@ -5,9 +5,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Error, ErrorKind};
+#[cfg(feature = "json")]
+use storage_json::Found;
 
 use crate::marker::{FORMAT, FellBack, Marker, NAME, Used};
+#[cfg(feature = "json")]
+use crate::open::{Manner, StandIn};
 
 /// The refusal of PostgreSQL where JSON was written while it could not be reached.
 pub(crate) fn postgres_after_json(dir: &Path, fallback: &FellBack) -> Error {
@@ -88,19 +92,61 @@ pub(crate) fn claim_postgres(dir: &Path, mut found: Used, asking: Asking) -> Res
     }
 }
 
-/// Remembers that JSON is about to be used because the database cannot be reached.
+/// Why JSON does not take the place of a server.
 #[cfg(feature = "json")]
-pub(crate) fn claim_fallback(dir: &Path, fallback: FellBack, remember: bool) -> Result<()> {
-    let kept = remember.then(|| Kept::open(dir).map_err(|error| not_kept(dir, error))).transpose()?;
-    let marker = Marker::read(dir)?;
+#[derive(Debug)]
+pub(crate) enum NoStandIn {
+    /// What is remembered says no, or nothing can be remembered.
+    Refused(Error),
+    /// The server's own error is the answer, and this follows it.
+    Because(String),
+}
+
+/// Remembers that JSON is about to be used because the database cannot be reached. The directory is nobody else's: one
+/// where it stood in for this database before, or one without a store.
+#[cfg(feature = "json")]
+pub(crate) fn claim_fallback(dir: &Path, fallback: FellBack, manner: Manner) -> Result<(), NoStandIn> {
+    let shown = dir.display();
+    let because = |text: String| Err(NoStandIn::Because(text));
+    let kept = if manner.remember { Kept::open(dir).map(Some) } else { Ok(None) };
+    let kept = kept.map_err(|error| NoStandIn::Refused(not_kept(dir, error)))?;
+    let marker = Marker::read(dir).map_err(NoStandIn::Refused)?;
     if let Some(used) = &marker.postgres {
-        return Err(crate::marker::json_after_postgres(dir, used));
+        return Err(NoStandIn::Refused(crate::marker::json_after_postgres(dir, used)));
+    }
+    let found = match storage_json::inspect(dir) {
+        Ok(found) => found,
+        Err(error) => {
+            return because(format!("JSON does not take its place at {shown}, which cannot be looked into: {error}"));
+        }
+    };
+    let is_same = marker.fallback.as_ref().is_some_and(|before| before.location == fallback.location);
+    match (found, marker.fallback) {
+        (Found::Nothing, _) if manner.stand_in == StandIn::Find => {
+            return because(format!("a program that starts now would begin an empty JSON store at {shown}"));
+        }
+        // Where nothing came of a mark it binds nobody.
+        (Found::Nothing, _) => {}
+        (_, Some(_)) if is_same => {}
+        (_, Some(FellBack { location, .. })) => {
+            return because(format!(
+                "JSON does not take its place at {shown}, where it stood in for {location} and not for {}: STORAGE_MODE=json \
+                 opens that store, and with another DATA_DIR a new one begins",
+                fallback.location
+            ));
+        }
+        (Found::Store | Found::Legacy, None) => {
+            return because(format!(
+                "JSON does not take its place at {shown}, which holds another store, not one of this database: \
+                 STORAGE_MODE=json opens that one, and with an empty DATA_DIR a new one begins"
+            ));
+        }
     }
     match kept {
         // The first one stands: since then files may hold what the database does not.
-        Some(kept) if marker.fallback.is_none() => {
+        Some(kept) if !is_same => {
             let wanted = Marker { format: FORMAT, postgres: None, fallback: Some(fallback) };
-            kept.write(&wanted).map_err(|error| not_kept(dir, error))
+            kept.write(&wanted).map_err(|error| NoStandIn::Refused(not_kept(dir, error)))
         }
         _ => Ok(()),
     }

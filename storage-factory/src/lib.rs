@@ -39,8 +39,9 @@
 //! # How `auto` decides
 //!
 //! Without a `DATABASE_URL` it is JSON. With one it is PostgreSQL when that connects. A server that cannot be *reached*
-//! (refused, no route, no answer in time, starting, no connections left) is replaced by JSON, with a warning;
-//! `STORAGE_FALLBACK=never` makes it an error. Everything that somebody has to put right stays an error: a URL that
+//! (refused, no route, no answer in time, starting, no connections left) is replaced by JSON, with a warning, in a
+//! directory that is empty or where JSON stood in for this very database before; never in one of another store.
+//! `STORAGE_FALLBACK=never` makes it an error, and so does [`connect_without_fallback`]. Everything that somebody has to put right stays an error: a URL that
 //! cannot be read, a wrong password, no such database, refused TLS, a schema that is not migrated, a backend that is not
 //! compiled in.
 //!
@@ -90,7 +91,7 @@ pub use postgres::pg_options;
 
 use storage_core::{Result, SharedStorage};
 
-use open::Manner;
+use open::{Manner, StandIn};
 
 /// Examines where the configured store lives: the server or the disk, and what the store needs of it. Nothing is opened,
 /// created or changed, and a store that is in use goes on.
@@ -117,28 +118,38 @@ pub async fn connect(config: Config) -> Result<SharedStorage> {
     open::open(config, Manner::WORK).await
 }
 
-/// As [`connect`], and a fallback makes no new JSON store: without one the server's own error is the answer.
+/// As [`connect`], and nothing takes the place of a server that cannot be reached: for a person who changes something, and
+/// would not know where.
 ///
 /// # Errors
-/// Those of [`connect`].
-pub async fn connect_existing(config: Config) -> Result<SharedStorage> {
-    open::open(config, Manner { create: false, ..Manner::WORK }).await
+/// Those of [`connect`]; the server's own error also where JSON would stand in.
+pub async fn connect_without_fallback(config: Config) -> Result<SharedStorage> {
+    open::open(config, Manner::CHOSEN).await
 }
 
-/// As [`connect_existing`], and the directory does not remember it: for looking, and for scratch stores.
+/// As [`connect`], and the directory does not remember it: for looking, and for scratch stores. A JSON store takes the
+/// place of a server only where it does already, and the warnings of [`storage_core::BackendInfo`] say so.
 ///
 /// # Errors
 /// Those of [`connect`].
 pub async fn look(config: Config) -> Result<SharedStorage> {
-    open::open(config, Manner { create: false, remember: false, ..Manner::WORK }).await
+    open::open(config, Manner { stand_in: StandIn::Find, remember: false, ..Manner::WORK }).await
+}
+
+/// As [`look`], and nothing takes the place of a server: for a look before a change, and for what is kept of a look.
+///
+/// # Errors
+/// Those of [`connect_without_fallback`].
+pub async fn look_without_fallback(config: Config) -> Result<SharedStorage> {
+    open::open(config, Manner { remember: false, ..Manner::CHOSEN }).await
 }
 
 /// Opens the store that the configuration names and makes the configuration's time zone and history retention its
 /// own, from now on. Nobody else may have a JSON store open; programs that have a PostgreSQL store open keep the old
-/// policy until they open it anew.
+/// policy until they open it anew. Nothing takes the place of a server.
 ///
 /// # Errors
-/// Those of [`connect`]; `Locked` while another process has the store.
+/// Those of [`connect_without_fallback`]; `Locked` while another process has the store.
 pub async fn adopt_policy(config: Config) -> Result<SharedStorage> {
-    open::open(config, Manner { create: false, adopt: true, ..Manner::WORK }).await
+    open::open(config, Manner { adopt: true, ..Manner::CHOSEN }).await
 }

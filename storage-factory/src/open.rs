@@ -6,11 +6,21 @@ use crate::choose::{Backend, choose};
 use crate::marker::{self, Marker};
 use crate::{Config, Mode, postgres};
 
+/// Whether JSON may take the place of a server that cannot be reached. Never in a directory of another store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StandIn {
+    /// It may, and is made where there is nothing yet.
+    Make,
+    /// Only where it does already.
+    Find,
+    /// Never, whatever stands there.
+    Never,
+}
+
 /// How a store is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manner {
-    /// Whether a JSON store that a fallback would need may be made.
-    pub(crate) create: bool,
+    pub(crate) stand_in: StandIn,
     /// Whether the directory remembers what was opened.
     pub(crate) remember: bool,
     /// Whether the configuration's time zone and retention become the store's own.
@@ -18,8 +28,10 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
-    /// To work with it.
-    pub(crate) const WORK: Self = Self { create: true, remember: true, adopt: false };
+    /// As a program does that works with the store.
+    pub(crate) const WORK: Self = Self { stand_in: StandIn::Make, remember: true, adopt: false };
+    /// To work with that store and no other.
+    pub(crate) const CHOSEN: Self = Self { stand_in: StandIn::Never, ..Self::WORK };
 }
 
 /// Opens a store; in mode `auto` not one to work with whose contents are elsewhere by now.

@@ -7,9 +7,13 @@ use storage_core::{Error, Result, SharedStorage, Store as _};
 use storage_pg::{Limits, OpenError, PgOptions, PgStorage, PolicyMismatch, Statements};
 use tokio::task::spawn_blocking;
 
+#[cfg(feature = "json")]
+use crate::claims::NoStandIn;
 use crate::claims::{self, Asking, Unclaimed};
+#[cfg(feature = "json")]
+use crate::marker::FellBack;
 use crate::marker::{Marker, Used};
-use crate::open::Manner;
+use crate::open::{Manner, StandIn};
 use crate::{Config, DatabaseUrl, Fallback, Mode, PostgresSettings, StatementMode};
 
 /// The options with which the PostgreSQL backend opens the database of a configuration, for what is no operation of a
@@ -153,47 +157,49 @@ async fn fall_back(config: Config, url: &DatabaseUrl, error: OpenError, manner: 
     if !unreachable {
         return Err(error.in_operation("connect"));
     }
-    let with = |hint: String| {
-        let message = error.detail().map_or_else(|| hint.clone(), |detail| format!("{detail}; {hint}"));
-        Err(error.clone().message(message))
-    };
     if config.fallback == Fallback::Never {
-        return with("STORAGE_FALLBACK is never, so JSON does not take its place".to_owned());
+        return Err(followed(&error, "STORAGE_FALLBACK is never, so JSON does not take its place"));
     }
     if cfg!(not(feature = "json")) {
-        return with("the JSON backend is not compiled in, so it cannot take its place".to_owned());
+        return Err(followed(&error, "the JSON backend is not compiled in, so it cannot take its place"));
+    }
+    if manner.stand_in == StandIn::Never {
+        let dir = config.data_dir.display();
+        let hint = format!("JSON does not take its place for this: STORAGE_MODE=json does it on the files at {dir}");
+        return Err(followed(&error, &hint));
     }
     json_instead(config, url, error, manner).await
 }
 
+/// The server's error, and what follows from it.
+fn followed(error: &Error, hint: &str) -> Error {
+    let message = error.detail().map_or_else(|| hint.to_owned(), |detail| format!("{detail}; {hint}"));
+    error.clone().message(message)
+}
+
 #[cfg(feature = "json")]
 async fn json_instead(config: Config, url: &DatabaseUrl, error: Error, manner: Manner) -> Result<SharedStorage> {
-    let dir = config.data_dir.display().to_string();
     let schema = &config.postgres.schema;
     let schema = if schema == "public" { String::new() } else { format!(" schema {schema}") };
     let location = format!("{url}{schema}");
-    let fallback = crate::marker::FellBack { since: config.environment.clock.now(), location };
-    let nothing_there = matches!(storage_json::inspect(&config.data_dir), Ok(storage_json::Found::Nothing));
-    let create = manner.create || !nothing_there;
-    let remember = manner.remember && create;
+    let fallback = FellBack { since: config.environment.clock.now(), location: location.clone() };
     // Before JSON is opened: whatever is written there must not be forgotten when the server is back.
-    let claimed = beside(&config.data_dir, move |dir| claims::claim_fallback(&dir, fallback, remember)).await?;
-    if let Err(refusal) = claimed {
-        let because = if matches!(refusal.kind(), storage_core::ErrorKind::Conflict { .. }) {
-            refusal.caused_by(error)
-        } else {
-            refusal
-        };
-        return Err(because.in_operation("connect"));
+    match beside(&config.data_dir, move |dir| claims::claim_fallback(&dir, fallback, manner)).await? {
+        Ok(()) => {}
+        Err(NoStandIn::Because(hint)) => return Err(followed(&error, &hint)),
+        Err(NoStandIn::Refused(refusal)) => {
+            let because = if matches!(refusal.kind(), storage_core::ErrorKind::Conflict { .. }) {
+                refusal.caused_by(error)
+            } else {
+                refusal
+            };
+            return Err(because.in_operation("connect"));
+        }
     }
-    if !create {
-        let hint = format!("a program that starts now would begin an empty JSON store at {dir}");
-        let message = error.detail().map_or_else(|| hint.clone(), |detail| format!("{detail}; {hint}"));
-        return Err(error.message(message));
-    }
+    let dir = config.data_dir.display();
     let reason = "STORAGE_MODE is auto and the PostgreSQL server cannot be reached".to_owned();
     let warning = format!(
-        "JSON stands in for a PostgreSQL server that cannot be reached; what is written here must be brought over by \
+        "JSON at {dir} stands in for {location}, which cannot be reached; what is written here must be brought over by \
          `storage merge --from json:{dir} --to DATABASE_URL` later: {}",
         error.detail().map_or_else(|| error.to_string(), ToOwned::to_owned)
     );

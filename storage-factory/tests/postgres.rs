@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use pg_test_server::{Database, Server};
 use storage_core::{AddBalance, AddPayment, Error, ErrorKind, MarkPaymentStatus, PaymentStatus, SharedStorage, UserId};
-use storage_factory::{Config, Fallback, Mode, SharedStore, adopt_policy, connect, connect_existing, look};
+use storage_factory::{
+    Config, Fallback, Mode, SharedStore, adopt_policy, connect, connect_without_fallback, look, look_without_fallback,
+};
 
 /// Nothing listens there.
 const DEAD: &str = "postgresql://bot:MARKED@127.0.0.1:1/bot";
@@ -191,15 +193,146 @@ async fn looking_remembers_and_makes_nothing() {
     let (place, database) = (Place::new(), database());
     look(place.auto(&database.url())).await.unwrap().close().await.unwrap();
     assert!(!place.dir().exists());
-    for error in [look(place.auto(DEAD)).await, connect_existing(place.auto(DEAD)).await].map(Result::unwrap_err) {
-        assert_eq!(error.kind(), &ErrorKind::Unavailable);
-        assert!(error.to_string().contains("empty JSON store"), "{error}");
-    }
+    let error = look(place.auto(DEAD)).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable);
+    assert!(error.to_string().contains("empty JSON store"), "{error}");
     assert!(!place.dir().exists());
     // It refuses as a start would.
     opened(place.auto(&database.url())).await.close().await.unwrap();
     conflict(&look(place.auto(DEAD)).await.unwrap_err());
     conflict(&look(place.config(Mode::Auto, None)).await.unwrap_err());
+}
+
+/// Every file below a directory with its bytes.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut found, mut directories) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(dir) = directories.pop() {
+        for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                found.push((path.clone(), std::fs::read(path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The server's own error, with these words about what stays as it is.
+fn unavailable(error: &Error, words: &[&str]) {
+    let text = error.to_string();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable, "{text}");
+    for words in [&["connection was refused"], words].concat() {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!format!("{} {error:?}", error.report()).contains("MARKED"), "{text}");
+}
+
+/// No money into a store that was never this server's.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_stands_in_nowhere_but_in_a_directory_of_this_database() {
+    let (place, mine) = (Place::new(), place_of_another());
+    for (found, what) in [(mine.dir(), "another store"), (legacy(&place), "another store")] {
+        let config = Config { data_dir: found.clone(), ..place.auto(DEAD) };
+        let before = files(&found);
+        unavailable(&refused(config.clone()).await, &[what, &found.display().to_string(), "STORAGE_MODE=json"]);
+        unavailable(&look(config).await.unwrap_err(), &[what, "STORAGE_MODE=json"]);
+        assert_eq!(files(&found), before);
+    }
+    // A store without users is one too.
+    let empty = Place::new();
+    opened(empty.config(Mode::Json, None)).await.close().await.unwrap();
+    unavailable(&refused(empty.auto(DEAD)).await, &["another store"]);
+    // What nobody uses for a store is no store.
+    let other = Place::new();
+    std::fs::create_dir(other.dir()).unwrap();
+    std::fs::write(other.dir().join("notes.txt"), "mine").unwrap();
+    opened(other.auto(DEAD)).await.close().await.unwrap();
+    // Once it stands in it goes on standing in, for this database and for no other.
+    let storage = opened(other.auto(DEAD)).await;
+    credit(&storage).await;
+    storage.close().await.unwrap();
+    let before = files(&other.dir());
+    for elsewhere in [DEAD.replace("/bot", "/shop"), DEAD.replace("127.0.0.1", "127.0.0.2")] {
+        unavailable(&refused(other.auto(&elsewhere)).await, &["127.0.0.1:1/bot", "STORAGE_MODE=json"]);
+    }
+    let mut schema = other.auto(DEAD);
+    schema.postgres.schema = "shop_a".to_owned();
+    unavailable(&refused(schema).await, &["127.0.0.1:1/bot", "shop_a"]);
+    assert_eq!(files(&other.dir()), before);
+    let storage = look(other.auto(DEAD)).await.unwrap();
+    assert_eq!(storage.get_balance(user()).await.unwrap().to_string(), "5.00");
+    let info = storage.backend();
+    assert!(info.warnings[0].contains("JSON at ") && info.warnings[0].contains("stands in for"), "{info:?}");
+    assert!(info.warnings[0].contains(&other.dir().display().to_string()), "{info:?}");
+    storage.close().await.unwrap();
+}
+
+/// A JSON directory with money in it that no server has to do with.
+fn place_of_another() -> Place {
+    let place = Place::new();
+    let config = place.config(Mode::Json, None);
+    let founding = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let storage = opened(config).await;
+            credit(&storage).await;
+            storage.close().await.unwrap();
+        });
+    });
+    founding.join().unwrap();
+    place
+}
+
+/// Files of the earlier system.
+fn legacy(place: &Place) -> PathBuf {
+    std::fs::create_dir(place.dir()).unwrap();
+    std::fs::write(place.dir().join("user_balances.json"), r#"{"1001": 12.5}"#).unwrap();
+    place.dir()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_without_a_store_binds_nobody() {
+    let place = Place::new();
+    // A start that was killed before it founded the store.
+    opened(place.auto(&DEAD.replace("/bot", "/shop"))).await.close().await.unwrap();
+    let marker = place.marker();
+    std::fs::remove_dir_all(place.dir()).unwrap();
+    std::fs::create_dir(place.dir()).unwrap();
+    std::fs::write(place.dir().join("backend.json"), marker).unwrap();
+    opened(place.auto(DEAD)).await.close().await.unwrap();
+    assert!(place.marker().contains("127.0.0.1:1/bot") && !place.marker().contains("/shop"), "{}", place.marker());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_fallback_nothing_takes_the_servers_place() {
+    let place = Place::new();
+    for stands_in in [false, true] {
+        if stands_in {
+            opened(place.auto(DEAD)).await.close().await.unwrap();
+        }
+        let before = if stands_in { files(&place.dir()) } else { Vec::new() };
+        let mut zone = place.auto(DEAD);
+        zone.environment.policy.time_zone = "Europe/Kyiv".parse().unwrap();
+        for opened in [
+            connect_without_fallback(place.auto(DEAD)).await,
+            look_without_fallback(place.auto(DEAD)).await,
+            adopt_policy(zone).await,
+        ] {
+            unavailable(&opened.unwrap_err(), &["STORAGE_MODE=json", &place.dir().display().to_string()]);
+        }
+        assert_eq!(place.dir().exists(), stands_in);
+        if stands_in {
+            assert_eq!(files(&place.dir()), before);
+        }
+    }
+    // Where nothing else is meant they open it, and the one remembers what the other does not.
+    let (place, database) = (Place::new(), database());
+    look_without_fallback(place.auto(&database.url())).await.unwrap().close().await.unwrap();
+    assert!(!place.dir().exists());
+    connect_without_fallback(place.auto(&database.url())).await.unwrap().close().await.unwrap();
+    assert!(place.marker().contains("store_id"), "{}", place.marker());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,8 +71,9 @@ statements! {
              VALUES ($1, $2, $3, $3, $4)
              ON CONFLICT (user_id) DO UPDATE SET limit_amount = excluded.limit_amount,
                  updated_at = excluded.updated_at, last_operation = excluded.last_operation";
-        refer(INT8, INT8, INT8, TIMESTAMPTZ) =
-            "INSERT INTO {s}.referrals (user_id, referrer_id, bonus, created_at) VALUES ($1, $2, $3, $4)";
+        /// Whoever sends it sees to the heights above, or says that nobody did.
+        refer(INT8, INT8, INT8, TIMESTAMPTZ, BOOL) =
+            "INSERT INTO {s}.referrals (user_id, referrer_id, bonus, created_at, measured) VALUES ($1, $2, $3, $4, $5)";
         post(INT8, INT8, UUID, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, TEXT, TEXT, TEXT, TEXT, TIMESTAMPTZ) =
             "INSERT INTO {s}.operations (user_id, seq, operation_id, kind, balance_change, held_change, balance_after,
                  held_after, key, reference, reason, actor, created_at)
@@ -203,8 +204,9 @@ pub(crate) fn put(tx: &mut Tx<'_>, account: &mut Account) {
         && let Some(referrer) = record.referrer
     {
         let since = Moment::At(record.referred_at.unwrap_or(record.created_at));
-        let values = vec![param(user), param(referrer.get()), param(i64::from(record.referral_bonus)), param(since)];
-        tx.queue(&sql.refer, values);
+        let bonus = i64::from(record.referral_bonus);
+        // Nobody gets a referrer here without `Look::raise`.
+        tx.queue(&sql.refer, vec![param(user), param(referrer.get()), param(bonus), param(since), param(true)]);
     }
     *stored = Some((record.clone(), *rows));
 }

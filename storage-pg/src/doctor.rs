@@ -155,12 +155,12 @@ impl Patient<'_> {
         match (self.manager.is_behind_pooler(), self.options.statements) {
             (true, Statements::Prepared) => Diagnosis::bad(
                 SUBJECT,
-                "the connection is not proved to be direct, and a pooler would mix prepared statements up among its clients",
+                "there is one, or something like it, and it would mix prepared statements up among its clients",
                 "STORAGE_STATEMENTS=auto",
             ),
             (true, _) => Diagnosis::good(
                 SUBJECT,
-                "the connection is not proved to be direct: statements are unnamed, and each transaction has its limits",
+                "there is one, or something like it: statements are unnamed, and each transaction has its limits",
             ),
             (false, Statements::Unnamed) => {
                 Diagnosis::good(SUBJECT, "none; STORAGE_STATEMENTS=auto would prepare statements, which is faster")

@@ -373,6 +373,7 @@ async fn put_referral(
     }
     look.judge_edge()?;
     account::put(tx, &mut look.above);
+    look.raise(tx);
     look.account.record.refer(referrer, since.unwrap_or(tx.now()), None, tx.now());
     account::put(tx, &mut look.account);
     Ok(ImportOutcome::Added)

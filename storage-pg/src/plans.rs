@@ -28,8 +28,9 @@ const FILL: &str = "
     INSERT INTO user_settings (user_id, language) SELECT n, 'ru' FROM generate_series(1, 100000, 2) n;
     INSERT INTO daily_free_generations (user_id, date, used) SELECT n, '2026-01-01', 1 FROM generate_series(1, 100000, 3) n;
     INSERT INTO admin_limits (user_id, limit_amount) SELECT n, 100 FROM generate_series(1, 1000) n;
-    INSERT INTO referrals (user_id, referrer_id, created_at)
-        SELECT n, n / 10 + 1, '2026-01-01Z'::timestamptz + n * interval '1 s' FROM generate_series(11, 100000) n;
+    INSERT INTO referrals (user_id, referrer_id, created_at, measured)
+        SELECT n, n / 10 + 1, '2026-01-01Z'::timestamptz + n * interval '1 s', TRUE FROM generate_series(11, 100000) n;
+    SELECT storage_measure_referrals();
     INSERT INTO operations (user_id, seq, operation_id, kind, balance_change, held_change, balance_after, held_after, key, created_at)
         SELECT u, s, gen_random_uuid(), 'credit', 20, 0, 20 * s, 0, 'k-' || s, '2026-01-01Z'::timestamptz + s * interval '1 s'
         FROM generate_series(1, 100000) u, generate_series(1, 5) s;
@@ -162,6 +163,8 @@ async fn every_list_and_look_up_uses_its_index_at_a_million_jobs() {
             "generation_history",
             "id_routes",
             "balance_reserves",
+            "referrals",
+            "referral_heights",
         ] {
             let scan = format!("Seq Scan on {table}");
             // An audit reads everything of five hundred users; its ranges are narrow where it matters.

@@ -28,6 +28,8 @@ const COPIED: usize = 8000;
 const MOST: usize = 8 * 1024 * 1024;
 /// The longest that one piece may take.
 const STEP: Duration = Duration::from_mins(1);
+/// The longest that a statement may take that is about all that was loaded.
+const WHOLE: Duration = Duration::from_mins(10);
 
 statements! {
     /// Statements of the restore.
@@ -36,6 +38,8 @@ statements! {
         lock() = "LOCK TABLE {s}.users IN SHARE ROW EXCLUSIVE MODE";
         is_empty() =
             "SELECT NOT EXISTS (SELECT FROM {s}.users) AND NOT EXISTS (SELECT FROM {s}.id_routes) AS is_empty";
+        /// The last statement is one for the whole store.
+        for_all() = "SELECT set_config('statement_timeout'::text, '600000'::text, true)";
     }
 }
 
@@ -64,13 +68,18 @@ impl PgStorage {
         let mut loading = Loading { transaction, parts, storage: self, targets: by_copy.then(HashMap::new) };
         loading.begin().await?;
         loading.load(dump).await?;
+        loading.measure().await?;
         // From here on nobody knows without its answer whether the commit took place.
         in_time(loading.transaction.commit()).await.map_err(|error| error.unknown(None))
     }
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
-    let answer = timeout(STEP, step).await.map_err(|_| Fault::Silent(STEP).into_error())?;
+    within(STEP, step).await
+}
+
+async fn within<T>(limit: Duration, step: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+    let answer = timeout(limit, step).await.map_err(|_| Fault::Silent(limit).into_error())?;
     answer.map_err(|error| Fault::from(error).into_error())
 }
 
@@ -108,6 +117,15 @@ impl<'l> Loading<'l> {
             sent?;
             ready = read?;
         }
+        Ok(())
+    }
+
+    /// Users come in the order of their ids, and a tree is as high as it is only when all of it is there.
+    async fn measure(&self) -> Result<()> {
+        let sql = self.storage.sql();
+        let wire = self.parts.wire(self.transaction.client());
+        in_time(wire.rows(&sql.restore.for_all, &[])).await?;
+        within(WHOLE, wire.rows(&sql.referrals.measure, &[])).await?;
         Ok(())
     }
 
@@ -205,7 +223,7 @@ impl<'l> Loading<'l> {
                     let bonus = i64::from(record.referral_bonus);
                     queued.push((
                         &sql.account.refer,
-                        vec![param(user), param(referrer.get()), param(bonus), param(since)],
+                        vec![param(user), param(referrer.get()), param(bonus), param(since), param(true)],
                     ));
                 }
             }

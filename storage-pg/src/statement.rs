@@ -62,7 +62,9 @@ mod tests {
         for statement in sql.all() {
             let Statement { name, text, types } = statement;
             assert!(text.starts_with("-- ") && !text.contains("{s}"), "{name}: {text}");
-            for table in ["users", "operations", "payments", "generation_jobs", "referrals", "id_routes"] {
+            for table in
+                ["users", "operations", "payments", "generation_jobs", "referrals", "referral_heights", "id_routes"]
+            {
                 for word in ["FROM", "INTO", "UPDATE", "JOIN"] {
                     assert!(!text.contains(&format!("{word} {table} ")), "{name} names {table} without its schema");
                 }
@@ -115,9 +117,11 @@ mod tests {
         ("operations::audited_users", "an audit of everybody"),
         ("payments::list_all", "a list for admins"),
         ("payments::list_by_status", "a list for admins"),
-        ("referrals::below", "who would close a circle: rare"),
         ("referrals::list", "whom a referrer brought: they live where they live"),
         ("referrals::lock", "an advisory lock"),
+        ("referrals::measure", "the whole store, after a restore, or after others stored many"),
+        ("referrals::raise", "the chain above a user: rare"),
+        ("referrals::unmeasured", "what others stored a moment ago, as a rule nothing"),
         ("reserves::expired", "a sweep over everybody"),
         ("reserves::list_all", "a list for admins"),
         ("reserves::list_by_status", "a list for admins"),

@@ -79,7 +79,7 @@ async fn what_stands_in_a_tables_place_and_a_right_that_is_missing_are_refused_b
         ("ALTER TABLE payments SET UNLOGGED", "payments is not logged"),
         ("DROP TABLE payments", "missing: table payments"),
         ("REVOKE INSERT, UPDATE ON operations, payments FROM ROLE", "this role may not INSERT operations"),
-        ("REVOKE ALL ON referrals FROM ROLE", "this role may not SELECT, INSERT referrals"),
+        ("REVOKE ALL ON referrals FROM ROLE", "this role may not SELECT, INSERT, UPDATE referrals"),
     ] {
         let database = support::database(server).unwrap();
         let (url, role) = least(&database);

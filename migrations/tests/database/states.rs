@@ -206,12 +206,14 @@ async fn a_failing_migration_leaves_nothing_and_says_which() {
     let database = database();
     let mut client = connect(&database.url()).await;
     let schema = Schema::new("fresh").unwrap();
-    let plan = longer().with("V3__broken", "CREATE TABLE fine (id int4); SELECT 1 FROM nowhere;", &[]).unwrap();
+    let plan = longer()
+        .with(&format!("V{}__broken", latest() + 2), "CREATE TABLE fine (id int4); SELECT 1 FROM nowhere;", &[])
+        .unwrap();
     let error = plan.migrate(&mut client, &schema, LONG).await.unwrap_err();
     let Error::Migration { source: Some(source), .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.code().unwrap().code(), "42P01");
     let chain = chain(&error);
-    assert!(chain[0].contains("V3__broken"), "{chain:?}");
+    assert!(chain[0].contains("__broken"), "{chain:?}");
     assert!(chain.iter().filter(|text| text.contains("nowhere")).count() == 1, "{chain:?}");
     assert_eq!(plan.inspect(&client, &schema).await.unwrap(), State::Missing);
     assert!(one::<bool>(&client, "SELECT to_regnamespace('fresh') IS NULL").await);

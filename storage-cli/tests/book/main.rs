@@ -93,8 +93,9 @@ fn preparations() -> Vec<Preparation> {
             let legacy = blocks::root().join("examples/legacy-data");
             stage.must(&format!("set -a; . /etc/bot/storage.env; storage import '{}'", legacy.display()));
         }),
-        Preparation::new("docs/deployment.md", "A hosted PostgreSQL with a pooler", |_| {})
-            .after(|_, ran| assert!(ran.stdout.contains("there is one; statements are unnamed"), "{ran:#?}")),
+        Preparation::new("docs/deployment.md", "A hosted PostgreSQL with a pooler", |_| {}).after(|_, ran| {
+            assert!(ran.stdout.contains("there is one, or something like it: statements are unnamed"), "{ran:#?}")
+        }),
     ]
 }
 

@@ -94,6 +94,19 @@ impl Place {
             value
         })
     }
+
+    /// What a program in mode `auto` does that credits user 1 through the library, whatever it opens.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn program_credits(&self, url: &str, amount: &str) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let database_url = Some(url.parse().unwrap());
+            let storage = connect(Config { data_dir: self.data(), database_url, ..Config::default() }).await.unwrap();
+            let user = storage_core::UserId::new(1).unwrap();
+            storage.add_balance(storage_core::AddBalance::new(user, amount.parse().unwrap())).await.unwrap();
+            storage.close().await.unwrap();
+        });
+    }
 }
 
 pub(crate) fn finish(mut command: Command, stdin: &[u8]) -> Ran {

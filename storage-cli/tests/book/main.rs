@@ -94,7 +94,7 @@ fn preparations() -> Vec<Preparation> {
             stage.must(&format!("set -a; . /etc/bot/storage.env; storage import '{}'", legacy.display()));
         }),
         Preparation::new("docs/deployment.md", "A hosted PostgreSQL with a pooler", |_| {}).after(|_, ran| {
-            assert!(ran.stdout.contains("there is one, or something like it: statements are unnamed"), "{ran:#?}")
+            assert!(ran.stdout.contains("there is one, or something like it: statements are unnamed"), "{ran:#?}");
         }),
     ]
 }

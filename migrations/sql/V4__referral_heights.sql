@@ -12,7 +12,8 @@ CREATE TABLE referral_heights (
     CONSTRAINT referral_heights_height_check CHECK (height <= 1001)
 ) WITH (fillfactor = 80);
 
--- Measures all trees anew, from the leaves up: each referral is looked at once. Nobody may set a referrer meanwhile.
+-- Measures all trees anew, from the leaves up: each referral is looked at once. Nobody may set a referrer meanwhile. Functions of any type
+-- have their schema: one of the schema's own for this type would fit better.
 CREATE FUNCTION storage_measure_referrals() RETURNS void LANGUAGE plpgsql
     SET search_path FROM CURRENT
     -- How many were measured in the last round decides how the next one is done.
@@ -26,15 +27,15 @@ BEGIN
     -- Whom a user brought, and who brought somebody too, counts downwards until they are measured. Of the others
     -- each is the end of a chain.
     INSERT INTO referral_heights AS t (user_id, height)
-        SELECT r.referrer_id, CASE WHEN count(b.user_id) = 0 THEN 1 ELSE -count(b.user_id) END
+        SELECT r.referrer_id, CASE WHEN pg_catalog.count(b.user_id) = 0 THEN 1 ELSE -pg_catalog.count(b.user_id) END
         FROM referrals AS r LEFT JOIN (SELECT DISTINCT referrer_id AS user_id FROM referrals) AS b ON b.user_id = r.user_id
         GROUP BY r.referrer_id
         ON CONFLICT (user_id) DO UPDATE SET height = excluded.height;
-    SELECT array_agg(t.user_id) INTO lately FROM referral_heights AS t WHERE t.height = 1;
+    SELECT pg_catalog.array_agg(t.user_id) INTO lately FROM referral_heights AS t WHERE t.height = 1;
     WHILE lately IS NOT NULL AND high <= 1000 LOOP
         WITH above AS (
-            SELECT r.referrer_id AS user_id, count(*) AS brought
-            FROM unnest(lately) AS l (user_id) JOIN referrals AS r ON r.user_id = l.user_id
+            SELECT r.referrer_id AS user_id, pg_catalog.count(*) AS brought
+            FROM pg_catalog.unnest(lately) AS l (user_id) JOIN referrals AS r ON r.user_id = l.user_id
             GROUP BY r.referrer_id
         ), counted AS (
             UPDATE referral_heights AS t
@@ -42,13 +43,13 @@ BEGIN
             FROM above AS a WHERE t.user_id = a.user_id
             RETURNING t.user_id, t.height
         )
-        SELECT array_agg(c.user_id) INTO lately FROM counted AS c WHERE c.height > 0;
+        SELECT pg_catalog.array_agg(c.user_id) INTO lately FROM counted AS c WHERE c.height > 0;
         high := high + 1;
     END LOOP;
     -- Too high, or in a circle: a hand made them.
     UPDATE referral_heights SET height = 1001 WHERE height < 0;
     -- All referrals are in the heights now. The first time this runs, below, the column is still to come.
-    IF EXISTS (SELECT FROM pg_attribute AS c WHERE c.attrelid = 'referrals'::regclass AND c.attname = 'measured') THEN
+    IF EXISTS (SELECT FROM pg_attribute AS c WHERE c.attrelid = 'referrals'::regclass::oid AND c.attname = 'measured') THEN
         UPDATE referrals SET measured = TRUE WHERE NOT measured;
     END IF;
 END
@@ -71,9 +72,9 @@ DECLARE
 BEGIN
     FOR allowed IN
         SELECT a.privilege_type AS privilege,
-            CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)::text) END AS role
-        FROM pg_class AS c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-        WHERE c.oid = 'referrals'::regclass AND a.grantee <> c.relowner
+            CASE WHEN a.grantee = 0::oid THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)::text) END AS role
+        FROM pg_class AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+        WHERE c.oid = 'referrals'::regclass::oid AND a.grantee <> c.relowner
             AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     LOOP
         EXECUTE 'GRANT ' || allowed.privilege || ' ON referral_heights TO ' || allowed.role;

@@ -56,7 +56,8 @@ END
 $$;
 
 -- The lock of all chains: programs go on, and whoever sets a referrer waits until the heights are there.
-SELECT pg_advisory_xact_lock(hashtextextended('generation-storage referrals in ' || current_schema()::text, 0::bigint));
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(
+    'generation-storage referrals in '::text OPERATOR(pg_catalog.||) pg_catalog.current_schema()::text, 0::bigint));
 SELECT storage_measure_referrals();
 
 -- Whether the height of the tree above knows of a referral. Programs of the version before still run and do not say, nor

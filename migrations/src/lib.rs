@@ -50,6 +50,7 @@ pub use adopt::{Adopted, LEGACY_PREFIX};
 pub use error::Error;
 pub use moved::{MOVED_SQLSTATE, Remark};
 pub use plan::{HISTORY_TABLE, Plan, Step};
+pub use reader::PIN;
 pub use rights::Surroundings;
 pub use run::Outcome;
 pub use schema::{InvalidSchema, Schema};
@@ -100,7 +101,7 @@ pub async fn surroundings(client: &Client, schema: &Schema) -> Result<Surroundin
     Ok(rights::surroundings(client, schema).await?)
 }
 
-/// The SQL that gives a role the least rights with which a store runs, to be run by whoever owns the tables.
+/// The SQL that gives a role the least rights to run a store. The owner of the tables runs it.
 pub fn grants(schema: &Schema, role: &str) -> String {
     rights::grants(schema, role)
 }

@@ -4,9 +4,10 @@ use futures_util::future::join3;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
-/// Unqualified names mean the server's own, whatever role and database say and whatever somebody made in a schema that comes
-/// first. `pg_temp` is named because it would come before all others. And a table of which row security hides something is an error.
-pub(crate) const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off";
+/// What begins each transaction of the store that cannot rely on its session: unqualified names mean the server's own, whatever role
+/// and database say and whatever somebody made in a schema that comes first (`pg_temp` is named because it would come before all
+/// others), and a table of which row security hides something is an error.
+pub const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off";
 
 /// Who reads.
 #[derive(Clone, Copy)]
@@ -23,7 +24,7 @@ impl Reader<'_> {
         match self {
             Self::Within(client) => client.query_typed(sql, values).await,
             Self::Alone(client) => {
-                // All of it is sent at the first poll: whoever drops the future leaves no open transaction behind.
+                // All of it is sent at the first poll, so that a dropped future leaves no open transaction behind.
                 let begin = format!("BEGIN READ ONLY; {PIN}");
                 let (begin, end) = (client.batch_execute(&begin), client.batch_execute("ROLLBACK"));
                 let (begun, rows, ended) = join3(begin, client.query_typed(sql, values), end).await;

@@ -32,7 +32,7 @@ const RIGHTS: [(&str, &[&str]); 15] = [
     (HISTORY_TABLE, &["SELECT"]),
 ];
 
-/// The SQL that gives a role the least rights to run a store, for whoever owns the tables.
+/// The SQL that gives a role the least rights to run a store. The owner of the tables runs it.
 pub(crate) fn grants(schema: &Schema, role: &str) -> String {
     let (s, role) = (schema.quoted(), quote(role));
     let mut sql = format!("GRANT USAGE ON SCHEMA {s} TO {role};\n");

@@ -1,5 +1,5 @@
-//! A server that cannot be reached, and a JSON directory beside the command: nothing is changed there unasked, and whoever is
-//! shown something of it is told so.
+//! The server cannot be reached, and a JSON directory stands beside the command. The command changes nothing there without being
+//! asked to, and says so when it shows something of it.
 #![cfg(feature = "postgres")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails must stop")]
 

@@ -102,8 +102,8 @@ pub(crate) enum NoStandIn {
     Because(String),
 }
 
-/// Remembers that JSON is about to be used because the database cannot be reached. The directory is nobody else's: one
-/// where it stood in for this database before, or one without a store.
+/// Remembers that JSON is about to be used because the database cannot be reached. The directory must have no store yet, or one
+/// that stood in for this database before.
 #[cfg(feature = "json")]
 pub(crate) fn claim_fallback(dir: &Path, fallback: FellBack, manner: Manner) -> Result<(), NoStandIn> {
     let shown = dir.display();
@@ -125,7 +125,7 @@ pub(crate) fn claim_fallback(dir: &Path, fallback: FellBack, manner: Manner) -> 
         (Found::Nothing, _) if manner.stand_in == StandIn::Find => {
             return because(format!("a program that starts now would begin an empty JSON store at {shown}"));
         }
-        // Where nothing came of a mark it binds nobody.
+        // A mark without a store is left from an attempt that made none, and does not count.
         (Found::Nothing, _) => {}
         (_, Some(_)) if is_same => {}
         (_, Some(FellBack { location, .. })) => {

@@ -16,7 +16,8 @@ use crate::manifest::Manifest;
 
 /// Between two looks at the head. A checkpoint takes much longer.
 const LOOK: Duration = Duration::from_millis(5);
-/// So many journals are held open at the most. Who falls further behind never catches up, and reads the files again.
+/// So many journals are opened at the most, so that a handle which is slower than the writers comes to an end with them. Then it reads the
+/// files again.
 const MOST: usize = 64;
 
 /// A journal, and the manifest with which it began.
@@ -41,10 +42,10 @@ impl Ahead {
         let (begun, over) = (Arc::<Mutex<VecDeque<Begun>>>::default(), Arc::new(AtomicBool::new(false)));
         let (dir, found, done) = (dir.clone(), Arc::clone(&begun), Arc::clone(&over));
         let work = move || {
-            let mut last = generation;
-            while !done.load(Ordering::Acquire) && unpoisoned(found.lock()).len() < MOST {
+            let (mut last, mut count) = (generation, 0);
+            while !done.load(Ordering::Acquire) && count < MOST {
                 if let Some(one) = next(&dir, &head, last) {
-                    last = one.journal.generation;
+                    (last, count) = (one.journal.generation, count + 1);
                     unpoisoned(found.lock()).push_back(one);
                 }
                 std::thread::park_timeout(LOOK);

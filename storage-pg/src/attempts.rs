@@ -147,16 +147,16 @@ impl<'s, 'c> Attempts<'s, 'c> {
             Remedy::Reconnect | Remedy::Elsewhere => true,
             Remedy::Anew => !std::mem::replace(&mut self.anew, true),
         };
-        match remedy {
-            Remedy::Reconnect | Remedy::Elsewhere => link.lost(),
-            // Those of every other connection are as old.
-            Remedy::Anew => self.pool.forget_prepared(),
-            Remedy::Report | Remedy::Again => {}
-        }
-        if !matches!(remedy, Remedy::Reconnect | Remedy::Elsewhere) {
+        if matches!(remedy, Remedy::Reconnect | Remedy::Elsewhere) {
+            link.lost();
+        } else {
             link.finished();
         }
         drop(link);
+        if remedy == Remedy::Anew {
+            // Those of every other connection are as old.
+            self.pool.forget_prepared();
+        }
         if remedy == Remedy::Elsewhere || matches!(fault, Fault::Silent(_)) {
             self.pool.doubt();
         }

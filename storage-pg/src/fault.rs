@@ -161,7 +161,10 @@ fn classify(server: &DbError) -> (ErrorKind, String) {
         "42501" => (
             // Not a rule of the contract but a right of the role: the store takes no writes from it.
             ErrorKind::ReadOnly,
-            format!("the role has no right to {}: GRANT it, or connect as the owner", table()),
+            format!(
+                "a missing right or row security keeps the role from {}: storage doctor names it, and what helps",
+                table()
+            ),
         ),
         "53100" => (ErrorKind::StorageFull, "the server's disk is full: make room and repeat".to_owned()),
         "53200" => (ErrorKind::Unavailable, "the server is out of memory".to_owned()),

@@ -28,7 +28,7 @@
 //!
 //! `postgresql://user:password@host:port/database?word=value&...`, `postgres://` alike. Names and passwords are
 //! percent-encoded where they hold `@ : / ? #`. A host that begins with `/` (`%2F`) is the directory of a Unix socket;
-//! several hosts are separated by commas, and then only one that takes writes is used. Words are those of libpq:
+//! several hosts are separated by commas. Only a server that takes writes is used. Words are those of libpq:
 //! `host hostaddr port user password dbname connect_timeout keepalives keepalives_idle keepalives_interval
 //! keepalives_retries tcp_user_timeout application_name options target_session_attrs load_balance_hosts sslmode
 //! sslrootcert sslnegotiation channel_binding client_encoding`. An unknown word is an error that lists the known ones.

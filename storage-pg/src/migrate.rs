@@ -62,7 +62,7 @@ pub fn migration_steps() -> Vec<(i32, String, String)> {
     migrations::steps().into_iter().map(|step| (step.version, step.name, step.sql)).collect()
 }
 
-/// The SQL that gives a role the least rights with which a store runs, to be run by the owner of the tables. Nothing is connected to.
+/// The SQL that gives a role the least rights to run the store. The owner of the tables runs it. No connection is made.
 ///
 /// # Errors
 /// `InvalidInput` for a schema that breaks a rule.

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::Client;
 
-use crate::connect::{self, Connector, Failure, Hello, PIN, Session, Target};
+use crate::connect::{self, Connector, Failure, Hello, Session, Target};
 use crate::options::{Limits, PgOptions, Statements};
 use crate::wire::{Prepared, Wire};
 
@@ -126,7 +126,10 @@ impl Manager {
         // Not statement_timeout: its timer costs a short read a tenth of its time. What a statement waits for is a lock;
         // transactions limit the rest, and reads are cancelled.
         let session = Session { lock_timeout: lock };
-        let begin = format!("BEGIN; {PIN}; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}");
+        let begin = format!(
+            "BEGIN; {}; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}",
+            migrations::PIN
+        );
         let connector = Connector::load(&target).await?;
         let inner = PostgresConnectionManager::new(target.config(Some(&session)), connector.clone());
         Ok(Self {

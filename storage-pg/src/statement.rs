@@ -21,6 +21,18 @@ impl Statement {
     }
 }
 
+/// The beginning of the first statement of a transaction that cannot rely on its session: what [`migrations::PIN`] sets.
+macro_rules! pinned {
+    ($rest:literal) => {
+        concat!(
+            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+                 pg_catalog.set_config('row_security', 'off', true), ",
+            $rest
+        )
+    };
+}
+pub(crate) use pinned;
+
 /// Declares a file's statements: name, types of the parameters, text.
 macro_rules! statements {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident($($type:ident),*) = $text:expr;)+ }) => {

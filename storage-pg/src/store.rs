@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::gather::Gatherer;
 use crate::options::{Gather, Limits, Statements};
 use crate::pool::{Pool, PoolState};
-use crate::statement::statements;
+use crate::statement::{pinned, statements};
 use crate::{
     account, admin_limits, balances, dump, free_generations, gather, history, import, jobs, keys, operations, payments,
 };
@@ -30,19 +30,15 @@ statements! {
         limits(TEXT, TEXT) = "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
         /// The same behind a pooler, where the session is not as we want it until this has run.
         limits_pinned(TEXT, TEXT) =
-            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
-                 pg_catalog.set_config('row_security', 'off', true),
-                 pg_catalog.set_config('statement_timeout', $1, true), pg_catalog.set_config('lock_timeout', $2, true)";
+            pinned!("pg_catalog.set_config('statement_timeout', $1, true), pg_catalog.set_config('lock_timeout', $2, true)");
         /// For a transaction of many steps: what limits one is the longest step, and it may idle in between. Releases before 17
         /// have no limit of a whole transaction.
         by_step() =
-            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
-                 pg_catalog.set_config('row_security', 'off', true),
-                 pg_catalog.set_config('statement_timeout', '60000', true),
+            pinned!("pg_catalog.set_config('statement_timeout', '60000', true),
                  pg_catalog.set_config('lock_timeout', '5000', true),
                  pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
                  (SELECT pg_catalog.set_config(s.name, '0', true) FROM pg_catalog.pg_settings AS s
-                     WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')";
+                     WHERE s.name OPERATOR(pg_catalog.=) 'transaction_timeout')");
         facts() =
             "SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
                  current_setting('server_version_num')::bigint AS version,

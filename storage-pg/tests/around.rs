@@ -195,9 +195,7 @@ async fn a_pooler_is_always_noticed() {
     let server = Server::shared().unwrap();
     let database = support::database(server).unwrap();
     let bouncer = PgBouncer::start(server).unwrap();
-    let (console, connection) =
-        tokio_postgres::connect(&bouncer.superuser_url("pgbouncer"), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let console = support::console(&bouncer).await.unwrap();
     let url = bouncer.url(database.name());
     let with_options = format!("{url}?options=-c%20work_mem%3D8MB");
     for mode in ["transaction", "session"] {

@@ -137,9 +137,7 @@ async fn a_pooler_that_swallows_the_limits_is_noticed() {
     let server = Server::shared().unwrap();
     let database = support::database(server).unwrap();
     let bouncer = PgBouncer::start(server).unwrap();
-    let (console, connection) =
-        tokio_postgres::connect(&bouncer.superuser_url("pgbouncer"), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let console = support::console(&bouncer).await.unwrap();
     console.simple_query("SET ignore_startup_parameters = 'options'").await.unwrap();
     let url = bouncer.url(database.name());
     let storage = PgStorage::open(PgOptions::new(url.clone())).await.unwrap();

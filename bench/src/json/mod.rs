@@ -31,7 +31,7 @@ use serde_json::json;
 
 use self::contest::Turns;
 use self::op::Work;
-pub(crate) use self::store::import;
+pub(crate) use self::store::{import, new_payment, old_job};
 use crate::result::{Grid, Report};
 use crate::single::scratch;
 

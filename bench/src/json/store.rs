@@ -146,7 +146,8 @@ fn new_job(user: i64, job: &str) -> Result<AddGenerationJob> {
     })
 }
 
-fn new_payment(payment: &str, user: i64) -> Result<Payment> {
+/// A payment that waits, made now.
+pub(crate) fn new_payment(payment: &str, user: i64) -> Result<Payment> {
     let at = Timestamp::from_micros(now())?;
     Ok(Payment {
         id: payment.parse()?,
@@ -165,7 +166,7 @@ fn new_payment(payment: &str, user: i64) -> Result<Payment> {
 }
 
 /// A job that another system left, pending since then.
-fn old_job(job: &str, user: i64, at: i64) -> Result<Job> {
+pub(crate) fn old_job(job: &str, user: i64, at: i64) -> Result<Job> {
     Ok(Job::create(new_job(user, job)?, job.parse()?, Timestamp::from_micros(at)?))
 }
 

@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage_core::{
-    AddGenerationJob, AddGenerationToHistory, Error, GenerationId, History as _, HoldName, ImportRecord, Job, JobId,
-    MarkPaymentStatus, Money, Params, Payment, PaymentOrigin, PaymentStatus, Payments as _, ReserveBalance,
-    Reserves as _, Result, ResultUrls, Store as _, Timestamp, UserId,
+    AddGenerationToHistory, Error, GenerationId, History as _, HoldName, ImportRecord, Job, MarkPaymentStatus, Money,
+    Params, Payment, PaymentStatus, Payments as _, ReserveBalance, Reserves as _, Result, ResultUrls, Store as _,
+    Timestamp, UserId,
 };
 use storage_json::{Access, Durability, JsonStorage};
 
 use super::{BROUGHT, HEAVY, ROUNDS, options};
-use crate::json::import;
+use crate::json::{import, new_payment, old_job};
 
 /// How many tasks fill what cannot be imported.
 const TASKS: u32 = 256;
@@ -82,35 +82,11 @@ where
 
 fn payment(number: u32, begin: i64) -> Result<Payment> {
     let at = Timestamp::from_micros(begin + i64::from(number))?;
-    Ok(Payment {
-        id: format!("payment-{number}").parse()?,
-        user: user(HEAVY)?,
-        amount: "1".parse()?,
-        method: "card".parse()?,
-        screenshot_file_id: None,
-        provider_key: None,
-        status: PaymentStatus::Pending,
-        admin: None,
-        notes: None,
-        origin: PaymentOrigin::Here,
-        created_at: at,
-        updated_at: at,
-    })
+    Ok(Payment { created_at: at, updated_at: at, ..new_payment(&format!("payment-{number}"), HEAVY)? })
 }
 
 fn job(number: u32, begin: i64) -> Result<Job> {
-    let id: JobId = format!("job-{number}").parse()?;
-    let add = AddGenerationJob {
-        user: user(HEAVY)?,
-        job: Some(id.clone()),
-        external_task_id: None,
-        model_id: "model-7".parse()?,
-        model_name: "Model Seven".parse()?,
-        params: Params::from_json(r#"{"prompt":"a cat on a roof"}"#)?,
-        price: Money::from_micros(1)?,
-        key: None,
-    };
-    Ok(Job::create(add, id, Timestamp::from_micros(begin + i64::from(number))?))
+    old_job(&format!("job-{number}"), HEAVY, begin + i64::from(number))
 }
 
 pub(super) fn generation(number: u32) -> Result<AddGenerationToHistory> {

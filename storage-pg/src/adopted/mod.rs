@@ -33,7 +33,7 @@ use tokio_postgres::{Client, IsolationLevel};
 use crate::fault::Fault;
 use crate::open::{OpenError, dial, schema};
 use crate::options::PgOptions;
-use crate::statement::statements;
+use crate::statement::{pinned, statements};
 use crate::wire::Wire;
 
 use gather::Gather;
@@ -51,13 +51,11 @@ statements! {
     /// Statements that read adopted tables.
     AdoptedStatements {
         forms() =
-            "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
-                 pg_catalog.set_config('row_security', 'off', true),
-                 pg_catalog.set_config('statement_timeout', '60000', true),
+            pinned!("pg_catalog.set_config('statement_timeout', '60000', true),
                  pg_catalog.set_config('lock_timeout', '5000', true),
                  pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true),
                  pg_catalog.set_config('TimeZone', 'UTC', true), pg_catalog.set_config('DateStyle', 'ISO', true),
-                 pg_catalog.set_config('extra_float_digits', '1', true)";
+                 pg_catalog.set_config('extra_float_digits', '1', true)");
         columns(NAME, NAME_ARRAY) =
             "SELECT c.relname::text, a.attname::text
              FROM pg_catalog.pg_class c

@@ -21,5 +21,5 @@ pub(crate) use failure::Failure;
 #[cfg(test)]
 pub(crate) use failure::Stage;
 pub(crate) use hello::Hello;
-pub(crate) use target::{PIN, Session, Target};
+pub(crate) use target::{Session, Target};
 pub(crate) use tls::Connector;

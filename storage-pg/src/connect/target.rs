@@ -19,8 +19,6 @@ const DEFAULT_APPLICATION_NAME: &str = "generation-storage";
 /// Where unqualified names of our statements are looked up: in the server's own catalog and nowhere else. `pg_temp` is named because
 /// it would come first otherwise.
 pub(super) const SEARCH_PATH: &str = "pg_catalog,pg_temp";
-/// The same for one transaction, and that row security is an error instead of rows that are missing.
-pub(crate) const PIN: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off";
 
 /// What our sessions have as startup options, besides those of the URL.
 #[derive(Clone, Debug)]

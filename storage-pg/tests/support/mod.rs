@@ -66,6 +66,14 @@ fn look_among_strangers(server: &Server, database: &str) -> Result<(), String> {
     server.execute("postgres", &format!("ALTER DATABASE \"{database}\" SET search_path = public, pg_catalog"))
 }
 
+/// The console of a pooler, where its settings can be changed while it runs.
+pub(crate) async fn console(bouncer: &PgBouncer) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let url = bouncer.superuser_url("pgbouncer");
+    let (console, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(console)
+}
+
 /// A new database with the store's tables, and its URL on the server itself.
 pub(crate) fn database(server: &Server) -> Result<Database, String> {
     server.create_database_with(&template(), migrate)

@@ -272,17 +272,17 @@ impl PgStorage {
         let limit = options.limits.statement;
         let connection = manager.dial().await?;
         encoding(&connection)?;
+        if manager.is_behind_pooler() && options.statements == crate::options::Statements::Prepared {
+            return Err(
+                Error::invalid("statements", "must be unnamed behind a pooler, which shares connections").into()
+            );
+        }
         let sql = Arc::new(Sql::new(&schema));
         let looking = look(&connection, &schema, &sql, &options, &target);
         let Seen { store_id, warnings: found, sharded } =
             tokio::time::timeout(limit, looking).await.unwrap_or(Err(Fault::Silent(limit).into_error()))?;
         let mut warnings = options.warnings.clone();
         warnings.extend(found);
-        if manager.is_behind_pooler() && options.statements == crate::options::Statements::Prepared {
-            return Err(
-                Error::invalid("statements", "must be unnamed behind a pooler, which shares connections").into()
-            );
-        }
         if manager.is_behind_pooler() {
             warnings.push("behind a pooler: time limits are set in each transaction".to_owned());
         }

@@ -157,12 +157,8 @@ impl Manager {
         // What ends the connection is also the error of whatever waits for an answer on it.
         let encoding = connection.parameter("server_encoding").map(ToOwned::to_owned);
         let task = tokio::spawn(connection).abort_handle();
-        let prepares = match self.statements {
-            Statements::Auto => direct,
-            Statements::Unnamed => false,
-            Statements::Prepared => true,
-        };
-        let prepared = prepares.then(Prepared::default);
+        // Behind a pooler never, whatever was asked for: whoever opens a store so is told, and whoever only looks gets its answer.
+        let prepared = (direct && self.statements != Statements::Unnamed).then(Prepared::default);
         let parts = Parts { prepared, begin: (!direct).then(|| Arc::clone(&self.begin)) };
         let connector = self.connector.clone();
         Ok(Connection {

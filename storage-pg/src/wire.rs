@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join_all, join3, try_join_all};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -84,8 +84,13 @@ impl<'c> Wire<'c> {
     /// is the cause of those behind it.
     pub(crate) async fn pipeline(&self, batch: &[(&Statement, Vec<Value<'_>>)]) -> Result<Vec<Vec<Row>>, Error> {
         if let Some(prepared) = self.prepared {
-            for (statement, _) in batch {
-                self.prepare(prepared, statement).await?;
+            // Those that are new, all in one round trip.
+            let mut new: Vec<&Statement> = batch.iter().map(|(statement, _)| *statement).collect();
+            new.sort_unstable_by_key(|statement| statement.name);
+            new.dedup_by_key(|statement| statement.name);
+            new.retain(|statement| prepared.get(statement.name).is_none());
+            if !new.is_empty() {
+                try_join_all(new.iter().map(|statement| self.prepare(prepared, statement))).await?;
             }
         }
         // Polled in this order, so they are sent in this order.

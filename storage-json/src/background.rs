@@ -31,7 +31,7 @@ use crate::writer::locked;
 #[derive(Debug, Default)]
 pub(crate) struct Background {
     /// A thread is at it.
-    running: AtomicBool,
+    pub(crate) running: AtomicBool,
     /// The store is being closed: the thread ends where it is.
     pub(crate) cancelled: AtomicBool,
     /// Held while files are staged and the ledger is synced. Never while waiting for the writer thread, which may wait for it.

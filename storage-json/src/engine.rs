@@ -21,7 +21,7 @@ pub(crate) use crate::queue::Queue;
 use crate::queue::{Room, Work};
 use crate::state::{FileId, Position, State};
 use crate::tx::Tx;
-use crate::watch::{Trouble, Watch};
+use crate::watch::{Changed, Trouble, Watch};
 
 /// A poisoned lock only says that a thread panicked; what it guards is replaced whole, never left half-done.
 pub(crate) fn unpoisoned<T>(locked: LockResult<T>) -> T {
@@ -175,7 +175,7 @@ impl Shared {
     }
     /// Proves that the directory and the files by which processes know each other are those that were opened; answers as
     /// [`Watch::locks`](crate::watch::Watch::locks).
-    pub(crate) fn prove_place(&self) -> Result<bool> {
+    pub(crate) fn prove_place(&self) -> Result<Option<Changed>> {
         self.check_kept()?;
         if let Some(warning) = self.judged(self.watch.place())? {
             self.warn(warning);

@@ -400,13 +400,13 @@ pub(crate) fn apply_records(state: &mut State, records: impl IntoIterator<Item =
 /// synced, taken over and announced, and what it left unfinished is wiped.
 pub(crate) fn catch_up(shared: &Arc<Shared>, applier: &mut Applier) -> Result<()> {
     shared.check_present()?;
-    let unchanged = shared.prove_place()?;
+    let changed = shared.prove_place()?;
     look_at_manifest(shared, applier)?;
     // Who is alone follows nobody, and may still have left a batch unannounced itself.
     if shared.options.access == Access::Shared && !follow_journal(shared, applier)? {
         reload(shared, applier)?;
     }
-    let is_end = crate::mend::files(shared, applier, unchanged)?;
+    let is_end = crate::mend::files(shared, applier, changed)?;
     if shared.dead.get().is_some() || is_end {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use crate::journal::{self, Behind};
 use crate::locks::{CHECKPOINT, Try};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::options::Access;
-use crate::watch::Missing;
+use crate::watch::{Changed, Missing};
 
 /// Puts the manifest back that this handle knows, where there is none, a damaged one, or one from before. The caller holds the
 /// writer lock.
@@ -42,15 +42,17 @@ pub(crate) fn manifest(shared: &Shared, applier: &Applier, error: Error) -> Resu
 /// change is acknowledged when it stands there; files by the next checkpoint, which is made due. The caller holds the writer
 /// lock and has caught up.
 ///
-/// With `unchanged` no name in the directory changed since all was found right. Answers whether nothing stands in the journal beyond what
-/// this handle knows.
-pub(crate) fn files(shared: &Shared, applier: &mut Applier, unchanged: bool) -> Result<bool> {
+/// `changed`: what [`Watch::locks`](crate::watch::Watch::locks) said a moment ago. Answers whether nothing stands in the journal beyond
+/// what this handle knows.
+pub(crate) fn files(shared: &Shared, applier: &mut Applier, changed: Option<Changed>) -> Result<bool> {
     let position = shared.state().position;
     shared.judged(shared.watch.lengths(&shared.ledger, position.ledger))?;
-    let Missing { journal, files } = if unchanged {
-        Missing::default()
-    } else {
-        shared.judged(shared.watch.look(&applier.manifest, &applier.journal))?
+    let Missing { journal, files } = match changed {
+        None => Missing::default(),
+        Some(changed) => {
+            let at_it = shared.checkpoint.running.load(Ordering::Acquire);
+            shared.judged(shared.watch.look(changed, at_it, &applier.manifest, &applier.journal))?
+        }
     };
     if !files.is_empty() {
         shared.warn(format!("{} went missing while the store is open; written anew by a checkpoint", files.join(", ")));

@@ -27,12 +27,24 @@ impl<K, V> Default for Spread<K, V> {
 #[derive(Default)]
 struct Choice(u64);
 
+impl Choice {
+    fn add(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
 impl Hasher for Choice {
     fn write(&mut self, bytes: &[u8]) {
-        for word in bytes.chunks(size_of::<u64>()) {
-            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.add(u64::from_le_bytes(*word));
         }
+        if !rest.is_empty() {
+            self.add(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+        }
+    }
+    fn write_u8(&mut self, byte: u8) {
+        self.add(u64::from(byte));
     }
     fn finish(&self) -> u64 {
         // The highest bits depend on all others.

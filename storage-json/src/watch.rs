@@ -17,12 +17,17 @@ use crate::ledger::{LEDGER, Ledger};
 use crate::manifest::Manifest;
 use crate::presence::Common;
 
-/// How long changes of a directory may look like one: for a step of the file system's clock. Where that counts whole seconds (ext4
-/// with small inodes, two of them on FAT) it shows none of their parts.
+/// How long changes of a directory may look like one: for a step of the file system's clock. That is a tick of the kernel, 10 ms at
+/// most, and more where times are kept less finely: whole seconds on ext4 with small inodes, two of them on FAT. Such a time shows
+/// no smaller parts.
 fn clock_step(changed: u64) -> Duration {
-    let is_coarse = changed.is_multiple_of(1_000_000_000);
-    if is_coarse { Duration::from_millis(2_100) } else { Duration::from_millis(100) }
+    let parts = [(1_000_000_000, 2_100), (1_000_000, 100)];
+    let coarse = parts.iter().find(|(part, _)| changed.is_multiple_of(*part));
+    Duration::from_millis(coarse.map_or(20, |(_, step)| *step))
 }
+
+/// While this process itself puts files in place the directory changes all the time, and what went missing is looked for so often.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// What must stay the same while a store is open.
 #[derive(Debug)]
@@ -40,9 +45,15 @@ struct Names {
     changed: u64,
     /// When it was first seen with that time.
     seen: Instant,
+    /// When every file was looked for the last time.
+    looked: Option<Instant>,
     /// Nothing can have changed since without another time of change.
     settled: bool,
 }
+
+/// That names in the directory may have changed since all was found right, and the directory's time of change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Changed(u64);
 
 /// Why a look did not find all well.
 #[derive(Clone, Debug)]
@@ -77,7 +88,7 @@ impl Watch {
         let of =
             |file: &File, name| Identity::of(file).map_err(|error| io_error(error, "cannot look at", &dir.join(name)));
         let files = [(HEAD, of(&head.file, HEAD)?), (LEDGER, of(&ledger.file, LEDGER)?)];
-        let names = Mutex::new(Names { changed: 0, seen: Instant::now(), settled: false });
+        let names = Mutex::new(Names { changed: 0, seen: Instant::now(), looked: None, settled: false });
         Ok(Self { dir: dir.clone(), locks, files, names })
     }
 
@@ -120,35 +131,45 @@ impl Watch {
         Err(Trouble::Final(Error::new(ErrorKind::Unavailable).message(message)))
     }
 
-    /// Looks at all of it, where [`Watch::locks`] does not say that nothing changed. The caller holds the writer lock, so that no
-    /// checkpoint is putting files in place.
-    pub(crate) fn look(&self, manifest: &Manifest, journal: &Journal) -> Result<Missing, Trouble> {
-        let changed = self.dir.own_stat()?.changed;
-        self.locks_and_files()?;
-        let missing = self.missing(manifest, journal)?;
+    /// Looks for what is written anew from memory, after [`Watch::locks`] has said that names `changed`. The caller holds the writer
+    /// lock. `at_it`: this process is putting files in place.
+    pub(crate) fn look(
+        &self,
+        changed: Changed,
+        at_it: bool,
+        manifest: &Manifest,
+        journal: &Journal,
+    ) -> Result<Missing, Trouble> {
+        let Changed(changed) = changed;
         let mut names = unpoisoned(self.names.lock());
         let now = Instant::now();
-        if names.changed == changed {
-            // Found right when every change since the first look would have shown.
-            names.settled = missing.is_empty() && now.duration_since(names.seen) > clock_step(changed);
-        } else {
-            *names = Names { changed, seen: now, settled: false };
+        if at_it && names.looked.is_some_and(|looked| now.duration_since(looked) < BETWEEN_LOOKS) {
+            // What is acknowledged stands in the journal, which is looked for each time.
+            names.settled = false;
+            return Ok(Missing { journal: self.lacks(journal)?, files: Vec::new() });
         }
+        let missing = Missing { journal: self.lacks(journal)?, files: self.missing(manifest)? };
+        if names.changed != changed {
+            (names.changed, names.seen) = (changed, now);
+        }
+        // Found right when every change since the first look would have shown.
+        let settled = missing.is_empty() && now.duration_since(names.seen) > clock_step(changed);
+        (names.looked, names.settled) = (Some(now), settled);
         Ok(missing)
     }
 
     /// Whether the lock files are still those that everybody finds: asked between a batch's sync and its answer. A process that
-    /// found others, or none, may already have read a journal without this batch. Answers whether every name in the directory is
-    /// as it was when all was found right.
-    pub(crate) fn locks(&self) -> Result<bool, Trouble> {
+    /// found others, or none, may already have read a journal without this batch. `None`: every name in the directory is as it was
+    /// when all was found right.
+    pub(crate) fn locks(&self) -> Result<Option<Changed>, Trouble> {
         let changed = self.dir.own_stat()?.changed;
         {
             let names = unpoisoned(self.names.lock());
             if names.settled && names.changed == changed {
-                return Ok(true);
+                return Ok(None);
             }
         }
-        self.locks_and_files().map(|()| false)
+        self.locks_and_files().map(|()| Some(Changed(changed)))
     }
 
     /// Whether a lock file that was opened again is the one that all have in common.
@@ -202,7 +223,8 @@ impl Watch {
         )
     }
 
-    fn missing(&self, manifest: &Manifest, journal: &Journal) -> Result<Missing> {
+    /// The files of the manifest that are not there.
+    fn missing(&self, manifest: &Manifest) -> Result<Vec<String>> {
         let is_file =
             |name: &str| Ok::<_, Error>(self.dir.stat_name(name)?.is_some_and(|stat| stat.kind == Kind::File));
         let mut files = Vec::new();
@@ -211,9 +233,13 @@ impl Watch {
                 files.push(name.clone());
             }
         }
+        Ok(files)
+    }
+
+    /// Whether the journal is not the one that stands in the directory.
+    fn lacks(&self, journal: &Journal) -> Result<bool> {
         let present = self.dir.stat_name(&crate::journal::name(journal.generation))?;
-        let journal = present.map(|stat| stat.identity) != Some(journal.identity()?);
-        Ok(Missing { journal, files })
+        Ok(present.map(|stat| stat.identity) != Some(journal.identity()?))
     }
 
     /// Whether files that are only appended to are as long as they were.
@@ -244,6 +270,7 @@ mod tests {
     fn a_clock_of_whole_seconds_is_waited_for() {
         let second = 1_000_000_000;
         assert!(clock_step(1_700_000_000 * second) > Duration::from_secs(2));
-        assert!(clock_step(1_700_000_000 * second + 4_000_000) < Duration::from_secs(1));
+        assert_eq!(clock_step(1_700_000_000 * second + 4_000_000), Duration::from_millis(100));
+        assert_eq!(clock_step(1_700_000_000 * second + 4_000_123), Duration::from_millis(20));
     }
 }

@@ -112,7 +112,7 @@ pub use referrals::{
 };
 pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey, check_key, made_by_key};
 pub use reserves::{
-    CommitReserve, Hold, HoldPlace, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves,
+    CommitReserve, Hold, HoldPlace, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves, Sweep,
 };
 pub use storage::{BackendInfo, SharedStorage, Storage, Store};
 pub use text::{

@@ -1,6 +1,7 @@
 //! Holds: money set aside until it is spent or given back.
 
 mod hold;
+mod sweep;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::{
 };
 
 pub use hold::{Hold, HoldPlace, HoldStatus, HoldStep};
+pub use sweep::Sweep;
 
 /// Arguments of [`Reserves::reserve_balance`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,7 +229,11 @@ pub trait Reserves {
     ///
     /// # Contract
     /// - Each hold is released in an atom of its own, and once, however many sweepers run.
-    /// - Answers the holds that this call released.
+    /// - Answers the holds that this call released, also when a later one could not be. One whose record is damaged, or whose user
+    ///   somebody keeps locked, keeps no other from being released; the next sweep finds it again.
+    ///
+    /// # Errors
+    /// Only when nothing was released: the first error that a hold met.
     ///
     /// ```
     /// # use storage_core::*;

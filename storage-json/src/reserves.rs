@@ -1,12 +1,13 @@
 //! Holds.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
     Answer, CommitReserve, Error, Fingerprint, HeapSize as _, Hold, HoldName, HoldPlace, HoldStatus, HoldStep,
     ListReserves, Memo, Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, ReleaseReserve,
-    ReserveBalance, Reserves, Result, UserId,
+    ReserveBalance, Reserves, Result, Sweep, Timestamp, UserId,
 };
 
 use crate::engine::JsonStorage;
@@ -170,31 +171,42 @@ impl Reserves for JsonStorage {
 
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
         let now = self.env().clock.now();
-        let due: Vec<(UserId, HoldName)> = self
-            .read("release_expired_reserves", |state| {
-                let expired = state.holds_by_expiry.iter().take_while(|(at, ..)| *at <= now).take(limit.get());
-                expired.map(|(_, user, name)| (*user, name.clone())).collect()
-            })
-            .await?;
-        // Each in an atom of its own, side by side; another sweeper, a commit or a release may have been first.
-        let releases = due.into_iter().map(|(user, name)| {
-            self.write("release_expired_reserves", None, name.heap_size(), move |tx| {
-                let Some(hold) = tx.hold(user, &name).filter(|hold| hold.status == HoldStatus::Open) else {
-                    return Ok(None);
-                };
-                let fingerprint = ReleaseReserve::new(user, name.clone()).fingerprint();
-                end_hold(tx, &hold, Money::ZERO, None, fingerprint)?;
-                Ok(tx.hold(user, &name))
-            })
-        });
-        let (mut released, mut failed) = (Vec::new(), None);
-        for outcome in crate::store::join_all(releases.collect()).await {
-            match outcome {
-                Ok(hold) => released.extend(hold),
-                Err(error) => failed = failed.or(Some(error)),
+        let (mut sweep, mut behind) = (Sweep::new(limit), None::<(Timestamp, UserId, HoldName)>);
+        loop {
+            let from = behind.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let lacks = sweep.lacks();
+            let due: Result<Vec<(Timestamp, UserId, HoldName)>> = self
+                .read("release_expired_reserves", |state| {
+                    let expired =
+                        state.holds_by_expiry.range((from, Bound::Unbounded)).take_while(|(at, ..)| *at <= now);
+                    expired.take(lacks).cloned().collect()
+                })
+                .await;
+            let due = due.unwrap_or_else(|error| {
+                sweep.took(Err(error));
+                Vec::new()
+            });
+            let Some(last) = due.last().cloned() else { return sweep.answer() };
+            // Each in an atom of its own, side by side; another sweeper, a commit or a release may have been first.
+            let releases = due.into_iter().map(|(_, user, name)| {
+                self.write("release_expired_reserves", None, name.heap_size(), move |tx| {
+                    let Some(hold) = tx.hold(user, &name).filter(|hold| hold.status == HoldStatus::Open) else {
+                        return Ok(None);
+                    };
+                    let fingerprint = ReleaseReserve::new(user, name.clone()).fingerprint();
+                    end_hold(tx, &hold, Money::ZERO, None, fingerprint)?;
+                    Ok(tx.hold(user, &name))
+                })
+            });
+            let mut goes_on = true;
+            for outcome in crate::store::join_all(releases.collect()).await {
+                goes_on &= sweep.took(outcome);
             }
+            if !goes_on {
+                return sweep.answer();
+            }
+            // What could not be released is passed over.
+            behind = Some(last);
         }
-        // What was released is answered; what was not is found by the next sweep.
-        failed.filter(|_| released.is_empty()).map_or(Ok(released), Err)
     }
 }

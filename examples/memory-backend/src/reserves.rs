@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use storage_core::{
     Answer, CommitReserve, Error, Hold, HoldName, HoldStatus, HoldStep, ListReserves, Memo, Money, OperationKey,
     OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance, Reserves, Result, SignedMoney,
-    Stamp, UserId,
+    Stamp, Sweep, UserId,
 };
 
 use crate::MemoryStorage;
@@ -149,24 +149,29 @@ impl Reserves for MemoryStorage {
     }
 
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
-        let mut released = Vec::new();
-        while released.len() < limit.get() {
-            // One atom for each hold.
-            let next = self.write("release_expired_reserves", |state, stamp| {
+        let place = |hold: &Hold| (hold.expires_at, hold.user, hold.name.clone());
+        let (mut sweep, mut behind) = (Sweep::new(limit), None);
+        loop {
+            let mut next = None;
+            // One atom for each hold. What could not be released is passed over.
+            let outcome = self.write("release_expired_reserves", |state, stamp| {
                 let expired = (state.holds.values())
                     .filter(|hold| hold.status == HoldStatus::Open)
                     .filter(|hold| hold.expires_at.is_some_and(|at| at <= stamp.now))
-                    .min_by_key(|hold| (hold.expires_at, hold.user, hold.name.clone()))
+                    .filter(|hold| behind.as_ref().is_none_or(|behind| place(hold) > *behind))
+                    .min_by_key(|hold| place(hold))
                     .cloned();
                 let Some(hold) = expired else { return Ok(None) };
+                next = Some(place(&hold));
                 let receipt = end(state, &hold, Money::ZERO, &stamp.operation.to_key(), stamp)?;
                 let arguments = ReleaseReserve::new(hold.user, hold.name.clone()).fingerprint();
                 state.settle(hold.user, None, arguments, Answer::Money(receipt), stamp);
                 Ok(state.holds.get(&(hold.user, hold.name.clone())).cloned())
-            })?;
-            let Some(hold) = next else { break };
-            released.push(hold);
+            });
+            if !sweep.took(outcome) || next.is_none() {
+                return sweep.answer();
+            }
+            behind = next;
         }
-        Ok(released)
     }
 }

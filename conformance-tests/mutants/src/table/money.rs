@@ -326,7 +326,11 @@ pub(super) const ALL: &[Mutant] = &[
         name: "sweep-one-too-many",
         defect: "a sweep releases one more than its limit",
         caught_by: "reserves::a_sweep_takes_the_longest_expired_first_and_keeps_its_limit",
-        changes: &[Replace("reserves.rs", "released.len() < limit.get()", "released.len() <= limit.get()")],
+        changes: &[Replace(
+            "reserves.rs",
+            "!sweep.took(outcome) || next.is_none()",
+            "sweep.lacks() == 0 || { sweep.took(outcome); next.is_none() }",
+        )],
     },
     Mutant {
         name: "sweep-newest-first",
@@ -335,7 +339,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "reserves.rs",
             "(hold.expires_at, hold.user, hold.name.clone())",
-            "(hold.expires_at.map(|at| stamp.now.plus_micros(stamp.now.micros() - at.micros())), hold.user, hold.name.clone())",
+            "(hold.expires_at.map(|at| at.plus_micros(2 * (1_800_000_000_000_000 - at.micros()))), hold.user, hold.name.clone())",
         )],
     },
     Mutant {

@@ -36,11 +36,13 @@ pub enum Need {
     Reopen,
     /// Time zones other than UTC.
     TimeZones,
+    /// The handle may mark the store as moved. A way in with few rights may lack this one, a backend may not.
+    Mark,
 }
 
 impl Need {
     /// Every need.
-    pub const ALL: [Self; 3] = [Self::SecondHandle, Self::Reopen, Self::TimeZones];
+    pub const ALL: [Self; 4] = [Self::SecondHandle, Self::Reopen, Self::TimeZones, Self::Mark];
 
     /// The need's word.
     pub fn as_str(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Need {
             Self::SecondHandle => "a second handle",
             Self::Reopen => "reopening",
             Self::TimeZones => "time zones",
+            Self::Mark => "the right to mark",
         }
     }
 }

@@ -36,12 +36,12 @@ list_scenarios! {
     the_lowest_and_the_highest_user_are_dumped_and_restored ["dump", "restore", "M1", "V1"];
     a_dump_of_another_policy_is_refused ["restore", "V12"];
     an_empty_store_dumps_and_restores ["dump", "restore"];
-    a_moved_store_refuses_every_change ["mark_moved", "M2"];
-    a_moved_store_answers_every_read ["mark_moved", "M2"];
-    a_moved_store_answers_repeats ["mark_moved", "R6"];
-    a_mark_lasts_and_every_handle_obeys_it ["mark_moved", "moved_to", "R5"] needs [SecondHandle, Reopen];
-    a_mark_is_lifted_by_name_alone ["lift_moved", "mark_moved", "M2"];
-    nothing_is_acknowledged_behind_a_mark ["mark_moved", "R3"] needs [SecondHandle];
+    a_moved_store_refuses_every_change ["mark_moved", "M2"] needs [Mark];
+    a_moved_store_answers_every_read ["mark_moved", "M2"] needs [Mark];
+    a_moved_store_answers_repeats ["mark_moved", "R6"] needs [Mark];
+    a_mark_lasts_and_every_handle_obeys_it ["mark_moved", "moved_to", "R5"] needs [SecondHandle, Reopen, Mark];
+    a_mark_is_lifted_by_name_alone ["lift_moved", "mark_moved", "M2"] needs [Mark];
+    nothing_is_acknowledged_behind_a_mark ["mark_moved", "R3"] needs [SecondHandle, Mark];
     another_time_zone_is_a_schema_mismatch ["V12"] needs [Reopen, TimeZones];
     another_retention_is_a_schema_mismatch ["V12"] needs [Reopen];
     other_policies_may_change_between_openings ["V12"] needs [Reopen];

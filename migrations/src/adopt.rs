@@ -56,7 +56,7 @@ pub(crate) async fn adopt(client: &mut Client, schema: &Schema, plan: &Plan, wai
     let patience = Patience::new(wait);
     loop {
         // Without the lock only what no other run can change under the two readings.
-        let state = inspect(Reader::Alone(client), schema, plan).await?;
+        let state = plan.inspect(client, schema).await?;
         if !matches!(state, State::Original { .. } | State::Missing | State::Older { .. }) {
             let tables = adopted_tables(Reader::Alone(client), schema).await?;
             if let Some(done) = settled(state, tables, &patience)? {

@@ -29,6 +29,15 @@ pub enum Error {
         /// What the server said the last time, when it was a lock on a table.
         source: Option<tokio_postgres::Error>,
     },
+    /// Only the owner of the tables, who may also make something in their schema, changes the mark.
+    NotOwner {
+        /// The role that asks.
+        role: String,
+        /// The owner of the tables.
+        owner: String,
+    },
+    /// The server took the connection and then answered nothing for so long.
+    Silent(Duration),
     /// The connection or a statement failed.
     Postgres(tokio_postgres::Error),
     /// A migration failed.
@@ -66,6 +75,15 @@ impl fmt::Display for Error {
                     waited.as_millis()
                 )
             }
+            Self::NotOwner { role, owner } => write!(
+                f,
+                "the role {role} may not change the mark, and nothing was changed: do it as {owner}, whose tables these are"
+            ),
+            Self::Silent(waited) => write!(
+                f,
+                "the server did not answer for {} s: look at the network and at what the server is doing",
+                waited.as_secs()
+            ),
             Self::Postgres(_) => f.write_str("the server could not be asked, or refused"),
             Self::Migration { doing, .. } => write!(f, "nothing was migrated, this failed: {doing}"),
         }
@@ -75,7 +93,11 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::State(_) | Self::NothingToAdopt(_) | Self::AdoptedTwice { .. } => None,
+            Self::State(_)
+            | Self::NothingToAdopt(_)
+            | Self::AdoptedTwice { .. }
+            | Self::NotOwner { .. }
+            | Self::Silent(_) => None,
             Self::Busy { source, .. } | Self::Migration { source, .. } => source.as_ref().map(|error| error as _),
             Self::Postgres(error) => Some(error),
         }

@@ -42,6 +42,7 @@ mod state;
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::reader::Reader;
@@ -57,6 +58,17 @@ pub use schema::{InvalidSchema, Schema};
 pub use shape::Addition;
 pub use shard::{Placed, Placement, Sharding};
 pub use state::State;
+
+/// How long the server may take for a look at its catalog, or for a lock that is not waited for.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Waits for such an answer, and not for ever.
+pub(crate) async fn answered<T, E>(asking: impl Future<Output = Result<T, E>>) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    timeout(ANSWER, asking).await.map_or(Err(Error::Silent(ANSWER)), |answer| Ok(answer?))
+}
 
 /// The migrations of this program, in order.
 pub fn steps() -> Vec<Step> {
@@ -92,13 +104,13 @@ pub async fn adopt(client: &mut Client, schema: &Schema, wait: Duration) -> Resu
 
 /// Which adopted tables exist in the schema, by the names that they have now.
 pub async fn adopted_tables(client: &Client, schema: &Schema) -> Result<Vec<String>, Error> {
-    Ok(adopt::adopted_tables(Reader::Alone(client), schema).await?)
+    answered(adopt::adopted_tables(Reader::Alone(client), schema)).await
 }
 
 /// Looks around the store's tables: what stands in their place, hides their rows, or runs in every change. Changes nothing; the client
 /// is in no transaction.
 pub async fn surroundings(client: &Client, schema: &Schema) -> Result<Surroundings, Error> {
-    Ok(rights::surroundings(client, schema).await?)
+    answered(rights::surroundings(client, schema)).await
 }
 
 /// The SQL that gives a role the least rights to run a store. The owner of the tables runs it.
@@ -108,7 +120,7 @@ pub fn grants(schema: &Schema, role: &str) -> String {
 
 /// Tells how the schema's tables are spread over the nodes of a sharding engine. Changes nothing.
 pub async fn sharding(client: &Client, schema: &Schema) -> Result<Sharding, Error> {
-    Ok(shard::look(client, schema).await?)
+    answered(shard::look(client, schema)).await
 }
 
 /// Spreads the tables of a migrated schema over the nodes, all in one transaction; answers which tables were spread. Without
@@ -132,7 +144,7 @@ pub async fn remark(
 impl Plan {
     /// See [`inspect`](crate::inspect).
     pub async fn inspect(&self, client: &Client, schema: &Schema) -> Result<State, Error> {
-        Ok(state::inspect(Reader::Alone(client), schema, self).await?)
+        answered(state::inspect(Reader::Alone(client), schema, self)).await
     }
 
     /// See [`migrate`](crate::migrate).

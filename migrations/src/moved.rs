@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
+use crate::answered;
 use crate::error::Error;
 use crate::run::{Attempt, Patience, begin, or_again};
 use crate::schema::Schema;
@@ -37,7 +38,7 @@ pub(crate) async fn apply(
 ) -> Result<Option<String>, Error> {
     let patience = Patience::new(wait);
     loop {
-        match attempt(client, schema, remark, &patience).await.map_err(Error::Postgres).or_else(or_again)? {
+        match attempt(client, schema, remark, &patience).await.or_else(or_again)? {
             Attempt::Done(outcome) => return Ok(outcome),
             Attempt::Again(source) => patience.pause(source).await?,
         }
@@ -49,8 +50,9 @@ async fn attempt(
     schema: &Schema,
     remark: Remark<'_>,
     patience: &Patience,
-) -> Result<Attempt<Option<String>>, tokio_postgres::Error> {
-    let Some(transaction) = begin(client, schema, patience).await? else { return Ok(Attempt::Again(None)) };
+) -> Result<Attempt<Option<String>>, Error> {
+    let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
+    refuse_others(&transaction, schema).await?;
     let s = schema.quoted();
     let present = transaction
         .query_typed_opt(&format!("SELECT value FROM {s}.storage_meta WHERE name = 'moved_to'"), &[])
@@ -66,6 +68,25 @@ async fn attempt(
     }
     transaction.commit().await?;
     Ok(Attempt::Done(None))
+}
+
+/// Said before anything is done: the server would say only that a right is missing.
+async fn refuse_others(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), Error> {
+    let tables: Vec<&str> = tables().collect();
+    let other = transaction
+        .query_typed_opt(
+            "SELECT current_user::text, pg_get_userbyid(c.relowner)::text
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = ANY ($2)
+                 AND NOT (pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'))
+             ORDER BY c.relname ASC LIMIT 1",
+            &[(&schema.name(), Type::NAME), (&tables, Type::NAME_ARRAY)],
+        )
+        .await?;
+    match other {
+        None => Ok(()),
+        Some(row) => Err(Error::NotOwner { role: row.try_get(0)?, owner: row.try_get(1)? }),
+    }
 }
 
 /// The tables that hold what users own.

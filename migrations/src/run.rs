@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
+use crate::answered;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::reader::{PIN, Reader};
@@ -143,7 +144,7 @@ pub(crate) async fn migrate(
     let patience = Patience::new(wait);
     loop {
         // Without the lock first: a schema that is current keeps nobody waiting, whoever works in it.
-        let state = inspect(Reader::Alone(client), schema, plan).await?;
+        let state = plan.inspect(client, schema).await?;
         if !is_pending(&state) {
             return nothing_to_do(state, &patience);
         }
@@ -173,7 +174,7 @@ async fn attempt(
     plan: &Plan,
     patience: &Patience,
 ) -> Result<Attempt<Outcome>, Error> {
-    let Some(transaction) = begin(client, schema, patience).await? else { return Ok(Attempt::Again(None)) };
+    let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
     // Again under the lock: its last holder may have done the work.
     let state = inspect(Reader::Within(transaction.client()), schema, plan).await?;
     if !is_pending(&state) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use pg_test_server::{Database, Options, PgBouncer, Server};
+use pg_test_server::{Database, Options, PgBouncer, Relay, RelayKind, Server};
 use storage_core::{
     AddBalance, AuditScope, Balances as _, Error, ErrorKind, Operations as _, Store as _, UserId, Verdict,
 };
@@ -31,22 +31,12 @@ fn report(error: &Error) -> String {
     error.report().to_string()
 }
 
-/// The URL of a role of its own, which has what `storage migrate --grants` prints.
-fn least(database: &Database) -> (String, String) {
-    let role = format!("least_{}", database.name());
-    let grants = migrations::grants(&migrations::Schema::default(), &role);
-    let sql = format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'; {grants}");
-    Server::shared().unwrap().execute(database.name(), &sql).unwrap();
-    let (_, place) = database.url().split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    (format!("postgresql://{role}:secret@{place}"), role)
-}
-
 /// Rows that are hidden are not rows that are missing.
 #[tokio::test]
 async fn row_security_is_refused_by_name_at_opening_in_the_doctor_and_in_an_audit() {
     let server = Server::shared().unwrap();
     let database = support::database(server).unwrap();
-    let (url, role) = least(&database);
+    let (url, role) = support::least(server, &database).unwrap();
     let storage = open(&url).await.unwrap_or_else(|error| panic!("{}", report(error.error())));
     storage.add_balance(one()).await.unwrap();
     server.execute(database.name(), "ALTER TABLE users ENABLE ROW LEVEL SECURITY").unwrap();
@@ -82,7 +72,7 @@ async fn what_stands_in_a_tables_place_and_a_right_that_is_missing_are_refused_b
         ("REVOKE ALL ON referrals FROM ROLE", "this role may not SELECT, INSERT, UPDATE referrals"),
     ] {
         let database = support::database(server).unwrap();
-        let (url, role) = least(&database);
+        let (url, role) = support::least(server, &database).unwrap();
         server.execute(database.name(), &sql.replace("ROLE", &role)).unwrap();
         let error = open(&url).await.unwrap_err();
         assert!(error.to_string().contains(told), "{sql}: {error}");
@@ -223,6 +213,29 @@ async fn a_pooler_is_always_noticed() {
     let told = report(error.error());
     assert!(matches!(error.error().kind(), ErrorKind::InvalidInput { .. }), "{told}");
     assert!(told.contains("statement mode") && told.contains("pool_mode = transaction"), "{told}");
+}
+
+/// What moves the bytes alone is none, nor is what gives a session of the server to one client until that client ends, and then
+/// clears it: its next client finds nothing prepared.
+#[tokio::test]
+async fn other_programs_in_between_are_told_apart() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    for kind in [RelayKind::Haproxy, RelayKind::Pgpool] {
+        let relay = Relay::start(kind, server).unwrap();
+        for _ in 0..3 {
+            let storage = open(&relay.url(database.name())).await;
+            let storage = storage.unwrap_or_else(|error| panic!("{kind:?}: {}", report(error.error())));
+            assert_eq!(shown(&storage), (Statements::Prepared, false), "{kind:?}");
+            let calls = (0..20).map(|_| storage.add_balance(one()));
+            let called = futures_util::future::try_join_all(calls).await;
+            called.unwrap_or_else(|error| panic!("{kind:?}: {}", report(&error)));
+            storage.close().await.unwrap();
+        }
+    }
+    let storage = open(&database.url()).await.unwrap();
+    assert_eq!(storage.get_balance(user(1)).await.unwrap().to_string(), "120.00");
+    storage.close().await.unwrap();
 }
 
 /// A name that leads now here and now there: a connection to the port is one to whichever server is set.

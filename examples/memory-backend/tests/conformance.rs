@@ -18,7 +18,7 @@ impl Harness for InMemory {
     }
     fn supports(&self, need: Need) -> bool {
         match need {
-            Need::SecondHandle | Need::Reopen | Need::TimeZones => true,
+            Need::SecondHandle | Need::Reopen | Need::TimeZones | Need::Mark => true,
         }
     }
     async fn create(&self) -> Result<Site, String> {

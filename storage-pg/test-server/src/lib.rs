@@ -22,7 +22,7 @@
 //! - Many test programs: the program `pg-test-server run -- COMMAND` starts one server for all of them; they find it
 //!   through the variable [`SERVER_VARIABLE`], which [`Server::shared`] reads.
 //! - Failures: [`Server::stop_immediate`], [`Server::start_again`], [`Server::pause`] and [`Server::resume`].
-//! - A pooler between: [`PgBouncer`]. Encryption: [`Options::tls`] and [`TestCa`].
+//! - A pooler between: [`PgBouncer`]; other programs between: [`Relay`]. Encryption: [`Options::tls`] and [`TestCa`].
 //!
 //! Every call blocks and may be made from any thread, inside an async runtime too. Nothing here skips: a missing
 //! program is an error that says what to install. Errors are plain text, meant to be shown by a failing test.
@@ -36,11 +36,13 @@ mod pgbouncer;
 mod ports;
 mod process;
 mod programs;
+mod relay;
 mod server;
 mod sql;
 mod tls;
 
 pub use database::Database;
 pub use pgbouncer::{PGBOUNCER_VARIABLE, PgBouncer};
+pub use relay::{Relay, RelayKind};
 pub use server::{Options, SERVER_VARIABLE, Server};
 pub use tls::{Certificate, TestCa};

@@ -48,7 +48,7 @@ impl PgBouncer {
     /// Starts one in front of `server` and waits until it listens.
     pub fn start(server: &Server) -> Result<Self, String> {
         let account = Account::find()?;
-        let program = programs::pgbouncer()?;
+        let program = programs::find("pgbouncer", "pgbouncer")?;
         let guard = Guard::start(account, true)?;
         let directory = guard.directory().to_owned();
         let access = server.access().clone();

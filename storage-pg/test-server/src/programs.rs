@@ -42,12 +42,12 @@ pub(crate) fn postgres_directory() -> Result<PathBuf, String> {
         })
 }
 
-/// The program `pgbouncer`.
-pub(crate) fn pgbouncer() -> Result<PathBuf, String> {
+/// A program by its name, which a package brings.
+pub(crate) fn find(program: &str, package: &str) -> Result<PathBuf, String> {
     std::env::split_paths(&path_variable())
-        .map(|directory| directory.join("pgbouncer"))
+        .map(|directory| directory.join(program))
         .find(|file| file.is_file())
-        .ok_or_else(|| "pgbouncer is missing: apt-get install pgbouncer".to_owned())
+        .ok_or_else(|| format!("{program} is missing: apt-get install {package}"))
 }
 
 fn is_complete(directory: &Path) -> bool {

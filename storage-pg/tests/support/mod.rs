@@ -21,7 +21,7 @@ pub(crate) enum Way {
     Direct,
     /// Through PgBouncer in transaction mode, where every statement is unnamed, to a server on which strangers made things.
     Pooled,
-    /// Over TLS with everything verified.
+    /// Over TLS with everything verified, as a role with the least rights.
     Tls,
 }
 
@@ -66,6 +66,22 @@ fn look_among_strangers(server: &Server, database: &str) -> Result<(), String> {
     server.execute("postgres", &format!("ALTER DATABASE \"{database}\" SET search_path = public, pg_catalog"))
 }
 
+/// The URL of a role of its own, which has what `storage migrate --grants` prints, and its name. It goes with [`least_is_over`].
+pub(crate) fn least(server: &Server, database: &Database) -> Result<(String, String), String> {
+    let role = format!("least_{}", database.name());
+    let grants = migrations::grants(&migrations::Schema::default(), &role);
+    server.execute(database.name(), &format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'; {grants}"))?;
+    let url = database.url();
+    let (_, place) = url.split_once('@').ok_or("a URL without a user")?;
+    Ok((format!("postgresql://{role}:secret@{place}"), role))
+}
+
+/// Takes such a role's rights and the role away.
+pub(crate) fn least_is_over(server: &Server, database: &Database) -> Result<(), String> {
+    let role = format!("least_{}", database.name());
+    server.execute(database.name(), &format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+}
+
 /// The console of a pooler, where its settings can be changed while it runs.
 pub(crate) async fn console(bouncer: &PgBouncer) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let url = bouncer.superuser_url("pgbouncer");
@@ -101,12 +117,14 @@ impl Harness for Databases {
         match self.way {
             Way::Direct => "postgres",
             Way::Pooled => "postgres behind PgBouncer",
-            Way::Tls => "postgres over TLS, prepared statements, everything gathered",
+            Way::Tls => "postgres over TLS, least rights, prepared statements, everything gathered",
         }
     }
     fn supports(&self, need: Need) -> bool {
         match need {
             Need::SecondHandle | Need::Reopen | Need::TimeZones => true,
+            // Only the owner of the tables marks them.
+            Need::Mark => self.way != Way::Tls,
         }
     }
     async fn create(&self) -> Result<Site, String> {
@@ -119,7 +137,8 @@ impl Harness for Databases {
             Way::Pooled => PgBouncer::shared()?.url(database.name()),
             Way::Tls => {
                 let ca = self.server.tls().ok_or("the server has no TLS")?.ca_file();
-                let url = database.url().replace("127.0.0.1", "localhost");
+                let (url, _) = least(server, &database)?;
+                let url = url.replace("127.0.0.1", "localhost");
                 format!("{url}?sslmode=verify-full&sslrootcert={}&hostaddr=127.0.0.1", ca.display())
             }
         };
@@ -150,8 +169,13 @@ impl Harness for Databases {
         // Dropping it waits for the server.
         let (server, way) = (self.server, self.way);
         let end = move || {
-            if let (true, Some(database)) = (way.has_strangers(), &database) {
-                decoys::add_up(server, database.name());
+            if let Some(database) = &database {
+                if way.has_strangers() {
+                    decoys::add_up(server, database.name());
+                } else {
+                    // What is left of it goes with the server.
+                    let _ = least_is_over(server, database);
+                }
             }
             drop(database);
         };

@@ -13,6 +13,7 @@ mod documented;
 mod draw;
 mod import;
 mod json;
+mod locked;
 mod looks;
 mod open;
 mod pg;
@@ -56,6 +57,8 @@ enum Command {
     Json(json::JsonArgs),
     /// Memory while a stopped process holds the writer lock and calls go on coming
     Stopped(stopped::StoppedArgs),
+    /// What a user whose row somebody holds costs the others, on PostgreSQL
+    Locked(locked::LockedArgs),
     /// Looks at a large store, and how long each keeps others from it
     Looks(looks::LooksArgs),
     /// SVG plots of figures that `json --json` and `pg --json` printed earlier
@@ -133,6 +136,7 @@ fn main() -> ExitCode {
                     Command::Json(arguments) => json::measure(arguments).await,
                     Command::Plot(arguments) => plot::draw(arguments).map(boxed),
                     Command::Stopped(arguments) => stopped::measure(arguments).await.map(boxed),
+                    Command::Locked(arguments) => locked::measure(arguments).await.map(boxed),
                     Command::Looks(arguments) => looks::measure(arguments).await.map(boxed),
                     Command::JsonChild(arguments) => json::child::run(arguments).await,
                     Command::LockHolder(arguments) => stopped::hold(arguments).await,

@@ -22,7 +22,7 @@ pub(crate) async fn adopt(
     strict: bool,
     time_zone: &TimeZone,
 ) -> Outcome {
-    let SchemaReport { state, text, adopted } = report;
+    let SchemaReport { state, text, adopted, around: _ } = report;
     let mut plan =
         Plan::new(&Planned::chosen(context), "the earlier system's tables will be adopted, and their rows imported");
     plan.add("schema", context.config.postgres.schema.clone());

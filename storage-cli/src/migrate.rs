@@ -57,6 +57,9 @@ mod on_postgres {
             return Ok(Exit::Done);
         }
         let report = schema_report(&options).await.map_err(Error::from)?;
+        for (what, remedy) in &report.around {
+            context.out.note(&format!("warning: {what}: {remedy}"));
+        }
         if adopt {
             return adopt::adopt(context, &options, report, wait, strict, &time_zone).await;
         }
@@ -80,7 +83,11 @@ mod on_postgres {
 
     fn current(context: &Context, version: i32, report: &SchemaReport) -> Outcome {
         let adopted = report.adopted.join(", ");
-        let object = json!({ "state": "current", "version": version, "pending": [], "adopted": report.adopted });
+        let around: Vec<Value> =
+            report.around.iter().map(|(what, remedy)| json!({ "what": what, "remedy": remedy })).collect();
+        let object = json!({
+            "state": "current", "version": version, "pending": [], "adopted": report.adopted, "around": around
+        });
         context.out.answer(&object, || {
             let more = if adopted.is_empty() {
                 String::new()

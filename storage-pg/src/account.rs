@@ -31,13 +31,18 @@ pub(crate) use {account_columns, account_tables};
 statements! {
     /// Statements of accounts.
     AccountStatements {
-        /// The lock that orders the changes of users, taken by ascending id.
+        /// The lock that orders the changes of users, taken by ascending id; `now`: of those whom nobody else holds.
         lock(INT8_ARRAY) = "SELECT id FROM {s}.users WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+        lock_now(INT8_ARRAY) =
+            "SELECT id FROM {s}.users WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
         load(INT8) = concat!("SELECT ", account_columns!(), " FROM ", account_tables!(), " WHERE u.id = $1");
-        /// The same two for the user of whom only an id that leads to it is known.
+        /// The same for the user of whom only an id that leads to it is known.
         lock_routed(TEXT, TEXT) =
             "SELECT id FROM {s}.users WHERE id = (SELECT user_id FROM {s}.id_routes WHERE kind = $1 AND id = $2)
              FOR NO KEY UPDATE";
+        lock_routed_now(TEXT, TEXT) =
+            "SELECT id FROM {s}.users WHERE id = (SELECT user_id FROM {s}.id_routes WHERE kind = $1 AND id = $2)
+             FOR NO KEY UPDATE SKIP LOCKED";
         load_routed(TEXT, TEXT) = concat!(
             "SELECT ", account_columns!(), " FROM ", account_tables!(),
             " WHERE u.id = (SELECT user_id FROM {s}.id_routes WHERE kind = $1 AND id = $2)"

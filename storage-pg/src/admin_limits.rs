@@ -6,6 +6,7 @@ use storage_core::{Acknowledged, AdminLimit, AdminLimits, Answer, Error, Money, 
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys;
+use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Loaded, Tx};
@@ -68,7 +69,7 @@ impl AdminLimits for PgStorage {
         let given = set.key.clone();
         self.write(
             "set_admin_limit",
-            given.as_ref(),
+            (Lock::User(set.user), given.as_ref()),
             |_| None,
             |tx| {
                 let set = set.clone();

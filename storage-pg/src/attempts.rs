@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use storage_core::{Error, ErrorKind, OperationKey, Result};
+use storage_core::{Error, ErrorKind, OperationKey, Result, UserId};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::{Fault, Remedy};
 use crate::pool::{Link, Pool};
+use crate::queues::{Lock, Turn};
 use crate::store::PgStorage;
 
 /// Tries again after this long at first, then after twice as long, up to [`LONGEST_PAUSE`].
@@ -17,6 +18,23 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const MOST_JUDGEMENTS: u32 = 100;
 /// So often may somebody else have been first. The next judgement sees them, unless the tables contradict each other.
 const MOST_TWINS: u32 = 8;
+
+/// What is said of a row that others kept for too long.
+pub(crate) const ROW_IS_HELD: &str =
+    "earlier changes of the same user did not end in time: somebody holds the row, look into pg_stat_activity";
+
+/// Of a row that somebody holds and that was not to be waited for.
+fn not_waited_for() -> Error {
+    Error::new(ErrorKind::Busy { waited: Duration::ZERO }).message(ROW_IS_HELD)
+}
+
+/// Whether an error is about such a row.
+pub(crate) fn was_not_waited_for(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Busy { waited: Duration::ZERO })
+}
+
+/// At most two users, and the chains.
+pub(crate) type Turns = [Option<Turn>; 3];
 
 /// What an operation knows of its attempts.
 pub(crate) struct Course<'k> {
@@ -60,6 +78,11 @@ pub(crate) struct Attempts<'s, 'c> {
     pool: &'s Pool,
     course: Option<&'c Course<'c>>,
     begun: Instant,
+    lock: Option<Lock>,
+    /// To whom the id leads whose owner is locked, once somebody else was seen to hold the row.
+    owner: Option<UserId>,
+    /// Whether it stood behind others of its user.
+    behind: bool,
     pause: Duration,
     judgements: u32,
     twins: u32,
@@ -71,9 +94,57 @@ pub(crate) struct Attempts<'s, 'c> {
 
 impl<'s, 'c> Attempts<'s, 'c> {
     /// Of an operation that began at a moment: what it waited for before is a part of its time.
-    pub(crate) fn new(storage: &'s PgStorage, pool: &'s Pool, course: Option<&'c Course<'c>>, begun: Instant) -> Self {
-        let pause = FIRST_PAUSE;
-        Self { storage, pool, course, begun, pause, judgements: 0, twins: 0, anew: false, before: None }
+    pub(crate) fn new(
+        storage: &'s PgStorage,
+        pool: &'s Pool,
+        changes: Option<(&'c Course<'c>, Lock)>,
+        begun: Instant,
+    ) -> Self {
+        let (course, lock) = changes.unzip();
+        let (owner, behind, pause) = (None, false, FIRST_PAUSE);
+        Self {
+            storage,
+            pool,
+            course,
+            begun,
+            lock,
+            owner,
+            behind,
+            pause,
+            judgements: 0,
+            twins: 0,
+            anew: false,
+            before: None,
+        }
+    }
+
+    /// Whether rows that somebody holds may be waited for.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.lock.is_none_or(|lock| lock.may_wait(self.owner))
+    }
+
+    /// The turns at what is going to be locked; waits for them without a connection.
+    pub(crate) async fn turns(&mut self) -> Result<Turns> {
+        let queues = self.storage.queues();
+        let mut turns = Turns::default();
+        let Some(lock) = self.lock else { return Ok(turns) };
+        for (queue, turn) in lock.queues(self.owner).into_iter().zip(&mut turns) {
+            let Some(queue) = queue else { continue };
+            *turn = queues.try_take(queue);
+            if turn.is_none() && matches!(lock, Lock::Free(_)) {
+                return Err(self.marked(not_waited_for()));
+            }
+            if turn.is_none() {
+                self.behind = true;
+                *turn = timeout(self.left(), queues.take(queue)).await.unwrap_or_default();
+            }
+            if turn.is_none() {
+                let late = self.pool.late(self.begun.elapsed(), ROW_IS_HELD);
+                let error = self.before.take().unwrap_or(late);
+                return Err(self.ended(error));
+            }
+        }
+        Ok(turns)
     }
 
     /// What is left of the operation's time. One limit for each wait, cut to this, is one timer less than a second one
@@ -97,7 +168,7 @@ impl<'s, 'c> Attempts<'s, 'c> {
                 // That the time is over says less than what used it up.
                 Err(error) => {
                     let error = self.before.take().unwrap_or(error);
-                    return Err(self.marked(error));
+                    return Err(self.ended(error));
                 }
             }
         }
@@ -125,7 +196,11 @@ impl<'s, 'c> Attempts<'s, 'c> {
     }
 
     /// What an attempt's outcome comes to; `None`: another attempt.
-    pub(crate) async fn settled<T>(&mut self, mut link: Link<'s>, outcome: Result<T, Fault>) -> Option<Result<T>> {
+    pub(crate) async fn settled<T>(
+        &mut self,
+        (turns, mut link): (Turns, Link<'s>),
+        outcome: Result<T, Fault>,
+    ) -> Option<Result<T>> {
         let fault = match outcome {
             Ok(answer) => {
                 link.finished();
@@ -145,6 +220,7 @@ impl<'s, 'c> Attempts<'s, 'c> {
                 self.judgements < MOST_JUDGEMENTS
             }
             Remedy::Reconnect | Remedy::Elsewhere => true,
+            Remedy::InTurn => false,
             Remedy::Anew => !std::mem::replace(&mut self.anew, true),
         };
         if matches!(remedy, Remedy::Reconnect | Remedy::Elsewhere) {
@@ -153,6 +229,14 @@ impl<'s, 'c> Attempts<'s, 'c> {
             link.finished();
         }
         drop(link);
+        drop(turns);
+        if let Fault::Held(user) = fault {
+            if self.lock == Some(Lock::Owner) {
+                self.owner = Some(user);
+                return None;
+            }
+            return Some(Err(self.marked(not_waited_for())));
+        }
         if remedy == Remedy::Anew {
             // Those of every other connection are as old.
             self.pool.forget_prepared();
@@ -162,8 +246,12 @@ impl<'s, 'c> Attempts<'s, 'c> {
         }
         // An attempt that the operation's own end cut short says nothing; the one before it knows why there was another.
         let cut_short = matches!(fault, Fault::Silent(limit) if limit < self.storage.limits().statement);
+        // What had next to no time was not silent: what came before it took the time.
+        let had_no_time = matches!(fault, Fault::Silent(limit) if limit < self.begun.elapsed() / 4);
         let error = match self.before.take() {
             Some(before) if cut_short => before,
+            None if had_no_time && self.behind => self.pool.late(self.begun.elapsed(), ROW_IS_HELD),
+            None if had_no_time => self.pool.busy(),
             _ => fault.into_error(),
         };
         if has_tries && !self.left().is_zero() {
@@ -171,13 +259,17 @@ impl<'s, 'c> Attempts<'s, 'c> {
             self.rest().await;
             return None;
         }
-        // What the server gave up waiting for, the caller waited for all the while.
+        Some(Err(self.ended(error)))
+    }
+
+    /// The operation's last word: whatever was given up, the caller waited all the while.
+    fn ended(&self, error: Error) -> Error {
         let waited = self.begun.elapsed();
         let error = match error.kind() {
             ErrorKind::Busy { .. } => error.with_kind(ErrorKind::Busy { waited }),
             _ => error,
         };
-        Some(Err(self.marked(error)))
+        self.marked(error)
     }
 
     /// A read applies nothing.

@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::gather::{Gatherer, Post};
 use crate::keys;
+use crate::queues::Lock;
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
@@ -146,7 +147,7 @@ impl Balances for PgStorage {
         let given = set.key.clone();
         self.write(
             "set_balance",
-            given.as_ref(),
+            (Lock::User(set.user), given.as_ref()),
             |_| None,
             |tx| {
                 let set = set.clone();
@@ -166,7 +167,7 @@ impl Balances for PgStorage {
         let amount = amount.money();
         self.write(
             "add_balance",
-            key.as_ref(),
+            (Lock::User(user), key.as_ref()),
             |stamp| {
                 let statement = (&self.sql().balances.add, OperationKind::Credit);
                 Some(express(statement, (user, amount), &memo, (key.as_ref(), arguments), stamp))
@@ -188,7 +189,7 @@ impl Balances for PgStorage {
         let amount = amount.money();
         self.write(
             "subtract_balance",
-            key.as_ref(),
+            (Lock::User(user), key.as_ref()),
             |stamp| {
                 let statement = (&self.sql().balances.subtract, OperationKind::Debit);
                 Some(express(statement, (user, amount), &memo, (key.as_ref(), arguments), stamp))

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use storage_core::{Error, ErrorKind, Place};
+use storage_core::{Error, ErrorKind, Place, UserId};
 use tokio_postgres::error::{DbError, SqlState};
+
+use crate::attempts::ROW_IS_HELD;
 
 /// Why an attempt did not answer.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) enum Fault {
     Database(tokio_postgres::Error),
     /// The server did not answer in time.
     Silent(Duration),
+    /// Somebody else holds the row of this user, and it was not to be waited for.
+    Held(UserId),
     /// What was seen is not held: the user appeared between the lock, which found nobody, and the look; or is not as it
     /// was seen any more.
     Overtaken,
@@ -44,6 +48,8 @@ pub(crate) enum Remedy {
     /// The server takes no writes any more: it became a standby, or the name leads to one. Nothing was applied. Ask again on another
     /// connection, which proves that it leads to the primary.
     Elsewhere,
+    /// Somebody else holds the row. Nothing was applied; who may wait asks again in turn.
+    InTurn,
     /// The connection's prepared statements are of no use any more. Nothing was applied; once more on a new connection,
     /// where the same answer means that it is not about them.
     Anew,
@@ -53,7 +59,7 @@ impl Fault {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Database(error) => error.code(),
-            Self::Refused(_) | Self::Silent(_) | Self::Overtaken => None,
+            Self::Refused(_) | Self::Silent(_) | Self::Held(_) | Self::Overtaken => None,
         }
     }
 
@@ -62,6 +68,7 @@ impl Fault {
         let error = match self {
             Self::Refused(_) => return Remedy::Report,
             Self::Silent(_) => return Remedy::Reconnect,
+            Self::Held(_) => return Remedy::InTurn,
             Self::Overtaken => return Remedy::Again,
             Self::Database(error) => error,
         };
@@ -90,7 +97,7 @@ impl Fault {
         match self {
             Self::Database(error) => error.code().is_none() || self.remedy() == Remedy::Reconnect,
             Self::Silent(_) => true,
-            Self::Refused(_) | Self::Overtaken => false,
+            Self::Refused(_) | Self::Held(_) | Self::Overtaken => false,
         }
     }
 
@@ -115,6 +122,7 @@ impl Fault {
             Self::Refused(error) => error,
             Self::Silent(waited) => Error::new(ErrorKind::Busy { waited })
                 .message("the server did not answer; look at the network and at what the server is doing"),
+            Self::Held(_) => Error::new(ErrorKind::Busy { waited: Duration::ZERO }).message(ROW_IS_HELD),
             Self::Overtaken => Error::new(ErrorKind::Busy { waited: Duration::ZERO })
                 .message("others changed the same user again and again: repeat, and look for triggers on the tables"),
             Self::Database(error) => database(error),

@@ -15,6 +15,7 @@ use crate::express::key_is_unused;
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys::{self, Replay};
+use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Tx, param, uuid};
@@ -186,7 +187,7 @@ impl FreeGenerations for PgStorage {
     async fn increment_free_generations(&self, take: IncrementFreeGenerations) -> Result<QuotaReceipt> {
         let given = take.key.clone();
         let express = |stamp| Some(self.express_take(&take, stamp));
-        self.write("increment_free_generations", given.as_ref(), express, |tx| {
+        self.write("increment_free_generations", (Lock::User(take.user), given.as_ref()), express, |tx| {
             let take = take.clone();
             Box::pin(judge_take(tx, take))
         })
@@ -197,7 +198,7 @@ impl FreeGenerations for PgStorage {
         let ReturnFreeGeneration { user, take } = give_back;
         self.write(
             "return_free_generation",
-            Some(&take),
+            (Lock::User(user), Some(&take)),
             |_| None,
             |tx| {
                 let take = take.clone();
@@ -211,7 +212,7 @@ impl FreeGenerations for PgStorage {
         let given = bonus.key.clone();
         self.write(
             "add_referral_bonus",
-            given.as_ref(),
+            (Lock::User(bonus.referrer), given.as_ref()),
             |_| None,
             |tx| {
                 let bonus = bonus.clone();

@@ -4,12 +4,16 @@
 //!
 //! What stays as it is for each caller: an answer and an error of its own, its key, its time limits. A gathered
 //! statement only ever does the plain cases. Whoever is no plain case (the key was used before, the funds do not
-//! suffice, the user is new) gets no row from it, changes nothing, and goes on alone, as does everybody when the statement
-//! fails. A user's changes are applied in the order in which they came, and are never in two statements at once.
+//! suffice, the user is new or held by somebody else) gets no row from it, changes nothing, and goes on alone, as does
+//! everybody when the statement fails.
+//!
+//! A user's changes are applied in the order in which they came, and are never in two statements at once: whoever has the user's
+//! turn ([`Queues`]) runs them, and what comes meanwhile is kept aside until it is their turn, to share one statement then.
 //!
 //! The statements are sent by tasks of their own: whoever is dropped takes nobody along.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,16 +30,13 @@ use crate::fault::{Fault, Remedy};
 use crate::jobs::{JOB_COLUMNS, job_columns_read};
 use crate::options::{Gather, Limits};
 use crate::pool::{Link, Pool};
+use crate::queues::{Queue, Queues, Turn};
 use crate::statement::{Statement, statements};
 use crate::store::Sql;
 use crate::tx::uuid;
 
 /// Pages that are larger are read alone: their rows take longer than the round trip.
 const MOST_JOBS: i64 = 101;
-/// How long a gathered change waits for a user whom somebody else holds, in milliseconds: the others in the statement
-/// wait as well, and whoever goes on alone afterwards has the whole limit.
-const LOCK_MILLIS: &str = "100";
-
 statements! {
     /// Statements that gather the operations of many users: the one list that is exempt from the rule that a hot
     /// statement names its user. They lock users in ascending order, and are off where a store is sharded.
@@ -51,9 +52,9 @@ statements! {
              ) AS j ORDER BY a.n ASC, j.created_at DESC, j.job_id DESC"
         );
         /// Changes by ordinal. A user's changes are all applied or none: none when one would leave the balance negative or
-        /// beyond its limit. The lock's own time limit is set before the first user is locked.
+        /// beyond its limit. Users whom somebody holds are passed over: the others in the statement would wait as well.
         post(INT8_ARRAY, NUMERIC_ARRAY, TEXT_ARRAY, TEXT_ARRAY, UUID_ARRAY, TIMESTAMPTZ_ARRAY, TEXT_ARRAY, TEXT_ARRAY,
-             TEXT_ARRAY, UUID_ARRAY, TEXT) = concat!(
+             TEXT_ARRAY, UUID_ARRAY) = concat!(
             "WITH asked AS MATERIALIZED (
                  SELECT a.* FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) WITH ORDINALITY AS a
                      (id, change, key, kind, operation, at, reference, reason, actor, arguments, n)
@@ -67,8 +68,7 @@ statements! {
                  FROM placed p GROUP BY p.id
              ), held AS MATERIALIZED (
                  SELECT u.id FROM {s}.users u
-                 WHERE u.id = ANY($1) AND (SELECT set_config('lock_timeout', $11, true)) IS NOT NULL
-                 ORDER BY u.id ASC FOR NO KEY UPDATE
+                 WHERE u.id = ANY($1) ORDER BY u.id ASC FOR NO KEY UPDATE SKIP LOCKED
              ), posted AS (
                  UPDATE {s}.users AS u SET balance = u.balance + d.total, ledger_rows = u.ledger_rows + d.many,
                      updated_at = d.at, last_operation = d.last
@@ -104,6 +104,8 @@ pub(crate) enum Outcome {
     Doubt,
     /// No connection came free in time, and nothing was tried.
     Late,
+    /// The user's turn did not come in time, and nothing was tried.
+    Behind,
 }
 
 /// A change of a user's balance.
@@ -147,8 +149,8 @@ trait Gathered: Sized + Send + Sync + 'static {
     /// The most operations of one statement.
     const MOST: usize = 64;
 
-    /// Whose operations are never in two statements at once; none when that does not matter.
-    fn alone(&self) -> Option<UserId>;
+    /// Whose turn it has to be; none when that does not matter.
+    fn user(&self) -> Option<UserId>;
     /// Whether both may be in one statement.
     fn agrees(&self, other: &Self) -> bool;
     /// Runs the statement; the rows of each.
@@ -195,7 +197,7 @@ macro_rules! reads {
     () => {
         const READS: bool = true;
 
-        fn alone(&self) -> Option<UserId> {
+        fn user(&self) -> Option<UserId> {
             None
         }
         fn agrees(&self, _: &Self) -> bool {
@@ -234,7 +236,7 @@ impl Gathered for AskJobs {
 impl Gathered for Post {
     const READS: bool = false;
 
-    fn alone(&self) -> Option<UserId> {
+    fn user(&self) -> Option<UserId> {
         Some(self.user)
     }
     fn agrees(&self, other: &Self) -> bool {
@@ -259,19 +261,7 @@ impl Gathered for Post {
             .wire()
             .alone(
                 &sql.gather.post,
-                &[
-                    &ids,
-                    &changes,
-                    &keys,
-                    &kinds,
-                    &operations,
-                    &moments,
-                    &references,
-                    &reasons,
-                    &actors,
-                    &arguments,
-                    &LOCK_MILLIS,
-                ],
+                &[&ids, &changes, &keys, &kinds, &operations, &moments, &references, &reasons, &actors, &arguments],
             )
             .await?;
         by_ordinal(rows, 1, batch.len())
@@ -290,44 +280,101 @@ struct Waiting<K> {
 #[derive(Debug)]
 struct Lane<K> {
     waiting: VecDeque<Waiting<K>>,
+    /// What waits for its user's turn. A task of its own waits for each of these users.
+    aside: HashMap<UserId, VecDeque<Waiting<K>>>,
     /// Tasks that run statements.
     running: usize,
-    /// Whose operations are in a statement that is under way.
-    busy: HashSet<UserId>,
     ids: u64,
 }
 
 impl<K> Default for Lane<K> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), running: 0, busy: HashSet::new(), ids: 0 }
+        Self { waiting: VecDeque::new(), aside: HashMap::new(), running: 0, ids: 0 }
     }
 }
 
+/// What goes into one statement.
+struct Taken<K> {
+    batch: Vec<Waiting<K>>,
+    turns: HashMap<UserId, Turn>,
+    /// Users for whom something is kept aside since now.
+    aside: Vec<UserId>,
+}
+
 impl<K: Gathered> Lane<K> {
-    /// Takes what may be in one statement, in order, and leaves the rest.
-    fn take(&mut self) -> Vec<Waiting<K>> {
-        let mut taken: Vec<Waiting<K>> = Vec::new();
-        let mut passed = VecDeque::new();
-        while taken.len() < K::MOST
+    /// Takes what may be in one statement, in order, and keeps aside what has to wait for its user's turn.
+    fn take(&mut self, queues: &Arc<Queues>) -> Taken<K> {
+        let (mut batch, mut turns, mut aside) = (Vec::<Waiting<K>>::new(), HashMap::new(), Vec::new());
+        while batch.len() < K::MOST
             && let Some(next) = self.waiting.pop_front()
         {
             // Nobody waits for its answer any more, and nothing was sent.
             if next.answer.is_closed() {
                 continue;
             }
-            let is_busy = next.operation.alone().is_some_and(|user| self.busy.contains(&user));
-            if is_busy || !taken.iter().all(|other| next.operation.agrees(&other.operation)) {
-                passed.push_back(next);
+            let Some(user) = next.operation.user() else {
+                batch.push(next);
+                continue;
+            };
+            if let Some(others) = self.aside.get_mut(&user) {
+                others.push_back(next);
+                continue;
+            }
+            if let Entry::Vacant(vacant) = turns.entry(user)
+                && let Some(turn) = queues.try_take(Queue::User(user))
+            {
+                vacant.insert(turn);
+            }
+            if turns.contains_key(&user) && batch.iter().all(|other| next.operation.agrees(&other.operation)) {
+                batch.push(next);
             } else {
-                taken.push(next);
+                self.aside.entry(user).or_default().push_back(next);
+                aside.push(user);
             }
         }
-        // Who was passed over is still first.
-        passed.append(&mut self.waiting);
-        self.waiting = passed;
-        self.busy.extend(taken.iter().filter_map(|one| one.operation.alone()));
-        taken
+        Taken { batch, turns, aside }
     }
+
+    /// Takes what is kept aside for a user and may be in one statement, in order. Nothing is left of the queue when nothing is left
+    /// in it.
+    fn take_aside(&mut self, user: UserId) -> Vec<Waiting<K>> {
+        let mut batch = Vec::<Waiting<K>>::new();
+        let Entry::Occupied(mut aside) = self.aside.entry(user) else { return batch };
+        let waiting = aside.get_mut();
+        while batch.len() < K::MOST
+            && let Some(next) = waiting.pop_front()
+        {
+            if next.answer.is_closed() {
+                continue;
+            }
+            if batch.iter().all(|other| next.operation.agrees(&other.operation)) {
+                batch.push(next);
+            } else {
+                waiting.push_front(next);
+                break;
+            }
+        }
+        // While there is a batch, its task comes back and looks again.
+        if batch.is_empty() && waiting.is_empty() {
+            aside.remove();
+        }
+        batch
+    }
+
+    /// Withdraws one that still waits for a statement.
+    fn withdraw(&mut self, id: u64) -> bool {
+        without(&mut self.waiting, id)
+    }
+
+    /// Withdraws one that still waits for its user's turn.
+    fn withdraw_aside(&mut self, id: u64, user: UserId) -> bool {
+        self.aside.get_mut(&user).is_some_and(|waiting| without(waiting, id))
+    }
+}
+
+fn without<K>(waiting: &mut VecDeque<Waiting<K>>, id: u64) -> bool {
+    let place = waiting.iter().position(|waiting| waiting.id == id);
+    place.is_some_and(|place| waiting.remove(place).is_some())
 }
 
 /// A lane that callers and the tasks of its statements share.
@@ -350,27 +397,42 @@ impl<K> Shared<K> {
 /// Counts a task out, also when it was ended in the middle.
 struct Running<'l, K> {
     lane: &'l Shared<K>,
-    /// Whose operations it has in its statement.
-    users: Vec<UserId>,
     counted: bool,
-}
-
-impl<K> Running<'_, K> {
-    fn over(&mut self, lane: &mut Lane<K>) {
-        for user in self.users.drain(..) {
-            lane.busy.remove(&user);
-        }
-    }
 }
 
 impl<K> Drop for Running<'_, K> {
     fn drop(&mut self) {
-        let mut lane = self.lane.lane();
-        self.over(&mut lane);
         if self.counted {
+            let mut lane = self.lane.lane();
             lane.running = lane.running.saturating_sub(1);
         }
     }
+}
+
+/// Lets go of what is kept aside for a user, when the task that waits for the turn was ended in the middle.
+struct Aside<'l, K> {
+    lane: &'l Shared<K>,
+    user: UserId,
+    /// Whether what is kept aside is this task's to run. Not after its end: there may be another one.
+    mine: bool,
+}
+
+impl<K> Drop for Aside<'_, K> {
+    fn drop(&mut self) {
+        if self.mine {
+            // Whoever waits learns so that nobody will answer.
+            let left = self.lane.lane().aside.remove(&self.user);
+            drop(left);
+        }
+    }
+}
+
+/// What the statements of a store need, whoever sends them.
+#[derive(Clone, Debug)]
+struct Means {
+    sql: Arc<Sql>,
+    queues: Arc<Queues>,
+    limits: Limits,
 }
 
 /// What a store gathers.
@@ -378,8 +440,7 @@ impl<K> Drop for Running<'_, K> {
 pub(crate) struct Gatherer {
     mode: Gather,
     connections: usize,
-    sql: Arc<Sql>,
-    limits: Limits,
+    means: Means,
     balances: Arc<Shared<AskBalance>>,
     users: Arc<Shared<AskUser>>,
     jobs: Arc<Shared<AskJobs>>,
@@ -387,19 +448,20 @@ pub(crate) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(crate) fn new(mode: Gather, connections: usize, sql: Arc<Sql>, limits: Limits) -> Self {
+    pub(crate) fn new(mode: Gather, connections: usize, sql: Arc<Sql>, limits: Limits, queues: Arc<Queues>) -> Self {
         let (balances, users, jobs, posts) = Default::default();
-        Self { mode, connections, sql, limits, balances, users, jobs, posts }
+        let means = Means { sql, queues, limits };
+        Self { mode, connections, means, balances, users, jobs, posts }
     }
 
     /// Asks for a balance; `None` when it is quicker to ask alone.
     pub(crate) async fn balance(&self, pool: &Arc<Pool>, user: UserId) -> Option<Outcome> {
-        self.join(&self.balances, pool, || AskBalance(user)).await
+        self.join(&self.balances, pool, None, || AskBalance(user)).await
     }
 
     /// Asks for a user; `None` when it is quicker to ask alone.
     pub(crate) async fn user(&self, pool: &Arc<Pool>, user: UserId) -> Option<Outcome> {
-        self.join(&self.users, pool, || AskUser(user)).await
+        self.join(&self.users, pool, None, || AskUser(user)).await
     }
 
     /// Asks for a user's newest jobs; `None` when it is quicker to ask alone.
@@ -407,20 +469,22 @@ impl Gatherer {
         if most > MOST_JOBS {
             return None;
         }
-        self.join(&self.jobs, pool, || AskJobs(user, most)).await
+        self.join(&self.jobs, pool, None, || AskJobs(user, most)).await
     }
 
     /// Changes a balance; `None` when it is quicker to do that alone.
     pub(crate) async fn post(&self, pool: &Arc<Pool>, post: &Post) -> Option<Outcome> {
-        self.join(&self.posts, pool, || post.clone()).await
+        self.join(&self.posts, pool, Some(post.user), || post.clone()).await
     }
 
     async fn join<K: Gathered>(
         &self,
         shared: &Arc<Shared<K>>,
         pool: &Arc<Pool>,
+        user: Option<UserId>,
         operation: impl FnOnce() -> K,
     ) -> Option<Outcome> {
+        let limits = self.means.limits;
         let (id, mut answer) = {
             let mut lane = shared.lane();
             let gather = match self.mode {
@@ -431,7 +495,10 @@ impl Gatherer {
                 // Measured with 8 tasks on 10 connections: reads gain by sharing a statement long before they would have to
                 // wait (0.86 of pgbench, 0.79 alone), changes only lose by it (0.54, 0.96): the server shares their commits anyway.
                 Gather::WhenBusy if K::READS => pool.is_half_used(),
-                Gather::WhenBusy => pool.is_busy(),
+                // Those who wait for one user can wait together, and share a statement when it is their turn.
+                Gather::WhenBusy => {
+                    pool.is_busy() || user.is_some_and(|user| self.means.queues.is_taken(Queue::User(user)))
+                }
             };
             if !gather {
                 return None;
@@ -442,62 +509,84 @@ impl Gatherer {
             lane.waiting.push_back(Waiting { id, operation: operation(), answer: sender });
             if lane.running < (self.connections / K::SHARE).max(1) {
                 lane.running += 1;
-                tokio::spawn(run(Arc::clone(shared), Arc::clone(pool), Arc::clone(&self.sql), self.limits));
+                tokio::spawn(run(Arc::clone(shared), Arc::clone(pool), self.means.clone()));
             }
             (id, answer)
         };
-        let patience = self.limits.pool.min(self.limits.operation);
+        let patience = limits.pool.min(limits.operation);
         if let Ok(answered) = timeout(patience, &mut answer).await {
             return Some(answered.unwrap_or(Outcome::Doubt));
         }
-        let withdrawn = {
-            let mut lane = shared.lane();
-            let place = lane.waiting.iter().position(|waiting| waiting.id == id);
-            place.is_some_and(|place| lane.waiting.remove(place).is_some())
-        };
-        if withdrawn {
+        if shared.lane().withdraw(id) {
             return Some(Outcome::Late);
         }
-        // It is in a statement, which has a limit of its own.
-        let left = self.limits.statement.min(self.limits.operation.saturating_sub(patience));
-        Some(match timeout(left, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Outcome::Doubt,
-        })
+        // It is in a statement, or waits for its user's turn, as long as an operation may.
+        let left = limits.operation.saturating_sub(patience);
+        if let Ok(answered) = timeout(left, &mut answer).await {
+            return Some(answered.unwrap_or(Outcome::Doubt));
+        }
+        let is_aside = user.is_some_and(|user| shared.lane().withdraw_aside(id, user));
+        Some(if is_aside { Outcome::Behind } else { Outcome::Doubt })
     }
 }
 
 /// Runs statements until nothing waits.
-async fn run<K: Gathered>(shared: Arc<Shared<K>>, pool: Arc<Pool>, sql: Arc<Sql>, limits: Limits) {
-    let mut running = Running { lane: &shared, users: Vec::new(), counted: true };
+async fn run<K: Gathered>(shared: Arc<Shared<K>>, pool: Arc<Pool>, means: Means) {
+    let mut running = Running { lane: &shared, counted: true };
     loop {
         // First the connection: what comes while it is waited for is gathered too.
-        let link = pool.checkout(limits.pool).await;
-        let taken = {
+        let link = pool.checkout(means.limits.pool).await;
+        let Taken { batch, turns, aside } = {
             let mut lane = shared.lane();
-            running.over(&mut lane);
-            let taken = lane.take();
-            if taken.is_empty() {
+            let taken = lane.take(&means.queues);
+            if taken.batch.is_empty() {
                 // Under the same lock, so that nobody comes in between and finds one running that is not.
                 lane.running -= 1;
                 running.counted = false;
-                return;
             }
-            running.users = taken.iter().filter_map(|one| one.operation.alone()).collect();
             taken
         };
-        let (batch, answers): (Vec<K>, Vec<_>) = taken.into_iter().map(|one| (one.operation, one.answer)).unzip();
-        // Without a connection each goes on alone, and learns the cause by itself.
-        let outcomes = match link {
-            Ok(link) => outcomes(link, &sql, &batch, limits.statement).await,
-            Err(_) => batch.iter().map(|_| Outcome::Alone).collect(),
-        };
-        // The users are free before the answers are out: whoever is answered may come back at once.
-        running.over(&mut shared.lane());
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            // Whoever was dropped meanwhile does not want it.
-            let _ = answer.send(outcome);
+        for user in aside {
+            tokio::spawn(run_aside(Arc::clone(&shared), Arc::clone(&pool), means.clone(), user));
         }
+        if !running.counted {
+            return;
+        }
+        answer(link, &means, batch, turns).await;
+    }
+}
+
+/// Runs statements for a user, in turn, until nothing is kept aside.
+async fn run_aside<K: Gathered>(shared: Arc<Shared<K>>, pool: Arc<Pool>, means: Means, user: UserId) {
+    let mut aside = Aside { lane: &*shared, user, mine: true };
+    while let Some(turn) = means.queues.take(Queue::User(user)).await {
+        let link = pool.checkout(means.limits.pool).await;
+        let batch = shared.lane().take_aside(user);
+        if batch.is_empty() {
+            aside.mine = false;
+            return;
+        }
+        answer(link, &means, batch, turn).await;
+    }
+}
+
+/// Runs one statement and answers each; the turns are over before, so that whoever is answered may come back at once.
+async fn answer<K: Gathered>(
+    link: storage_core::Result<Link<'_>>,
+    means: &Means,
+    taken: Vec<Waiting<K>>,
+    turns: impl Send,
+) {
+    let (batch, answers): (Vec<K>, Vec<_>) = taken.into_iter().map(|one| (one.operation, one.answer)).unzip();
+    // Without a connection each goes on alone, and learns the cause by itself.
+    let outcomes = match link {
+        Ok(link) => outcomes(link, &means.sql, &batch, means.limits.statement).await,
+        Err(_) => batch.iter().map(|_| Outcome::Alone).collect(),
+    };
+    drop(turns);
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        // Whoever was dropped meanwhile does not want it.
+        let _ = answer.send(outcome);
     }
 }
 

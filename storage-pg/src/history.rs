@@ -15,6 +15,7 @@ use crate::codec::{Micros, Moment};
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys;
+use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Loaded, Param, Tx, param};
@@ -153,7 +154,7 @@ impl History for PgStorage {
         let given = add.id.as_ref().map(|id| OperationKey::new(id.as_str())).transpose()?;
         self.write(
             "add_generation_to_history",
-            given.as_ref(),
+            (Lock::User(add.user), given.as_ref()),
             |_| None,
             |tx| {
                 let add = add.clone();

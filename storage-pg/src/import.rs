@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::account::{self, Posting};
 use crate::fault::Fault;
 use crate::pool::Pool;
+use crate::queues::Lock;
 use crate::routes::leads_somewhere;
 use crate::statement::statements;
 use crate::store::PgStorage;
@@ -46,7 +47,7 @@ impl PgStorage {
     async fn import_some(&self, pool: &Pool, some: &[Numbered]) -> Result<Outcomes> {
         let Some((_, stamp, _)) = some.first() else { return Ok(Vec::new()) };
         let sent = Sent::default();
-        self.write_at(pool, *stamp, None, None, |tx| {
+        self.write_at(pool, *stamp, Lock::Many, |tx| {
             let (some, sent) = (some.to_vec(), Arc::clone(&sent));
             Box::pin(async move {
                 let mut outcomes = Vec::with_capacity(some.len());

@@ -17,7 +17,8 @@ use crate::fields::Fields;
 use crate::gather::Gatherer;
 use crate::history::behind;
 use crate::keys;
-use crate::routes::{leads_somewhere, missing};
+use crate::queues::Lock;
+use crate::routes::{leads_somewhere, missing, unseen};
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
@@ -74,6 +75,7 @@ statements! {
     JobStatements {
         find(TEXT) = job_by!("job", "job_id");
         find_locked(TEXT) = concat!(job_by!("job", "job_id"), " FOR NO KEY UPDATE");
+        find_locked_now(TEXT) = concat!(job_by!("job", "job_id"), " FOR NO KEY UPDATE SKIP LOCKED");
         find_by_task(TEXT) = job_by!("task", "external_task_id");
         list_of_user(TIMESTAMPTZ, TEXT, INT8, INT8, TEXT_ARRAY) =
             job_list!("user_id = $4 AND (cardinality($5::text[]) = 0 OR status = ANY($5))");
@@ -116,13 +118,17 @@ statements! {
              )
              SELECT TRUE AS added FROM fresh"
         );
-        /// A step that is allowed from the states in `$8`, without a new external task id.
+        /// A step that is allowed from the states in `$8`, without a new external task id. The key's row needs its user's row to
+        /// be there, and would wait for whoever holds it to take it away.
         update(TEXT, TEXT, TEXT_ARRAY, TEXT, TIMESTAMPTZ, UUID, TEXT, TEXT_ARRAY, UUID) = concat!(
             "WITH changed AS (
                  UPDATE {s}.generation_jobs AS j SET status = $2, result_urls = coalesce($3, j.result_urls),
                      error_message = CASE WHEN $2 = 'completed' THEN NULL ELSE coalesce($4, j.error_message) END,
                      updated_at = $5, last_operation = $6
-                 WHERE j.user_id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'job' AND id = $1)
+                 WHERE j.user_id = (
+                         SELECT u.id FROM {s}.users u
+                         WHERE u.id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'job' AND id = $1)
+                         FOR KEY SHARE SKIP LOCKED)
                      AND j.job_id = $1 AND j.status = ANY($8) AND NOT EXISTS (
                          SELECT FROM {s}.operation_keys k WHERE k.user_id = j.user_id AND k.space = 'operation'
                              AND k.key = $7)
@@ -255,17 +261,19 @@ async fn judge_update(tx: &mut Tx<'_>, update: UpdateJobStatus) -> Result<Stored
     let used_up = tx.key(update.key.as_ref());
     let (word, task) = (update.job.as_str(), update.external_task_id.as_ref().map_or("", TaskId::as_str));
     let sql = tx.sql();
+    let find = if tx.may_wait() { &sql.jobs.find_locked } else { &sql.jobs.find_locked_now };
     let more = vec![
-        (&sql.jobs.find_locked, vec![&word as Value<'_>]),
+        (find, vec![&word as Value<'_>]),
         (&sql.jobs.find_by_task, vec![&task as Value<'_>]),
         (&sql.dangling.task, vec![&task as Value<'_>]),
     ];
     let loaded = tx.load_routed(("job", word), &used_up, more).await?;
-    let found = loaded.and_then(|loaded| Some((loaded.more.first()?.first().map(job)?, loaded)));
-    let Some((present, Loaded { mut account, used, more })) = found else {
+    let Some(Loaded { mut account, used, more }) = loaded else {
         return Err(missing(tx, &sql.dangling.job, ("job", word)).await);
     };
-    let present = present?;
+    let Some(present) = more.first().and_then(|rows| rows.first()).map(job).transpose()? else {
+        return Err(unseen(tx, &account, &sql.dangling.job, ("job", word)).await);
+    };
     leads_somewhere(more.get(2), ("task", task))?;
     if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
         return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
@@ -349,7 +357,7 @@ impl Jobs for PgStorage {
         let given = add.key.clone();
         self.write(
             "add_generation_job",
-            given.as_ref(),
+            (Lock::User(add.user), given.as_ref()),
             |stamp| {
                 let added = Job::create(add.clone(), id_of(&add, stamp.operation).ok()?, stamp.now);
                 let key = add.key.clone().unwrap_or_else(|| stamp.operation.to_key());
@@ -385,7 +393,7 @@ impl Jobs for PgStorage {
         let given = update.key.clone();
         self.write(
             "update_job_status",
-            given.as_ref(),
+            (Lock::Owner, given.as_ref()),
             |stamp| {
                 let UpdateJobStatus { job: id, status, result_urls, error_message, external_task_id, key } = &update;
                 // Another external id moves a route, which is judged.

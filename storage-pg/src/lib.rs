@@ -67,6 +67,7 @@ mod payments;
 #[cfg(test)]
 mod plans;
 mod pool;
+mod queues;
 mod referrals;
 mod reserves;
 mod restore;

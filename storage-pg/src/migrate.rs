@@ -40,6 +40,8 @@ pub struct SchemaReport {
     pub text: String,
     /// Tables that were adopted from the earlier system.
     pub adopted: Vec<String>,
+    /// What stands around the tables that somebody should know of, and what to do about it.
+    pub around: Vec<(String, String)>,
 }
 
 /// What a migration did.
@@ -79,6 +81,9 @@ pub async fn schema_report(options: &PgOptions) -> Result<SchemaReport, OpenErro
     let (_, connection) = dial(&options.url, options).await?;
     let state = migrations::inspect(&connection.client, &schema).await.map_err(migration_error)?;
     let adopted = migrations::adopted_tables(&connection.client, &schema).await.map_err(migration_error)?;
+    let migrations::Surroundings { mut wrong, mut strange, .. } =
+        migrations::surroundings(&connection.client, &schema).await.map_err(migration_error)?;
+    wrong.append(&mut strange);
     let text = state.to_string();
     let state = match state {
         State::Missing => SchemaState::Pending {
@@ -90,7 +95,7 @@ pub async fn schema_report(options: &PgOptions) -> Result<SchemaReport, OpenErro
         State::Original { tables } => SchemaState::Original { tables },
         _ => SchemaState::Other,
     };
-    Ok(SchemaReport { state, text, adopted })
+    Ok(SchemaReport { state, text, adopted, around: wrong })
 }
 
 /// Applies what is pending, in one transaction; waits at most about `wait` for others who do the same.

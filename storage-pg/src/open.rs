@@ -115,6 +115,8 @@ pub(crate) fn migration_error(error: migrations::Error) -> Error {
                 None => busy,
             }
         }
+        owner @ Migrating::NotOwner { .. } => Error::new(ErrorKind::ReadOnly).message(owner.to_string()),
+        Migrating::Silent(waited) => Fault::Silent(waited).into_error(),
         Migrating::Postgres(error) => Fault::from(error).into_error(),
         Migrating::Migration { doing, source } => {
             let failed = Error::internal(format!("nothing was migrated, this failed: {doing}"));

@@ -18,7 +18,8 @@ use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::history::behind;
 use crate::keys;
-use crate::routes::{leads_somewhere, missing};
+use crate::queues::Lock;
+use crate::routes::{leads_somewhere, missing, unseen};
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
@@ -66,6 +67,7 @@ statements! {
     PaymentStatements {
         find(TEXT) = payment_by!("payment", "payment_id");
         find_locked(TEXT) = concat!(payment_by!("payment", "payment_id"), " FOR NO KEY UPDATE");
+        find_locked_now(TEXT) = concat!(payment_by!("payment", "payment_id"), " FOR NO KEY UPDATE SKIP LOCKED");
         find_by_provider(TEXT) = payment_by!("provider", "provider_key");
         /// Written so that no index of states tempts the planner away from the user's own.
         list_of_user(TIMESTAMPTZ, TEXT, INT8, INT8, TEXT) =
@@ -104,12 +106,12 @@ statements! {
              SELECT TRUE AS added FROM fresh"
         );
         /// Approves a payment that is in one of the states `$7`, and credits it. The user's row is locked first, as
-        /// everywhere.
+        /// everywhere; whoever has to wait for it does so in turn, and is judged.
         approve(TEXT, INT8, TEXT, TIMESTAMPTZ, UUID, TEXT, TEXT_ARRAY, UUID) = concat!(
             "WITH owner AS (
                  SELECT id FROM {s}.users
                  WHERE id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'payment' AND id = $1)
-                 FOR NO KEY UPDATE
+                 FOR NO KEY UPDATE SKIP LOCKED
              ), decided AS (
                  UPDATE {s}.payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,
                      admin_id = coalesce($2, p.admin_id), notes = coalesce($3, p.notes), updated_at = $4,
@@ -282,13 +284,15 @@ async fn judge_mark(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<P
     let used_up = tx.key(mark.key.as_ref());
     let word = mark.payment.as_str();
     let sql = &tx.sql().payments;
-    let more = vec![(&sql.find_locked, vec![&word as Value<'_>])];
+    let find = if tx.may_wait() { &sql.find_locked } else { &sql.find_locked_now };
+    let more = vec![(find, vec![&word as Value<'_>])];
     let loaded = tx.load_routed(("payment", word), &used_up, more).await?;
-    let found = loaded.and_then(|loaded| Some((loaded.more.first()?.first().map(payment)?, loaded)));
-    let Some((present, Loaded { mut account, used, .. })) = found else {
+    let Some(Loaded { mut account, used, more }) = loaded else {
         return Err(missing(tx, &tx.sql().dangling.payment, ("payment", word)).await);
     };
-    let present = present?;
+    let Some(present) = more.first().and_then(|rows| rows.first()).map(payment).transpose()? else {
+        return Err(unseen(tx, &account, &tx.sql().dangling.payment, ("payment", word)).await);
+    };
     if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
         return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
     }
@@ -368,7 +372,7 @@ impl Payments for PgStorage {
         let given = add.key.clone();
         self.write(
             "add_payment",
-            given.as_ref(),
+            (Lock::User(add.user), given.as_ref()),
             |stamp| {
                 let added = Payment::create(add.clone(), id_of(&add, stamp.operation).ok()?, stamp.now);
                 let key = add.key.clone().unwrap_or_else(|| stamp.operation.to_key());
@@ -425,7 +429,7 @@ impl PgStorage {
     async fn mark(&self, operation: &'static str, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
         let given = mark.key.clone();
         let express = |stamp| self.express_approval(&mark, stamp);
-        self.write(operation, given.as_ref(), express, |tx| {
+        self.write(operation, (Lock::Owner, given.as_ref()), express, |tx| {
             let mark = mark.clone();
             Box::pin(judge_mark(tx, mark))
         })

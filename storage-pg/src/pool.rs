@@ -117,6 +117,8 @@ pub(crate) struct Manager {
     /// How often there was a reason to doubt the connections that are there: one was silent, or led to a server that takes no
     /// writes any more.
     doubts: Arc<AtomicU64>,
+    /// Set when all connections are to end, whoever uses them.
+    ended: watch::Sender<bool>,
 }
 
 impl Manager {
@@ -142,6 +144,7 @@ impl Manager {
             pooler: AtomicBool::new(false),
             statements: options.statements,
             doubts: Arc::default(),
+            ended: watch::Sender::new(false),
         })
     }
 
@@ -154,9 +157,17 @@ impl Manager {
         let connect::Link { client, connection, encrypted, took_ours, direct, .. } = made;
         self.refused.store(!took_ours, Ordering::Release);
         self.pooler.store(!direct, Ordering::Release);
-        // What ends the connection is also the error of whatever waits for an answer on it.
         let encoding = connection.parameter("server_encoding").map(ToOwned::to_owned);
-        let task = tokio::spawn(connection).abort_handle();
+        let mut ended = self.ended.subscribe();
+        // What ends the connection is also the error of whatever waits for an answer on it.
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                _ = connection => {}
+                // The sender outlives the pool's last connection, or nobody needs this one any more.
+                Ok(_) = ended.wait_for(|ended| *ended) => {}
+            }
+        });
+        let task = task.abort_handle();
         // Behind a pooler never, whatever was asked for: whoever opens a store so is told, and whoever only looks gets its answer.
         let prepared = (direct && self.statements != Statements::Unnamed).then(Prepared::default);
         let parts = Parts { prepared, begin: (!direct).then(|| Arc::clone(&self.begin)) };
@@ -241,14 +252,25 @@ pub(crate) struct Pool {
     connections: bb8::Pool<Manager>,
     /// One permit for each connection, first come, first served. bb8 by itself lets whoever has just put a connection
     /// back take it again before the one who waits, and with many tasks some would wait for ever.
-    turns: Semaphore,
+    permits: Semaphore,
     half: usize,
     failures: LastFailure,
     wait: Duration,
     /// The manager's.
     doubts: Arc<AtomicU64>,
+    ended: watch::Sender<bool>,
     /// How often prepared statements were forgotten.
     forgotten: AtomicU64,
+}
+
+/// Ends a pool's connections, whoever uses them.
+#[derive(Debug)]
+pub(crate) struct Ending(watch::Sender<bool>);
+
+impl Ending {
+    pub(crate) fn end(self) {
+        self.0.send_replace(true);
+    }
 }
 
 /// How a pool does, for whoever watches it.
@@ -269,7 +291,7 @@ impl Pool {
     pub(crate) fn new(manager: Manager, first: Connection, options: &PgOptions) -> Self {
         let failures = LastFailure(Arc::new(watch::Sender::new(None)));
         let most = options.max_connections.max(1);
-        let doubts = Arc::clone(&manager.doubts);
+        let (doubts, ended) = (Arc::clone(&manager.doubts), manager.ended.clone());
         let connections = bb8::Pool::builder()
             .max_size(most)
             .min_idle(Some(options.min_connections.min(most)))
@@ -284,24 +306,41 @@ impl Pool {
         // A pool that is full already has no need of it.
         let _ = connections.add(first);
         let count = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
-        let (turns, half) = (Semaphore::new(count), count / 2);
-        Self { connections, turns, half, failures, wait: options.limits.pool, doubts, forgotten: AtomicU64::new(0) }
+        let (permits, half) = (Semaphore::new(count), count / 2);
+        Self {
+            connections,
+            permits,
+            half,
+            failures,
+            wait: options.limits.pool,
+            doubts,
+            ended,
+            forgotten: AtomicU64::new(0),
+        }
     }
 
     /// A connection, within the pool's limit of time or `limit` if that is shorter; at once the cause when none can be
     /// made.
     pub(crate) async fn checkout(&self, limit: Duration) -> Result<Link<'_>> {
+        if *self.ended.borrow() {
+            return Err(Error::closed());
+        }
         let limit = limit.min(self.wait);
-        if let Ok(turn) = self.turns.try_acquire() {
-            return self.take(turn, limit).await;
+        if let Ok(permit) = self.permits.try_acquire() {
+            return self.take(permit, limit).await;
         }
         let begun = Instant::now();
-        match timeout(limit, self.turns.acquire()).await {
-            Ok(Ok(turn)) => self.take(turn, limit.saturating_sub(begun.elapsed())).await,
+        match timeout(limit, self.permits.acquire()).await {
+            Ok(Ok(permit)) => self.take(permit, limit.saturating_sub(begun.elapsed())).await,
             // Nobody closes the semaphore.
             Ok(Err(_)) => Err(Error::closed()),
             Err(_) => Err(self.no_time(limit)),
         }
+    }
+
+    /// What ends the connections when their users do not.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending(self.ended.clone())
     }
 
     /// Says that a connection was silent, or leads where it should not: each other one proves that it is well before it is used
@@ -322,12 +361,12 @@ impl Pool {
 
     /// Whether whoever came now would have to wait.
     pub(crate) fn is_busy(&self) -> bool {
-        self.turns.available_permits() == 0
+        self.permits.available_permits() == 0
     }
 
     /// Whether half of the connections are in use.
     pub(crate) fn is_half_used(&self) -> bool {
-        self.turns.available_permits() <= self.half
+        self.permits.available_permits() <= self.half
     }
 
     /// What is said when none came free in time.
@@ -335,19 +374,24 @@ impl Pool {
         self.no_time(self.wait)
     }
 
-    async fn take<'p>(&'p self, turn: SemaphorePermit<'p>, limit: Duration) -> Result<Link<'p>> {
+    /// What is said of a wait for something else: the pool's own trouble where it has any, which others had before.
+    pub(crate) fn late(&self, waited: Duration, why: &'static str) -> Error {
+        self.trouble().unwrap_or_else(|| Error::new(ErrorKind::Busy { waited }).message(why))
+    }
+
+    async fn take<'p>(&'p self, permit: SemaphorePermit<'p>, limit: Duration) -> Result<Link<'p>> {
         // Before the first look, or its failure would be missed.
         let mut failures = self.failures.0.subscribe();
         let mut getting = std::pin::pin!(self.connections.get());
         // Nearly always one is there, and nothing needs to be waited for.
         if let Some(got) = getting.as_mut().now_or_never() {
-            return self.taken(got, turn, limit);
+            return self.taken(got, permit, limit);
         }
         let end = Instant::now() + limit;
         loop {
             tokio::select! {
                 biased;
-                got = &mut getting => return self.taken(got, turn, limit),
+                got = &mut getting => return self.taken(got, permit, limit),
                 changed = failures.changed() => {
                     // With other connections about, one of them may come free.
                     if changed.is_ok() && self.connections.state().connections == 0 {
@@ -363,7 +407,7 @@ impl Pool {
     fn taken<'p>(
         &self,
         got: Result<PooledConnection<'p, Manager>, RunError<NoConnection>>,
-        turn: SemaphorePermit<'p>,
+        permit: SemaphorePermit<'p>,
         limit: Duration,
     ) -> Result<Link<'p>> {
         match got {
@@ -375,7 +419,7 @@ impl Pool {
                 {
                     prepared.clear();
                 }
-                Ok(Link { connection, _turn: turn })
+                Ok(Link { connection, _permit: permit })
             }
             Err(RunError::User(NoConnection::Failed(failure))) => Err(failure.to_error()),
             Err(RunError::User(NoConnection::Unwell) | RunError::TimedOut) => Err(self.no_time(limit)),
@@ -383,19 +427,20 @@ impl Pool {
     }
 
     fn no_time(&self, waited: Duration) -> Error {
+        self.late(waited, "every connection is in use: raise the pool's size, or look for what keeps them")
+    }
+
+    /// Why there is no connection at all.
+    fn trouble(&self) -> Option<Error> {
         let failure = self.failures.0.borrow().clone();
-        match failure.filter(|_| self.connections.state().connections == 0) {
-            Some(failure) => failure.to_error(),
-            None => Error::new(ErrorKind::Busy { waited })
-                .message("every connection is in use: raise the pool's size, or look for what keeps them"),
-        }
+        failure.filter(|_| self.connections.state().connections == 0).map(|failure| failure.to_error())
     }
 }
 
-/// A connection on loan. It goes back before the turn is given on: the fields are dropped in their order.
+/// A connection on loan. It goes back before the permit is given on: the fields are dropped in their order.
 pub(crate) struct Link<'p> {
     connection: PooledConnection<'p, Manager>,
-    _turn: SemaphorePermit<'p>,
+    _permit: SemaphorePermit<'p>,
 }
 
 impl Link<'_> {

@@ -15,6 +15,7 @@ use crate::codec::Moment;
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys;
+use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Loaded, Tx, param};
@@ -31,6 +32,8 @@ statements! {
              ORDER BY created_at ASC, user_id ASC LIMIT $4";
         /// One chain is joined at a time: two that race to close a circle see each other.
         lock(TEXT) = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text";
+        /// Whoever waits for a user's row has all chains meanwhile: not for long, and then again.
+        briefly() = "SELECT set_config('lock_timeout', '50', true)";
         /// The chain above `$1`, as far as it may matter, with the height of the tree of each who brought one of it.
         above(INT8, INT8) =
             "WITH RECURSIVE chain (user_id, referrer_id, depth) AS (
@@ -200,6 +203,7 @@ pub(crate) async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId, key: &
     let (ids, space, word) = (&ids[..], "operation", key.as_str());
     let mut batch: Vec<(_, Vec<Value<'_>>)> = vec![
         (&sql.referrals.lock, vec![&name]),
+        (&sql.referrals.briefly, Vec::new()),
         (&sql.account.lock, vec![&ids]),
         (&sql.account.load, vec![&one]),
         (&sql.account.load, vec![&other]),
@@ -208,8 +212,8 @@ pub(crate) async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId, key: &
     ];
     batch.extend(joint!(sql, &one, &other, &most));
     let rows = tx.fetch(batch).await?;
-    let [_, locked, account, above, used, unmeasured, low, high, chain] =
-        <[Vec<Row>; 9]>::try_from(rows).map_err(|_| unanswered())?;
+    let [_, _, locked, account, above, used, unmeasured, low, high, chain] =
+        <[Vec<Row>; 10]>::try_from(rows).map_err(|_| unanswered())?;
     // Whoever appeared behind the lock is seen and not held: what another adds to them meanwhile would be lost.
     let seen = account.len() + if one == other { 0 } else { above.len() };
     if seen > locked.len() {
@@ -337,7 +341,7 @@ impl Referrals for PgStorage {
             let answer = self
                 .write(
                     "set_referrer",
-                    Some(key),
+                    (Lock::User(set.user), Some(key)),
                     |_| None,
                     |tx| {
                         let set = set.clone();
@@ -353,7 +357,7 @@ impl Referrals for PgStorage {
         let given = set.key.clone();
         self.write(
             "set_referrer",
-            given.as_ref(),
+            (Lock::Chains(set.user, set.referrer), given.as_ref()),
             |_| None,
             |tx| {
                 let set = set.clone();

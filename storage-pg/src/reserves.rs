@@ -1,17 +1,20 @@
 //! Holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use storage_core::{
     Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
     Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance,
-    Reserves, Result, Stamp, UserId,
+    Reserves, Result, Stamp, Sweep, UserId,
 };
+use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::account::{self, Posting};
+use crate::attempts::was_not_waited_for;
 use crate::balances::memo_values;
 use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
@@ -19,10 +22,14 @@ use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys;
 use crate::pool::Pool;
+use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
 use crate::users::surplus;
+
+/// A sweep gives up on users who are held for so long.
+const HELD_FOR_LONG: Duration = Duration::from_secs(1);
 
 macro_rules! hold_columns {
     () => {
@@ -105,10 +112,11 @@ statements! {
             hold_list!("user_id = $6 AND ($7::text IS NULL OR status || '' = $7)");
         list_by_status(TIMESTAMPTZ, TEXT, INT8, TIMESTAMPTZ, INT8, TEXT) = hold_list!("status = $6");
         list_all(TIMESTAMPTZ, TEXT, INT8, TIMESTAMPTZ, INT8) = hold_list!("true");
-        expired(TIMESTAMPTZ, INT8) =
-            "SELECT user_id, name FROM {s}.balance_reserves
+        expired(TIMESTAMPTZ, TIMESTAMPTZ, INT8, TEXT, INT8) =
+            "SELECT user_id, name, expires_at FROM {s}.balance_reserves
              WHERE status = 'open' AND expires_at IS NOT NULL AND expires_at <= $1
-             ORDER BY expires_at ASC, user_id ASC, name ASC LIMIT $2";
+                 AND (expires_at, user_id, name) > ($2, $3, $4)
+             ORDER BY expires_at ASC, user_id ASC, name ASC LIMIT $5";
         reserve(INT8, NUMERIC, TEXT, UUID, TIMESTAMPTZ, TEXT, TEXT, TEXT, UUID, TIMESTAMPTZ) = concat!(
             "WITH posted AS (
                  UPDATE {s}.users AS u SET balance = u.balance - $2, held = u.held + $2,
@@ -342,24 +350,68 @@ impl PgStorage {
     async fn sweep(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
         let pool = self.enter().await?;
         let (now, most) = (Moment::At(self.environment().clock.now()), surplus(limit) - 1);
-        let due = self.read_at(&pool, &self.sql().reserves.expired, &[&now, &most]).await?;
-        let mut released = Vec::new();
-        for row in &due {
-            let mut fields = Fields::of(row, "balance_reserves");
-            match self.release_expired(&pool, fields.user()?, fields.text()?).await {
-                Ok(hold) => released.extend(hold),
-                // What was released is answered; what was not is found by the next sweep.
-                Err(_) if !released.is_empty() => break,
-                Err(error) => return Err(error),
+        let (mut at, mut of, mut behind) = (Moment::NegativeInfinity, i64::MIN, String::new());
+        let (mut sweep, mut held, mut goes_on) = (Sweep::new(limit), Vec::new(), true);
+        while goes_on {
+            let values: &[crate::wire::Value<'_>] = &[&now, &at, &of, &behind, &most];
+            let due = match self.read_at(&pool, &self.sql().reserves.expired, values).await {
+                Ok(due) => due,
+                Err(error) => {
+                    sweep.took(Err(error));
+                    break;
+                }
+            };
+            goes_on = due.len() == limit.get();
+            for row in &due {
+                let mut fields = Fields::of(row, "balance_reserves");
+                let (user, name, since) = (fields.user()?, fields.text::<HoldName>()?, fields.at()?);
+                (at, of, behind) = (Moment::At(since), user.get(), name.to_string());
+                let outcome = self.release_expired(&pool, user, name.clone()).await;
+                if outcome.as_ref().is_err_and(was_not_waited_for) {
+                    held.push((user, name));
+                } else if !sweep.took(outcome) {
+                    return sweep.answer();
+                }
             }
         }
-        Ok(released)
+        self.sweep_held(&pool, &mut sweep, held).await;
+        sweep.answer()
+    }
+
+    /// Comes back to those whose user somebody else held: most are free a moment later. Ends when none was for a while.
+    async fn sweep_held(&self, pool: &Pool, sweep: &mut Sweep, mut held: Vec<(UserId, HoldName)>) {
+        let mut free = Instant::now();
+        while !held.is_empty() {
+            let mut last = None;
+            for (user, name) in std::mem::take(&mut held) {
+                let outcome = self.release_expired(pool, user, name.clone()).await;
+                match outcome {
+                    Err(error) if was_not_waited_for(&error) => {
+                        held.push((user, name));
+                        last = Some(error);
+                    }
+                    outcome => {
+                        free = Instant::now();
+                        if !sweep.took(outcome) {
+                            return;
+                        }
+                    }
+                }
+            }
+            if let Some(error) = last {
+                if free.elapsed() > HELD_FOR_LONG {
+                    sweep.took(Err(error));
+                    return;
+                }
+                sleep(HELD_FOR_LONG / 100).await;
+            }
+        }
     }
 
     /// Releases one expired hold in an atom of its own; `None` when somebody ended it first.
     async fn release_expired(&self, pool: &Pool, user: UserId, name: HoldName) -> Result<Option<Arc<Hold>>> {
         let stamp = self.environment().stamp();
-        self.write_at(pool, stamp, None, None, |tx| {
+        self.write_at(pool, stamp, Lock::Free(user), |tx| {
             let name = name.clone();
             Box::pin(async move {
                 let key = tx.key(None);
@@ -391,7 +443,7 @@ impl Reserves for PgStorage {
         let given = reserve.key.clone();
         self.write(
             "reserve_balance",
-            given.as_ref(),
+            (Lock::User(reserve.user), given.as_ref()),
             |stamp| {
                 let ReserveBalance { user, name, amount, expires_at, memo, key } = &reserve;
                 let key = key.clone().unwrap_or_else(|| stamp.operation.to_key());
@@ -425,7 +477,7 @@ impl Reserves for PgStorage {
         let CommitReserve { user, name, amount, key } = commit;
         self.write(
             "commit_reserve",
-            key.as_ref(),
+            (Lock::User(user), key.as_ref()),
             |stamp| {
                 let (statement, kind) = (&self.sql().reserves.commit, OperationKind::Commit);
                 let whole = amount.map(storage_core::Amount::money);
@@ -445,7 +497,7 @@ impl Reserves for PgStorage {
         let ReleaseReserve { user, name, key } = release;
         self.write(
             "release_reserve",
-            key.as_ref(),
+            (Lock::User(user), key.as_ref()),
             |stamp| {
                 let (statement, kind) = (&self.sql().reserves.release, OperationKind::Release);
                 Some(express_end(statement, kind, (user, &name, None), (key.as_ref(), arguments), stamp))

@@ -4,6 +4,7 @@
 use storage_core::{Error, Place, Result};
 use tokio_postgres::Row;
 
+use crate::account::Account;
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::statement::{Statement, statements};
@@ -51,6 +52,17 @@ pub(crate) async fn missing(tx: &mut Tx<'_>, dangling: &Statement, (kind, id): (
         }
         Err(fault) => fault,
     }
+}
+
+/// Why a transaction that was led to a user found no record there.
+pub(crate) async fn unseen(
+    tx: &mut Tx<'_>,
+    account: &Account,
+    dangling: &Statement,
+    what: (&'static str, &str),
+) -> Fault {
+    // It passes over what somebody holds while it may not wait.
+    if tx.may_wait() { missing(tx, dangling, what).await } else { Fault::Held(account.user()) }
 }
 
 impl PgStorage {

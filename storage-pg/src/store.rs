@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use crate::gather::Gatherer;
 use crate::options::{Gather, Limits, Statements};
-use crate::pool::{Pool, PoolState};
+use crate::pool::{Ending, Pool, PoolState};
+use crate::queues::Queues;
 use crate::statement::{pinned, statements};
 use crate::{
     account, admin_limits, balances, dump, free_generations, gather, history, import, jobs, keys, operations, payments,
@@ -157,6 +158,7 @@ pub struct PgStorage {
     closed: AtomicBool,
     sql: Arc<Sql>,
     gatherer: Gatherer,
+    queues: Arc<Queues>,
     environment: Environment,
     limits: Limits,
     limits_text: (String, String),
@@ -206,10 +208,12 @@ impl PgStorage {
         let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded, statements } =
             opened;
         let limits_text = (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
+        let queues = Arc::new(Queues::default());
         Self {
             pool: RwLock::new(Some(Arc::new(pool))),
             closed: AtomicBool::new(false),
-            gatherer: Gatherer::new(gather, at_once, Arc::clone(&sql), limits),
+            gatherer: Gatherer::new(gather, at_once, Arc::clone(&sql), limits, Arc::clone(&queues)),
+            queues,
             sql,
             environment,
             limits,
@@ -244,6 +248,9 @@ impl PgStorage {
     }
     pub(crate) fn gatherer(&self) -> &Gatherer {
         &self.gatherer
+    }
+    pub(crate) fn queues(&self) -> &Arc<Queues> {
+        &self.queues
     }
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment
@@ -314,11 +321,15 @@ impl Store for PgStorage {
     async fn close(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
         let limit = self.limits.operation;
+        // Who else could have it for writing is another close.
+        let ending = self.pool.try_read().ok().and_then(|pool| pool.as_deref().map(Pool::ending));
         let pool = timeout(limit, async { self.pool.write().await.take() }).await;
         // Dropping it ends the connections.
         pool.map(drop).map_err(|_| {
+            // Whoever still waits on one is told that it was lost, and whether that leaves anything in doubt.
+            ending.map(Ending::end);
             Error::new(ErrorKind::Busy { waited: limit })
-                .message("operations that began before go on; the connections end with them")
+                .message("operations that began before did not end in time; their connections were ended")
                 .in_operation("close")
         })
     }

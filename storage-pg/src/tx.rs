@@ -20,11 +20,12 @@ use tokio_postgres::{IsolationLevel, Row, Transaction};
 use uuid::Uuid;
 
 use crate::account::Account;
-use crate::attempts::{Attempts, Course};
+use crate::attempts::{Attempts, Course, ROW_IS_HELD, Turns};
 use crate::fault::Fault;
 use crate::gather::{Gatherer, Outcome, Post};
 use crate::keys;
 use crate::pool::{Link, Parts, Pool};
+use crate::queues::Lock;
 use crate::statement::Statement;
 use crate::store::{PgStorage, Sql};
 use crate::wire::{Value, Wire};
@@ -72,6 +73,8 @@ pub(crate) struct Tx<'c> {
     pub(crate) stamp: Stamp,
     /// Whether the limits of this transaction were set already.
     limited: bool,
+    /// Whether rows that somebody else holds may be waited for.
+    may_wait: bool,
     /// Whether anything was changed so far.
     wrote: bool,
     parents: Vec<Queued<'c>>,
@@ -108,6 +111,10 @@ impl<'c> Tx<'c> {
     pub(crate) fn now(&self) -> Timestamp {
         self.stamp.now
     }
+    /// Whether rows that somebody else holds may be waited for: not while it is unknown whose turn this is.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.may_wait
+    }
     fn wire(&self) -> Wire<'_> {
         self.link.wire(self.transaction.client())
     }
@@ -143,14 +150,15 @@ impl<'c> Tx<'c> {
     ) -> Result<Loaded, Fault> {
         let (ids, id, space, key) = ([user.get()], user.get(), "operation", key.as_str());
         let (ids, sql) = (&ids[..], self.sql());
-        let mut batch: Vec<(&Statement, Vec<Value<'_>>)> = vec![
-            (&sql.account.lock, vec![&ids]),
-            (&sql.account.load, vec![&id]),
-            (&sql.keys.find, vec![&id, &space, &key]),
-        ];
+        let lock = if self.may_wait { &sql.account.lock } else { &sql.account.lock_now };
+        let mut batch: Vec<(&Statement, Vec<Value<'_>>)> =
+            vec![(lock, vec![&ids]), (&sql.account.load, vec![&id]), (&sql.keys.find, vec![&id, &space, &key])];
         batch.extend(more);
         let mut rows = self.fetch(batch).await?;
         let more = rows.split_off(3);
+        if !self.may_wait && rows[0].is_empty() && !rows[1].is_empty() {
+            return Err(Fault::Held(user));
+        }
         held(&rows[0], &rows[1])?;
         let account = Account::of(user, rows[1].first(), self.now())?;
         let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
@@ -165,17 +173,21 @@ impl<'c> Tx<'c> {
         more: Vec<(&Statement, Vec<Value<'_>>)>,
     ) -> Result<Option<Loaded>, Fault> {
         let (key, sql) = (key.as_str(), self.sql());
+        let lock = if self.may_wait { &sql.account.lock_routed } else { &sql.account.lock_routed_now };
         let mut batch: Vec<(&Statement, Vec<Value<'_>>)> = vec![
-            (&sql.account.lock_routed, vec![&kind, &id]),
+            (lock, vec![&kind, &id]),
             (&sql.account.load_routed, vec![&kind, &id]),
             (&sql.keys.find_routed, vec![&kind, &id, &key]),
         ];
         batch.extend(more);
         let mut rows = self.fetch(batch).await?;
         let more = rows.split_off(3);
-        held(&rows[0], &rows[1])?;
         let Some(row) = rows[1].first() else { return Ok(None) };
         let account = Account::found(row)?;
+        if !self.may_wait && rows[0].is_empty() {
+            return Err(Fault::Held(account.user()));
+        }
+        held(&rows[0], &rows[1])?;
         let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
         Ok(Some(Loaded { account, used, more }))
     }
@@ -255,7 +267,7 @@ impl PgStorage {
             let pool = self.enter().await?;
             match gathered(self.gatherer(), &pool).await {
                 Some(Outcome::Done(rows)) => Ok(rows),
-                Some(Outcome::Late) => Err(pool.busy().not_applied()),
+                Some(Outcome::Late | Outcome::Behind) => Err(pool.busy().not_applied()),
                 None | Some(Outcome::Alone | Outcome::Doubt) => self.read_since(begun, &pool, statement, values).await,
             }
         };
@@ -265,7 +277,7 @@ impl PgStorage {
     /// Does it together with others who wait; `None` when it has to be done alone.
     async fn gathered<T>(
         &self,
-        pool: &Arc<Pool>,
+        (begun, pool): (Instant, &Arc<Pool>),
         course: &Course<'_>,
         Express { answer, post, .. }: &Express<'_, T>,
     ) -> Option<Result<T>> {
@@ -284,6 +296,7 @@ impl PgStorage {
                 None
             }
             Outcome::Late => Some(Err(course.mark(pool.busy()))),
+            Outcome::Behind => Some(Err(course.mark(pool.late(begun.elapsed(), ROW_IS_HELD)))),
         }
     }
 
@@ -305,7 +318,7 @@ impl PgStorage {
             link.reads();
             let reading = async { Ok(link.wire().alone(statement, values).await?) };
             let outcome = attempts.bounded(reading).await;
-            if let Some(answer) = attempts.settled(link, outcome).await {
+            if let Some(answer) = attempts.settled((Turns::default(), link), outcome).await {
                 return answer;
             }
         }
@@ -315,7 +328,7 @@ impl PgStorage {
     pub(crate) async fn write<'e, T, J>(
         &self,
         operation: &'static str,
-        key: Option<&OperationKey>,
+        (lock, key): (Lock, Option<&OperationKey>),
         express: impl FnOnce(Stamp) -> Option<Express<'e, T>>,
         judge: J,
     ) -> Result<T>
@@ -331,38 +344,31 @@ impl PgStorage {
             let course = Course::new(key.unwrap_or(&minted));
             let express = express(stamp);
             if let Some(express) = &express
-                && let Some(answer) = self.gathered(&pool, &course, express).await
+                && let Some(answer) = self.gathered((begun, &pool), &course, express).await
             {
                 return answer;
             }
-            self.write_on(begun, &pool, (stamp, &course), express, judge).await
+            self.write_on(begun, &pool, (stamp, &course, lock), express, judge).await
         };
         writing.await.map_err(|error| error.in_operation(operation))
     }
 
     /// [`PgStorage::write`] for whoever has entered, with a moment and an id of its own.
-    pub(crate) async fn write_at<T, J>(
-        &self,
-        pool: &Pool,
-        stamp: Stamp,
-        key: Option<&OperationKey>,
-        express: Option<Express<'_, T>>,
-        judge: J,
-    ) -> Result<T>
+    pub(crate) async fn write_at<T, J>(&self, pool: &Pool, stamp: Stamp, lock: Lock, judge: J) -> Result<T>
     where
         T: Send,
         J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
     {
         let minted = stamp.operation.to_key();
-        let course = Course::new(key.unwrap_or(&minted));
-        self.write_on(Instant::now(), pool, (stamp, &course), express, judge).await
+        let course = Course::new(&minted);
+        self.write_on(Instant::now(), pool, (stamp, &course, lock), None, judge).await
     }
 
     async fn write_on<T, J>(
         &self,
         begun: Instant,
         pool: &Pool,
-        (stamp, course): (Stamp, &Course<'_>),
+        (stamp, course, lock): (Stamp, &Course<'_>, Lock),
         express: Option<Express<'_, T>>,
         judge: J,
     ) -> Result<T>
@@ -370,12 +376,13 @@ impl PgStorage {
         T: Send,
         J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
     {
-        let mut attempts = Attempts::new(self, pool, Some(course), begun);
+        let mut attempts = Attempts::new(self, pool, Some((course, lock)), begun);
         loop {
+            let turns = attempts.turns().await?;
             let mut link = attempts.link().await?;
-            let attempt = self.attempt(&mut link, stamp, course, express.as_ref(), &judge);
+            let attempt = self.attempt(&mut link, (stamp, attempts.may_wait()), course, express.as_ref(), &judge);
             let outcome = attempts.bounded(attempt).await;
-            if let Some(answer) = attempts.settled(link, outcome).await {
+            if let Some(answer) = attempts.settled((turns, link), outcome).await {
                 return answer;
             }
         }
@@ -384,7 +391,7 @@ impl PgStorage {
     async fn attempt<T, J>(
         &self,
         link: &mut Link<'_>,
-        stamp: Stamp,
+        (stamp, may_wait): (Stamp, bool),
         course: &Course<'_>,
         express: Option<&Express<'_, T>>,
         judge: &J,
@@ -413,7 +420,8 @@ impl PgStorage {
         // By name: a database's own default may be a stricter one, which answers conflicts instead of waiting.
         let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
         let (parents, children) = (Vec::new(), Vec::new());
-        let mut tx = Tx { transaction, link, storage: self, stamp, limited: false, wrote: false, parents, children };
+        let (storage, limited, wrote) = (self, false, false);
+        let mut tx = Tx { transaction, link, storage, stamp, limited, may_wait, wrote, parents, children };
         let answer = judge(&mut tx).await?;
         tx.flush().await?;
         if tx.wrote {

@@ -12,6 +12,7 @@ use crate::account::{self, account_columns, account_tables};
 use crate::fields::Fields;
 use crate::gather::Gatherer;
 use crate::keys;
+use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::Loaded;
@@ -75,7 +76,7 @@ impl Users for PgStorage {
         }
         self.write(
             "get_user",
-            None,
+            (Lock::User(user), None),
             |_| None,
             |tx| {
                 Box::pin(async move {
@@ -115,7 +116,7 @@ impl Users for PgStorage {
         let given = set.key.clone();
         self.write(
             "set_user_language",
-            given.as_ref(),
+            (Lock::User(set.user), given.as_ref()),
             |_| None,
             |tx| {
                 let set = set.clone();
@@ -152,7 +153,7 @@ impl Users for PgStorage {
         let given = claim.key.clone();
         self.write(
             "set_gift_claimed",
-            given.as_ref(),
+            (Lock::User(claim.user), given.as_ref()),
             |_| None,
             |tx| {
                 let claim = claim.clone();

@@ -136,7 +136,8 @@ impl<'s, 'c> Attempts<'s, 'c> {
             }
             if turn.is_none() {
                 self.behind = true;
-                *turn = timeout(self.left(), queues.take(queue)).await.unwrap_or_default();
+                *turn =
+                    timeout(self.storage.limits().for_turn(self.left()), queues.take(queue)).await.unwrap_or_default();
             }
             if turn.is_none() {
                 let late = self.pool.late(self.begun.elapsed(), ROW_IS_HELD);
@@ -217,7 +218,9 @@ impl<'s, 'c> Attempts<'s, 'c> {
             }
             Remedy::Again => {
                 self.judgements += 1;
-                self.judgements < MOST_JUDGEMENTS
+                // A wait for a row begins when the server can end it.
+                let has_time = !fault.is_lock_timeout() || !self.storage.limits().for_turn(self.left()).is_zero();
+                has_time && self.judgements < MOST_JUDGEMENTS
             }
             Remedy::Reconnect | Remedy::Elsewhere => true,
             Remedy::InTurn => false,
@@ -250,7 +253,7 @@ impl<'s, 'c> Attempts<'s, 'c> {
         let had_no_time = matches!(fault, Fault::Silent(limit) if limit < self.begun.elapsed() / 4);
         let error = match self.before.take() {
             Some(before) if cut_short => before,
-            None if had_no_time && self.behind => self.pool.late(self.begun.elapsed(), ROW_IS_HELD),
+            None if cut_short && self.behind => self.pool.late(self.begun.elapsed(), ROW_IS_HELD),
             None if had_no_time => self.pool.busy(),
             _ => fault.into_error(),
         };

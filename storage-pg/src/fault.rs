@@ -106,6 +106,11 @@ impl Fault {
         self.code() == Some(&SqlState::UNIQUE_VIOLATION)
     }
 
+    /// Whether a lock was not granted in time.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
     /// Whether a constraint stopped the statement. A statement that does everything at once lets the constraints tell
     /// that it is not the plain case; why is judged afterwards.
     pub(crate) fn is_constraint(&self) -> bool {

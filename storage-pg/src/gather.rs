@@ -520,13 +520,19 @@ impl Gatherer {
         if shared.lane().withdraw(id) {
             return Some(Outcome::Late);
         }
-        // It is in a statement, or waits for its user's turn, as long as an operation may.
+        // It is in a statement, which has a limit of its own, or waits for its user's turn.
         let left = limits.operation.saturating_sub(patience);
-        if let Ok(answered) = timeout(left, &mut answer).await {
+        let for_turn = limits.for_turn(limits.operation).saturating_sub(patience);
+        if let Ok(answered) = timeout(for_turn, &mut answer).await {
             return Some(answered.unwrap_or(Outcome::Doubt));
         }
-        let is_aside = user.is_some_and(|user| shared.lane().withdraw_aside(id, user));
-        Some(if is_aside { Outcome::Behind } else { Outcome::Doubt })
+        if user.is_some_and(|user| shared.lane().withdraw_aside(id, user)) {
+            return Some(Outcome::Behind);
+        }
+        Some(match timeout(left.saturating_sub(for_turn), answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Outcome::Doubt,
+        })
     }
 }
 

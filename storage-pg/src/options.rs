@@ -55,6 +55,16 @@ pub struct Limits {
     pub operation: Duration,
 }
 
+impl Limits {
+    /// How much of what an operation has left it may wait for its turn at a row. After that the server is to give up on the row's lock
+    /// before this program gives up on the server, so that nobody is left in doubt about a change that only waited.
+    pub(crate) fn for_turn(&self, left: Duration) -> Duration {
+        // The server begins to count a little later than we do.
+        let for_row = self.lock + self.lock / 10;
+        if self.operation > for_row { left.saturating_sub(for_row) } else { left / 2 }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

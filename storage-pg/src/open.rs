@@ -275,9 +275,11 @@ impl PgStorage {
         let connection = manager.dial().await?;
         encoding(&connection)?;
         if manager.is_behind_pooler() && options.statements == crate::options::Statements::Prepared {
-            return Err(
-                Error::invalid("statements", "must be unnamed behind a pooler, which shares connections").into()
-            );
+            return Err(Error::invalid(
+                "statements",
+                "must be auto or unnamed behind a pooler, which shares connections",
+            )
+            .into());
         }
         let sql = Arc::new(Sql::new(&schema));
         let looking = look(&connection, &schema, &sql, &options, &target);

@@ -13,6 +13,7 @@ use storage_core::{
     AddBalance, AuditScope, Balances as _, Error, ErrorKind, Operations as _, Store as _, UserId, Verdict,
 };
 use storage_pg::{OpenError, PgOptions, PgStorage, Statements};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 fn user(id: i64) -> UserId {
@@ -271,6 +272,83 @@ impl Name {
         let (_, name) = rest.split_once('/').unwrap();
         format!("{login}@{}/{name}", self.address)
     }
+}
+
+/// An address behind which a server logs everybody in, and hears nothing any more once somebody says one of these words.
+async fn falls_silent_at(words: &'static [&'static str], port: u16) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+                let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                    (near.into_split(), far.into_split());
+                let answers = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+                let (mut bytes, mut heard) = (vec![0; 65_536], true);
+                while let Ok(count) = from_client.read(&mut bytes).await {
+                    let said = String::from_utf8_lossy(&bytes[..count]);
+                    heard &= !words.iter().any(|word| said.contains(word));
+                    if count == 0 || heard && to_server.write_all(&bytes[..count]).await.is_err() {
+                        break;
+                    }
+                }
+                answers.abort();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn nothing_waits_for_ever_on_a_server_that_falls_silent() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let address = falls_silent_at(&["BEGIN READ ONLY"], server.port()).await;
+    let url = database.url().replace(&format!("127.0.0.1:{}", server.port()), &address.to_string());
+    let options = PgOptions::new(&url);
+    let begun = std::time::Instant::now();
+    let (report_of_schema, migrated, sharding, opened, doctor) = tokio::join!(
+        storage_pg::schema_report(&options),
+        storage_pg::migrate(&options, Duration::from_secs(1)),
+        storage_pg::sharding(&options),
+        open(&url),
+        storage_pg::examine(&options),
+    );
+    let errors = [report_of_schema.err(), migrated.err(), sharding.err(), opened.err()];
+    for error in errors {
+        let error = error.unwrap();
+        assert!(matches!(error.error().kind(), ErrorKind::Busy { .. }), "{}", report(error.error()));
+        assert!(report(error.error()).contains("did not answer"), "{}", report(error.error()));
+    }
+    assert!(doctor.iter().any(|found| found.found.contains("did not answer")), "{doctor:?}");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test]
+async fn only_the_owner_marks_and_others_are_told_before_anything_is_done() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let (url, role) = support::least(server, &database).unwrap();
+    let storage = open(&url).await.unwrap();
+    storage.add_balance(one()).await.unwrap();
+    for error in [
+        storage.mark_moved("elsewhere".parse().unwrap()).await.unwrap_err(),
+        storage.lift_moved("elsewhere".parse().unwrap()).await.unwrap_err(),
+    ] {
+        let told = report(&error);
+        assert!(matches!(error.kind(), ErrorKind::ReadOnly) && told.contains(&role), "{told}");
+        assert!(told.contains("nothing was changed: do it as"), "{told}");
+    }
+    storage.add_balance(one()).await.unwrap();
+    let owner = open(&database.url()).await.unwrap();
+    owner.mark_moved("elsewhere".parse().unwrap()).await.unwrap();
+    assert!(matches!(storage.add_balance(one()).await.unwrap_err().kind(), ErrorKind::Moved { .. }));
+    owner.lift_moved("elsewhere".parse().unwrap()).await.unwrap();
+    storage.close().await.unwrap();
+    owner.close().await.unwrap();
+    support::least_is_over(server, &database).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@
 WITH owner AS (
                  SELECT id FROM "public".users
                  WHERE id = (SELECT user_id FROM "public".id_routes WHERE kind = 'payment' AND id = ('payment-' || :number::text))
-                 FOR NO KEY UPDATE
+                 FOR NO KEY UPDATE SKIP LOCKED
              ), decided AS (
                  UPDATE "public".payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,
                      admin_id = coalesce(NULL::bigint, p.admin_id), notes = coalesce(NULL::text, p.notes), updated_at = now(),

@@ -41,6 +41,7 @@ const ELSEWHERE: &[Elsewhere] = &[
     Elsewhere { id: "P3", by: POSTGRES },
     Elsewhere { id: "P4", by: POSTGRES },
     Elsewhere { id: "P5", by: POSTGRES },
+    Elsewhere { id: "P6", by: POSTGRES },
     Elsewhere { id: "F1", by: CHOICE },
     Elsewhere { id: "F2", by: CHOICE },
     Elsewhere { id: "F3", by: CHOICE },

@@ -240,7 +240,7 @@ impl Client {
                 Self::storage(url, connections, storage_pg::Statements::Unnamed, Gather::WhenBusy).await?
             }
             Contestant::Prepared => {
-                Self::storage(url, connections, storage_pg::Statements::Prepared, Gather::WhenBusy).await?
+                Self::storage(url, connections, storage_pg::Statements::Auto, Gather::WhenBusy).await?
             }
             Contestant::Alone => {
                 Self::storage(url, connections, storage_pg::Statements::Prepared, Gather::Never).await?

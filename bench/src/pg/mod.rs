@@ -70,9 +70,9 @@ pub(crate) struct PgArgs {
 enum Contestant {
     /// `pgbench`, which the others are compared with: as many clients as there are tasks, never more than connections
     Pgbench,
-    /// storage-pg as it comes: unnamed statements
+    /// storage-pg with unnamed statements, as behind a pooler
     Unnamed,
-    /// storage-pg with prepared statements
+    /// storage-pg as it comes to a server: it proves that the connection is direct, and prepares
     Prepared,
     /// storage-pg with prepared statements that gathers nothing
     Alone,

@@ -8,13 +8,17 @@ WITH owner AS (
                  SELECT id FROM "public".users
                  WHERE id = (SELECT user_id FROM "public".id_routes WHERE kind = 'payment' AND id = ('payment-' || :number::text))
                  FOR NO KEY UPDATE SKIP LOCKED
+             ), step AS (
+                 SELECT t.user_id, t.payment_id FROM "public".payments t, owner o
+                 WHERE t.user_id = o.id AND t.payment_id = ('payment-' || :number::text) AND t.status = ANY('{pending}'::text[])
+                 FOR NO KEY UPDATE OF t SKIP LOCKED
              ), decided AS (
                  UPDATE "public".payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,
                      admin_id = coalesce(NULL::bigint, p.admin_id), notes = coalesce(NULL::text, p.notes), updated_at = now(),
                      last_operation = lpad(:operation, 32, '0')::uuid
-                 FROM owner
-                 WHERE p.user_id = owner.id AND p.payment_id = ('payment-' || :number::text) AND p.status = ANY('{pending}'::text[]) AND NOT EXISTS (
-                     SELECT FROM "public".operation_keys k WHERE k.user_id = owner.id AND k.space = 'operation'
+                 FROM step
+                 WHERE p.user_id = step.user_id AND p.payment_id = step.payment_id AND NOT EXISTS (
+                     SELECT FROM "public".operation_keys k WHERE k.user_id = step.user_id AND k.space = 'operation'
                          AND k.key = :key::text)
                  RETURNING p.*
              ), posted AS (

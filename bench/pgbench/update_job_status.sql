@@ -4,15 +4,20 @@
 \set key random(1, 9223372036854775807)
 \set operation random(1, 9223372036854775807)
 -- update
-WITH changed AS (
-                 UPDATE "public".generation_jobs AS j SET status = 'running', result_urls = coalesce(NULL::text[], j.result_urls),
-                     error_message = CASE WHEN 'running' = 'completed' THEN NULL ELSE coalesce(NULL::text, j.error_message) END,
-                     updated_at = now(), last_operation = lpad(:operation, 32, '0')::uuid
-                 WHERE j.user_id = (
+WITH step AS (
+                 SELECT t.user_id, t.job_id FROM "public".generation_jobs t
+                 WHERE t.user_id = (
                          SELECT u.id FROM "public".users u
                          WHERE u.id = (SELECT user_id FROM "public".id_routes WHERE kind = 'job' AND id = ('job-' || :number::text))
                          FOR KEY SHARE SKIP LOCKED)
-                     AND j.job_id = ('job-' || :number::text) AND j.status = ANY('{pending}'::text[]) AND NOT EXISTS (
+                     AND t.job_id = ('job-' || :number::text) AND t.status = ANY('{pending}'::text[])
+                 FOR NO KEY UPDATE SKIP LOCKED
+             ), changed AS (
+                 UPDATE "public".generation_jobs AS j SET status = 'running', result_urls = coalesce(NULL::text[], j.result_urls),
+                     error_message = CASE WHEN 'running' = 'completed' THEN NULL ELSE coalesce(NULL::text, j.error_message) END,
+                     updated_at = now(), last_operation = lpad(:operation, 32, '0')::uuid
+                 FROM step
+                 WHERE j.user_id = step.user_id AND j.job_id = step.job_id AND NOT EXISTS (
                          SELECT FROM "public".operation_keys k WHERE k.user_id = j.user_id AND k.space = 'operation'
                              AND k.key = :key::text)
                  RETURNING j.*

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use storage_core::{Error, ErrorKind, OperationKey, Result, UserId};
+use storage_core::{Applied, Error, ErrorKind, OperationKey, Result, UserId};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fault::{Fault, Remedy};
 use crate::pool::{Link, Pool};
-use crate::queues::{Lock, Turn};
+use crate::queues::{Lock, Turn, Waiting};
 use crate::store::PgStorage;
 
 /// Tries again after this long at first, then after twice as long, up to [`LONGEST_PAUSE`].
@@ -20,8 +20,8 @@ const MOST_JUDGEMENTS: u32 = 100;
 const MOST_TWINS: u32 = 8;
 
 /// What is said of a row that others kept for too long.
-pub(crate) const ROW_IS_HELD: &str =
-    "earlier changes of the same user did not end in time: somebody holds the row, look into pg_stat_activity";
+pub(crate) const ROW_IS_HELD: &str = "earlier changes of the same user did not end in time: somebody holds the row, or every connection is in use; look into \
+     pg_stat_activity";
 
 /// Of a row that somebody holds and that was not to be waited for.
 fn not_waited_for() -> Error {
@@ -30,7 +30,7 @@ fn not_waited_for() -> Error {
 
 /// Whether an error is about such a row.
 pub(crate) fn was_not_waited_for(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Busy { waited: Duration::ZERO })
+    matches!(error.kind(), ErrorKind::Busy { waited: Duration::ZERO }) && error.applied() == Applied::No
 }
 
 /// At most two users, and the chains.
@@ -118,9 +118,10 @@ impl<'s, 'c> Attempts<'s, 'c> {
         }
     }
 
-    /// Whether rows that somebody holds may be waited for.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.lock.is_none_or(|lock| lock.may_wait(self.owner))
+    /// How this attempt waits for rows that somebody holds.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let waits = self.lock.is_none_or(|lock| lock.may_wait(self.owner));
+        Waiting { waits, gives_way: matches!(self.lock, Some(Lock::Chains(..))) }
     }
 
     /// The turns at what is going to be locked; waits for them without a connection.
@@ -158,7 +159,12 @@ impl<'s, 'c> Attempts<'s, 'c> {
     /// leads to the primary again.
     pub(crate) async fn link(&mut self) -> Result<Link<'s>> {
         loop {
-            match self.pool.checkout(self.left()).await {
+            // Whoever may have to wait for a row goes on only when there is time for that.
+            let limit = match self.lock {
+                Some(Lock::User(_) | Lock::Owner | Lock::Chains(..)) => self.storage.limits().for_turn(self.left()),
+                _ => self.left(),
+            };
+            match self.pool.checkout(limit).await {
                 Ok(link) => return Ok(link),
                 Err(error) if self.may_come_back(&error) => {
                     if !self.was_standby() {

@@ -118,18 +118,23 @@ statements! {
              )
              SELECT TRUE AS added FROM fresh"
         );
-        /// A step that is allowed from the states in `$8`, without a new external task id. The key's row needs its user's row to
-        /// be there, and would wait for whoever holds it to take it away.
+        /// A step that is allowed from the states in `$8`, without a new external task id. Whoever would have to wait for the job's row, or
+        /// for the user's, which the key's row needs, does so in turn and is judged.
         update(TEXT, TEXT, TEXT_ARRAY, TEXT, TIMESTAMPTZ, UUID, TEXT, TEXT_ARRAY, UUID) = concat!(
-            "WITH changed AS (
-                 UPDATE {s}.generation_jobs AS j SET status = $2, result_urls = coalesce($3, j.result_urls),
-                     error_message = CASE WHEN $2 = 'completed' THEN NULL ELSE coalesce($4, j.error_message) END,
-                     updated_at = $5, last_operation = $6
-                 WHERE j.user_id = (
+            "WITH step AS (
+                 SELECT t.user_id, t.job_id FROM {s}.generation_jobs t
+                 WHERE t.user_id = (
                          SELECT u.id FROM {s}.users u
                          WHERE u.id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'job' AND id = $1)
                          FOR KEY SHARE SKIP LOCKED)
-                     AND j.job_id = $1 AND j.status = ANY($8) AND NOT EXISTS (
+                     AND t.job_id = $1 AND t.status = ANY($8)
+                 FOR NO KEY UPDATE SKIP LOCKED
+             ), changed AS (
+                 UPDATE {s}.generation_jobs AS j SET status = $2, result_urls = coalesce($3, j.result_urls),
+                     error_message = CASE WHEN $2 = 'completed' THEN NULL ELSE coalesce($4, j.error_message) END,
+                     updated_at = $5, last_operation = $6
+                 FROM step
+                 WHERE j.user_id = step.user_id AND j.job_id = step.job_id AND NOT EXISTS (
                          SELECT FROM {s}.operation_keys k WHERE k.user_id = j.user_id AND k.space = 'operation'
                              AND k.key = $7)
                  RETURNING j.*

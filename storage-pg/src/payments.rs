@@ -112,13 +112,17 @@ statements! {
                  SELECT id FROM {s}.users
                  WHERE id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'payment' AND id = $1)
                  FOR NO KEY UPDATE SKIP LOCKED
+             ), step AS (
+                 SELECT t.user_id, t.payment_id FROM {s}.payments t, owner o
+                 WHERE t.user_id = o.id AND t.payment_id = $1 AND t.status = ANY($7)
+                 FOR NO KEY UPDATE OF t SKIP LOCKED
              ), decided AS (
                  UPDATE {s}.payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,
                      admin_id = coalesce($2, p.admin_id), notes = coalesce($3, p.notes), updated_at = $4,
                      last_operation = $5
-                 FROM owner
-                 WHERE p.user_id = owner.id AND p.payment_id = $1 AND p.status = ANY($7) AND NOT EXISTS (
-                     SELECT FROM {s}.operation_keys k WHERE k.user_id = owner.id AND k.space = 'operation'
+                 FROM step
+                 WHERE p.user_id = step.user_id AND p.payment_id = step.payment_id AND NOT EXISTS (
+                     SELECT FROM {s}.operation_keys k WHERE k.user_id = step.user_id AND k.space = 'operation'
                          AND k.key = $6)
                  RETURNING p.*
              ), posted AS (

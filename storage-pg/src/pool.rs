@@ -20,6 +20,8 @@ use crate::wire::{Prepared, Wire};
 
 /// How long a connection may take to prove that it is well, when there is a doubt.
 const CHECK: Duration = Duration::from_secs(1);
+/// The same when somebody gave it up in the middle of something: that may go on for long, and the next one in the queue waits.
+const AFTER_DROP: Duration = Duration::from_millis(100);
 
 /// What statements need of a connection besides the client.
 #[derive(Debug)]
@@ -217,7 +219,8 @@ impl ManageConnection for Manager {
             // It was put back in the middle of something, or another one gave reason for doubt. Lost until it has proven the
             // contrary: a check whose own future is dropped must not put it back as good.
             connection.lost = true;
-            let checked = timeout(CHECK, Hello::ask(&connection.client)).await;
+            let limit = if connection.busy.is_some() { AFTER_DROP } else { CHECK };
+            let checked = timeout(limit, Hello::ask(&connection.client)).await;
             if !matches!(checked, Ok(Ok(Hello { writes: true, .. }))) {
                 return Err(NoConnection::Unwell);
             }

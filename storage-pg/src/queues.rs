@@ -47,6 +47,15 @@ impl Lock {
     }
 }
 
+/// How a transaction waits for rows that somebody else holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Whether it waits for them at all.
+    pub(crate) waits: bool,
+    /// Whether it does one thing alone, and lets everything go rather than wait long while it has the lock of all chains.
+    pub(crate) gives_way: bool,
+}
+
 /// What is waited for. Whoever needs several takes them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Queue {

@@ -34,6 +34,8 @@ statements! {
         lock(TEXT) = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text";
         /// Whoever waits for a user's row has all chains meanwhile: not for long, and then again.
         briefly() = "SELECT set_config('lock_timeout', '50', true)";
+        /// In its place where a transaction does much besides.
+        patiently() = "SELECT current_setting('lock_timeout')";
         /// The chain above `$1`, as far as it may matter, with the height of the tree of each who brought one of it.
         above(INT8, INT8) =
             "WITH RECURSIVE chain (user_id, referrer_id, depth) AS (
@@ -203,7 +205,7 @@ pub(crate) async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId, key: &
     let (ids, space, word) = (&ids[..], "operation", key.as_str());
     let mut batch: Vec<(_, Vec<Value<'_>>)> = vec![
         (&sql.referrals.lock, vec![&name]),
-        (&sql.referrals.briefly, Vec::new()),
+        (if tx.gives_way() { &sql.referrals.briefly } else { &sql.referrals.patiently }, Vec::new()),
         (&sql.account.lock, vec![&ids]),
         (&sql.account.load, vec![&one]),
         (&sql.account.load, vec![&other]),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use storage_core::{
     Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
     Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance,
-    Reserves, Result, Stamp, Sweep, UserId,
+    Reserves, Result, Stamp, Sweep, Timestamp, UserId,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
@@ -97,6 +97,10 @@ statements! {
         find_locked(INT8, TEXT) = concat!(
             "SELECT ", hold_columns!(), " FROM {s}.balance_reserves WHERE user_id = $1 AND name = $2
              FOR NO KEY UPDATE"
+        );
+        find_locked_now(INT8, TEXT) = concat!(
+            "SELECT ", hold_columns!(), " FROM {s}.balance_reserves WHERE user_id = $1 AND name = $2
+             FOR NO KEY UPDATE SKIP LOCKED"
         );
         create(INT8, TEXT, NUMERIC, TEXT, NUMERIC, TIMESTAMPTZ, TIMESTAMPTZ, TIMESTAMPTZ, UUID, NUMERIC, UUID,
             NUMERIC, UUID) = concat!(
@@ -324,6 +328,12 @@ async fn judge_reserve(tx: &mut Tx<'_>, reserve: ReserveBalance) -> Result<Recei
     Ok(receipt)
 }
 
+/// Where a hold is and when it was due.
+fn place(row: &Row) -> Result<(UserId, HoldName, Timestamp)> {
+    let mut fields = Fields::of(row, "balance_reserves");
+    Ok((fields.user()?, fields.text()?, fields.at()?))
+}
+
 impl PgStorage {
     async fn page_of_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
         let filter = list.filter();
@@ -363,13 +373,30 @@ impl PgStorage {
             };
             goes_on = due.len() == limit.get();
             for row in &due {
-                let mut fields = Fields::of(row, "balance_reserves");
-                let (user, name, since) = (fields.user()?, fields.text::<HoldName>()?, fields.at()?);
-                (at, of, behind) = (Moment::At(since), user.get(), name.to_string());
-                let outcome = self.release_expired(&pool, user, name.clone()).await;
-                if outcome.as_ref().is_err_and(was_not_waited_for) {
-                    held.push((user, name));
-                } else if !sweep.took(outcome) {
+                let (id, word) = match (row.try_get::<_, i64>(0), row.try_get::<_, String>(1)) {
+                    (Ok(id), Ok(word)) => (id, word),
+                    (Err(error), _) | (_, Err(error)) => {
+                        sweep.took(Err(Fault::from(error).into_error()));
+                        return sweep.answer();
+                    }
+                };
+                let place = place(row);
+                // A moment that is none of ours can be due only when it is before all others.
+                let since = place.as_ref().map_or(Moment::NegativeInfinity, |(.., since)| Moment::At(*since));
+                (at, of, behind) = (since, id, word);
+                let outcome = match place {
+                    Ok((user, name, _)) => {
+                        let stamp = self.environment().stamp();
+                        let outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                        if outcome.as_ref().is_err_and(was_not_waited_for) {
+                            held.push((stamp, user, name));
+                            continue;
+                        }
+                        outcome
+                    }
+                    Err(error) => Err(error),
+                };
+                if !sweep.took(outcome) {
                     return sweep.answer();
                 }
             }
@@ -379,15 +406,15 @@ impl PgStorage {
     }
 
     /// Comes back to those whose user somebody else held: most are free a moment later. Ends when none was for a while.
-    async fn sweep_held(&self, pool: &Pool, sweep: &mut Sweep, mut held: Vec<(UserId, HoldName)>) {
+    async fn sweep_held(&self, pool: &Pool, sweep: &mut Sweep, mut held: Vec<(Stamp, UserId, HoldName)>) {
         let mut free = Instant::now();
         while !held.is_empty() {
             let mut last = None;
-            for (user, name) in std::mem::take(&mut held) {
-                let outcome = self.release_expired(pool, user, name.clone()).await;
+            for (stamp, user, name) in std::mem::take(&mut held) {
+                let outcome = self.release_expired(pool, stamp, user, name.clone()).await;
                 match outcome {
                     Err(error) if was_not_waited_for(&error) => {
-                        held.push((user, name));
+                        held.push((stamp, user, name));
                         last = Some(error);
                     }
                     outcome => {
@@ -408,18 +435,29 @@ impl PgStorage {
         }
     }
 
-    /// Releases one expired hold in an atom of its own; `None` when somebody ended it first.
-    async fn release_expired(&self, pool: &Pool, user: UserId, name: HoldName) -> Result<Option<Arc<Hold>>> {
-        let stamp = self.environment().stamp();
+    /// Releases one expired hold in an atom of its own; `None` when somebody ended it first. Whoever asks again has the same stamp.
+    async fn release_expired(
+        &self,
+        pool: &Pool,
+        stamp: Stamp,
+        user: UserId,
+        name: HoldName,
+    ) -> Result<Option<Arc<Hold>>> {
         self.write_at(pool, stamp, Lock::Free(user), |tx| {
             let name = name.clone();
             Box::pin(async move {
                 let key = tx.key(None);
                 let (id, word) = (user.get(), name.as_str());
-                let find = (&tx.sql().reserves.find_locked, vec![&id as _, &word as _]);
-                let Loaded { mut account, used, more } = tx.load(user, &key, vec![find]).await?;
-                let Some(row) = more.first().and_then(|rows| rows.first()) else { return Ok(None) };
-                let found = hold(row)?;
+                let sql = &tx.sql().reserves;
+                let more =
+                    vec![(&sql.find_locked_now, vec![&id as _, &word as _]), (&sql.find, vec![&id as _, &word as _])];
+                let Loaded { mut account, used, more } = tx.load(user, &key, more).await?;
+                let row = |at: usize| more.get(at).and_then(|rows| rows.first());
+                let Some(locked) = row(0) else {
+                    // Somebody who needs no user's lock may have the hold's row: a person.
+                    return if row(1).is_some() { Err(Fault::Held(user)) } else { Ok(None) };
+                };
+                let found = hold(locked)?;
                 if used.is_some() {
                     // An earlier attempt of this very call did it, and its answer was lost.
                     return Ok(Some(Arc::new(found)));

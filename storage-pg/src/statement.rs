@@ -129,6 +129,7 @@ mod tests {
         ("payments::list_all", "a list for admins"),
         ("payments::list_by_status", "a list for admins"),
         ("referrals::briefly", "a setting of the transaction"),
+        ("referrals::patiently", "a setting of the transaction"),
         ("referrals::list", "whom a referrer brought: they live where they live"),
         ("referrals::lock", "an advisory lock"),
         ("referrals::measure", "the whole store, after a restore, or after others stored many"),

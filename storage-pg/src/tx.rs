@@ -25,7 +25,7 @@ use crate::fault::Fault;
 use crate::gather::{Gatherer, Outcome, Post};
 use crate::keys;
 use crate::pool::{Link, Parts, Pool};
-use crate::queues::Lock;
+use crate::queues::{Lock, Waiting};
 use crate::statement::Statement;
 use crate::store::{PgStorage, Sql};
 use crate::wire::{Value, Wire};
@@ -73,8 +73,7 @@ pub(crate) struct Tx<'c> {
     pub(crate) stamp: Stamp,
     /// Whether the limits of this transaction were set already.
     limited: bool,
-    /// Whether rows that somebody else holds may be waited for.
-    may_wait: bool,
+    waiting: Waiting,
     /// Whether anything was changed so far.
     wrote: bool,
     parents: Vec<Queued<'c>>,
@@ -113,7 +112,11 @@ impl<'c> Tx<'c> {
     }
     /// Whether rows that somebody else holds may be waited for: not while it is unknown whose turn this is.
     pub(crate) fn may_wait(&self) -> bool {
-        self.may_wait
+        self.waiting.waits
+    }
+    /// Whether it is to let go of the lock of all chains rather than wait long for a user.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.waiting.gives_way
     }
     fn wire(&self) -> Wire<'_> {
         self.link.wire(self.transaction.client())
@@ -150,13 +153,13 @@ impl<'c> Tx<'c> {
     ) -> Result<Loaded, Fault> {
         let (ids, id, space, key) = ([user.get()], user.get(), "operation", key.as_str());
         let (ids, sql) = (&ids[..], self.sql());
-        let lock = if self.may_wait { &sql.account.lock } else { &sql.account.lock_now };
+        let lock = if self.may_wait() { &sql.account.lock } else { &sql.account.lock_now };
         let mut batch: Vec<(&Statement, Vec<Value<'_>>)> =
             vec![(lock, vec![&ids]), (&sql.account.load, vec![&id]), (&sql.keys.find, vec![&id, &space, &key])];
         batch.extend(more);
         let mut rows = self.fetch(batch).await?;
         let more = rows.split_off(3);
-        if !self.may_wait && rows[0].is_empty() && !rows[1].is_empty() {
+        if !self.may_wait() && rows[0].is_empty() && !rows[1].is_empty() {
             return Err(Fault::Held(user));
         }
         held(&rows[0], &rows[1])?;
@@ -173,7 +176,7 @@ impl<'c> Tx<'c> {
         more: Vec<(&Statement, Vec<Value<'_>>)>,
     ) -> Result<Option<Loaded>, Fault> {
         let (key, sql) = (key.as_str(), self.sql());
-        let lock = if self.may_wait { &sql.account.lock_routed } else { &sql.account.lock_routed_now };
+        let lock = if self.may_wait() { &sql.account.lock_routed } else { &sql.account.lock_routed_now };
         let mut batch: Vec<(&Statement, Vec<Value<'_>>)> = vec![
             (lock, vec![&kind, &id]),
             (&sql.account.load_routed, vec![&kind, &id]),
@@ -184,7 +187,7 @@ impl<'c> Tx<'c> {
         let more = rows.split_off(3);
         let Some(row) = rows[1].first() else { return Ok(None) };
         let account = Account::found(row)?;
-        if !self.may_wait && rows[0].is_empty() {
+        if !self.may_wait() && rows[0].is_empty() {
             return Err(Fault::Held(account.user()));
         }
         held(&rows[0], &rows[1])?;
@@ -380,7 +383,7 @@ impl PgStorage {
         loop {
             let turns = attempts.turns().await?;
             let mut link = attempts.link().await?;
-            let attempt = self.attempt(&mut link, (stamp, attempts.may_wait()), course, express.as_ref(), &judge);
+            let attempt = self.attempt(&mut link, (stamp, attempts.waiting()), course, express.as_ref(), &judge);
             let outcome = attempts.bounded(attempt).await;
             if let Some(answer) = attempts.settled((turns, link), outcome).await {
                 return answer;
@@ -391,7 +394,7 @@ impl PgStorage {
     async fn attempt<T, J>(
         &self,
         link: &mut Link<'_>,
-        (stamp, may_wait): (Stamp, bool),
+        (stamp, waiting): (Stamp, Waiting),
         course: &Course<'_>,
         express: Option<&Express<'_, T>>,
         judge: &J,
@@ -421,7 +424,7 @@ impl PgStorage {
         let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
         let (parents, children) = (Vec::new(), Vec::new());
         let (storage, limited, wrote) = (self, false, false);
-        let mut tx = Tx { transaction, link, storage, stamp, limited, may_wait, wrote, parents, children };
+        let mut tx = Tx { transaction, link, storage, stamp, limited, waiting, wrote, parents, children };
         let answer = judge(&mut tx).await?;
         tx.flush().await?;
         if tx.wrote {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pg_test_server::Server;
 use storage_core::{
-    AddBalance, AddGenerationJob, AddPayment, Balances as _, Clock, Environment, Error, ErrorKind, JobStatus,
+    AddBalance, AddGenerationJob, AddPayment, Applied, Balances as _, Clock, Environment, Error, ErrorKind, JobStatus,
     Jobs as _, MarkPaymentStatus, PageSize, Params, PaymentStatus, Payments as _, Referrals as _, ReserveBalance,
     Reserves as _, SetReferrer, SetUserLanguage, Storage, Store as _, SubtractBalance, UpdateJobStatus, UserId,
     Users as _,
@@ -174,6 +174,7 @@ async fn who_waits_for_a_row_in_vain_is_told_so() {
     while let Some(done) = behind.join_next().await {
         let error = done.unwrap().unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Busy { .. }), "{}", error.report());
+        assert_eq!(error.applied(), Applied::No, "{}", error.report());
         assert!(error.report().to_string().contains("somebody holds the row"), "{}", error.report());
         told += 1;
     }
@@ -183,6 +184,43 @@ async fn who_waits_for_a_row_in_vain_is_told_so() {
     holder.batch_execute("ROLLBACK").await.unwrap();
     storage.add_balance(credit(HELD)).await.unwrap();
     assert_eq!(storage.get_balance(user(HELD)).await.unwrap().to_string(), "20.00");
+    storage.close().await.unwrap();
+}
+
+/// Somebody at the records alone, and not at their user.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_record_takes_one_connection() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let storage = filled(&database.url(), Gather::WhenBusy).await;
+    let (holder, watcher) = (client(&database.url()).await, client(&database.url()).await);
+    let lock = "BEGIN; SELECT FROM generation_jobs WHERE job_id = 'job-1' FOR UPDATE;
+        SELECT FROM payments WHERE payment_id = 'payment-1' FOR UPDATE";
+    holder.batch_execute(lock).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn(most_that_wait(watcher, database.name().to_owned(), Arc::clone(&stop)));
+    let mut behind = JoinSet::new();
+    for _ in 0..8 {
+        let calling = Arc::clone(&storage);
+        let update = UpdateJobStatus::new("job-1".parse().unwrap(), JobStatus::Running);
+        behind.spawn(async move { calling.update_job_status(update).await.map(drop) });
+        let calling = Arc::clone(&storage);
+        let mark = MarkPaymentStatus::new("payment-1".parse().unwrap(), PaymentStatus::Approved);
+        behind.spawn(async move { calling.mark_payment_status(mark).await.map(drop) });
+    }
+    for id in HELD + 1..HELD + 5 {
+        let mut others = JoinSet::new();
+        calls(&storage, id, &mut others);
+        all(others).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(behind.try_join_next().is_none(), "somebody got past the record");
+    stop.store(true, Ordering::Relaxed);
+    let waited = watching.await.unwrap();
+    assert_eq!(waited.len(), 1, "one connection waits for one user's records: {waited:#?}");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    all(behind).await;
+    assert_eq!(storage.get_balance(user(HELD)).await.unwrap().to_string(), "15.00");
     storage.close().await.unwrap();
 }
 
@@ -226,6 +264,20 @@ async fn a_sweep_passes_over_a_locked_user_and_a_damaged_hold() {
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(swept(&storage, 100).await.unwrap(), [1]);
     assert_eq!(swept(&storage, 100).await.unwrap(), [0; 0]);
+
+    // Somebody at the hold alone, and one whose row cannot be read.
+    for id in [5, 6, 7] {
+        held_for_a_second(&storage, id, clock.now()).await;
+    }
+    clock.advance_micros(2_000_000);
+    holder.batch_execute("BEGIN; SELECT FROM balance_reserves WHERE user_id = 5 FOR UPDATE").await.unwrap();
+    let damage = "UPDATE balance_reserves SET expires_at = '-infinity' WHERE user_id = 6";
+    server.execute(database.name(), damage).unwrap();
+    assert_eq!(swept(&storage, 1).await.unwrap(), [7]);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(swept(&storage, 100).await.unwrap(), [5]);
+    let error = swept(&storage, 100).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{}", error.report());
     storage.close().await.unwrap();
 }
 

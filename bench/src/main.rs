@@ -15,6 +15,7 @@ mod import;
 mod json;
 mod locked;
 mod looks;
+mod migrating;
 mod open;
 mod pg;
 mod plot;
@@ -59,6 +60,8 @@ enum Command {
     Stopped(stopped::StoppedArgs),
     /// What a user whose row somebody holds costs the others, on PostgreSQL
     Locked(locked::LockedArgs),
+    /// What a migration that waits for a table costs a bot, on PostgreSQL
+    Migrating(migrating::MigratingArgs),
     /// Looks at a large store, and how long each keeps others from it
     Looks(looks::LooksArgs),
     /// SVG plots of figures that `json --json` and `pg --json` printed earlier
@@ -137,6 +140,7 @@ fn main() -> ExitCode {
                     Command::Plot(arguments) => plot::draw(arguments).map(boxed),
                     Command::Stopped(arguments) => stopped::measure(arguments).await.map(boxed),
                     Command::Locked(arguments) => locked::measure(arguments).await.map(boxed),
+                    Command::Migrating(arguments) => migrating::measure(arguments).await.map(boxed),
                     Command::Looks(arguments) => looks::measure(arguments).await.map(boxed),
                     Command::JsonChild(arguments) => json::child::run(arguments).await,
                     Command::LockHolder(arguments) => stopped::hold(arguments).await,

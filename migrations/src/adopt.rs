@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
+use crate::answered;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::reader::Reader;
@@ -53,7 +54,7 @@ pub(crate) async fn adopted_tables(reader: Reader<'_>, schema: &Schema) -> Resul
 }
 
 pub(crate) async fn adopt(client: &mut Client, schema: &Schema, plan: &Plan, wait: Duration) -> Result<Adopted, Error> {
-    let patience = Patience::new(wait);
+    let patience = Patience::patient(wait);
     loop {
         // Without the lock only what no other run can change under the two readings.
         let state = plan.inspect(client, schema).await?;
@@ -65,7 +66,7 @@ pub(crate) async fn adopt(client: &mut Client, schema: &Schema, plan: &Plan, wai
         }
         match attempt(client, schema, plan, &patience).await.or_else(or_again)? {
             Attempt::Done(adopted) => return Ok(adopted),
-            Attempt::Again(source) => patience.pause(source).await?,
+            Attempt::Again(source) => patience.pause(client, schema, source).await?,
         }
     }
 }
@@ -78,11 +79,13 @@ fn settled(state: State, tables: Vec<String>, patience: &Patience) -> Result<Opt
             let twice: Vec<String> = original.into_iter().filter(twice).collect();
             if twice.is_empty() { Ok(None) } else { Err(Error::AdoptedTwice { tables: twice }) }
         }
-        state @ (State::Missing | State::Older { .. } | State::Current { .. }) if tables.is_empty() => {
+        state @ (State::Missing | State::Older { .. } | State::Current { .. } | State::Ahead { .. })
+            if tables.is_empty() =>
+        {
             Err(Error::NothingToAdopt(state))
         }
         State::Missing | State::Older { .. } => Ok(None),
-        State::Current { version } => {
+        State::Current { version } | State::Ahead { applied: version, .. } => {
             let outcome = Outcome { applied: Vec::new(), from: version, to: version, waited: patience.waited() };
             Ok(Some(Adopted { tables, renamed: Vec::new(), outcome }))
         }
@@ -96,9 +99,9 @@ async fn attempt(
     plan: &Plan,
     patience: &Patience,
 ) -> Result<Attempt<Adopted>, Error> {
-    let Some(transaction) = begin(client, schema, patience).await? else { return Ok(Attempt::Again(None)) };
-    let mut state = inspect(Reader::Within(transaction.client()), schema, plan).await?;
-    let tables = adopted_tables(Reader::Within(transaction.client()), schema).await?;
+    let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
+    let mut state = answered(inspect(Reader::Within(transaction.client()), schema, plan)).await?;
+    let tables = answered(adopted_tables(Reader::Within(transaction.client()), schema)).await?;
     if let Some(done) = settled(state.clone(), tables, patience)? {
         transaction.rollback().await?;
         return Ok(Attempt::Done(done));

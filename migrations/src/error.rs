@@ -26,6 +26,8 @@ pub enum Error {
     Busy {
         /// How long it was tried.
         waited: Duration,
+        /// Who had the locks, in words, as far as it shows.
+        holders: Vec<String>,
         /// What the server said the last time, when it was a lock on a table.
         source: Option<tokio_postgres::Error>,
     },
@@ -35,6 +37,15 @@ pub enum Error {
         role: String,
         /// The owner of the tables.
         owner: String,
+    },
+    /// The role may not make or change what is to be made or changed.
+    NoRight {
+        /// The role that asks.
+        role: String,
+        /// What it may not do.
+        what: String,
+        /// What helps, as a superuser or the owner.
+        run: String,
     },
     /// The server took the connection and then answered nothing for so long.
     Silent(Duration),
@@ -67,11 +78,12 @@ impl fmt::Display for Error {
                 }
                 f.write_str("; rename or move one of each pair")
             }
-            Self::Busy { waited, source } => {
+            Self::Busy { waited, holders, source } => {
                 let what = if source.is_some() { "locks on the tables" } else { "another migration" };
+                let who = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join("; ")) };
                 write!(
                     f,
-                    "{what} stood in the way for {} ms and nothing was changed: try again, or wait longer",
+                    "{what} stood in the way for {} ms{who} and nothing was changed: try again, or wait longer",
                     waited.as_millis()
                 )
             }
@@ -79,6 +91,9 @@ impl fmt::Display for Error {
                 f,
                 "the role {role} may not change the mark, and nothing was changed: do it as {owner}, whose tables these are"
             ),
+            Self::NoRight { role, what, run } => {
+                write!(f, "the role {role} may not {what}, and nothing was changed: {run}")
+            }
             Self::Silent(waited) => write!(
                 f,
                 "the server did not answer for {} s: look at the network and at what the server is doing",
@@ -97,6 +112,7 @@ impl StdError for Error {
             | Self::NothingToAdopt(_)
             | Self::AdoptedTwice { .. }
             | Self::NotOwner { .. }
+            | Self::NoRight { .. }
             | Self::Silent(_) => None,
             Self::Busy { source, .. } | Self::Migration { source, .. } => source.as_ref().map(|error| error as _),
             Self::Postgres(error) => Some(error),

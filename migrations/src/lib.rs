@@ -25,7 +25,9 @@
 //!
 //! A program has `storage_pg::migrate`, which brings the connection, and a person `storage migrate`.
 //!
-//! To add a migration: a file `sql/V<n>__<what>.sql`, what it adds to the list in `shape.rs`, a line in the changelog.
+//! To add a migration: a file `sql/V<n>__<what>.sql`, what it adds to the list in `shape.rs`, a line in the changelog. When programs of
+//! an earlier version go on working with the result (a column that has a default, an index, a table of its own), a line of the file says
+//! since which: `-- works since: 4`. Without it they are locked out.
 //! A file that was ever released stays as it is, to the byte: the history keeps its checksum.
 
 mod adopt;
@@ -73,6 +75,25 @@ where
 /// The migrations of this program, in order.
 pub fn steps() -> Vec<Step> {
     Plan::embedded().steps()
+}
+
+/// The tables that these versions make, and those of earlier versions that they add something to, each in order.
+pub fn tables_of(versions: &[i32]) -> (Vec<&'static str>, Vec<&'static str>) {
+    let plan = Plan::embedded();
+    let first = versions.iter().min().copied().unwrap_or(i32::MAX);
+    let (old, mut made, mut changed) = (plan.tables(first - 1), Vec::new(), Vec::new());
+    for addition in plan.additions().iter().filter(|addition| versions.contains(&addition.version)) {
+        let list = if old.contains(addition.table) { &mut changed } else { &mut made };
+        if !list.contains(&addition.table) {
+            list.push(addition.table);
+        }
+    }
+    (made, changed)
+}
+
+/// Since which version programs work with a schema that this program migrated: those before it are locked out.
+pub fn works_since() -> i32 {
+    Plan::embedded().works_since()
 }
 
 /// The version that this program needs.

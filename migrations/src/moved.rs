@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Transaction};
 use crate::answered;
 use crate::error::Error;
 use crate::run::{Attempt, Patience, begin, or_again};
-use crate::schema::Schema;
+use crate::schema::{Schema, quote};
 use crate::shard::TABLES;
 
 /// What the server says to a change of a marked store; the detail names the place.
@@ -36,11 +36,11 @@ pub(crate) async fn apply(
     remark: Remark<'_>,
     wait: Duration,
 ) -> Result<Option<String>, Error> {
-    let patience = Patience::new(wait);
+    let patience = Patience::patient(wait);
     loop {
         match attempt(client, schema, remark, &patience).await.or_else(or_again)? {
             Attempt::Done(outcome) => return Ok(outcome),
-            Attempt::Again(source) => patience.pause(source).await?,
+            Attempt::Again(source) => patience.pause(client, schema, source).await?,
         }
     }
 }
@@ -52,7 +52,7 @@ async fn attempt(
     patience: &Patience,
 ) -> Result<Attempt<Option<String>>, Error> {
     let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
-    refuse_others(&transaction, schema).await?;
+    answered(refuse_others(&transaction, schema, matches!(remark, Remark::Set(_)))).await?;
     let s = schema.quoted();
     let present = transaction
         .query_typed_opt(&format!("SELECT value FROM {s}.storage_meta WHERE name = 'moved_to'"), &[])
@@ -71,22 +71,26 @@ async fn attempt(
 }
 
 /// Said before anything is done: the server would say only that a right is missing.
-async fn refuse_others(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), Error> {
+async fn refuse_others(transaction: &Transaction<'_>, schema: &Schema, makes: bool) -> Result<(), Error> {
     let tables: Vec<&str> = tables().collect();
     let other = transaction
         .query_typed_opt(
-            "SELECT current_user::text, pg_get_userbyid(c.relowner)::text
+            "SELECT current_user::text, pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE')
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-             WHERE n.nspname = $1 AND c.relname = ANY ($2)
-                 AND NOT (pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'))
+             WHERE n.nspname = $1 AND c.relname = ANY ($2) AND NOT (
+                 pg_has_role(c.relowner, 'USAGE') AND (NOT $3 OR has_schema_privilege(n.oid, 'CREATE')))
              ORDER BY c.relname ASC LIMIT 1",
-            &[(&schema.name(), Type::NAME), (&tables, Type::NAME_ARRAY)],
+            &[(&schema.name(), Type::NAME), (&tables, Type::NAME_ARRAY), (&makes, Type::BOOL)],
         )
         .await?;
-    match other {
-        None => Ok(()),
-        Some(row) => Err(Error::NotOwner { role: row.try_get(0)?, owner: row.try_get(1)? }),
+    let Some(row) = other else { return Ok(()) };
+    let (role, owner): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    if row.try_get(2)? {
+        let what = format!("make the mark's function in the schema {schema}");
+        let run = format!("GRANT CREATE ON SCHEMA {} TO {};", schema.quoted(), quote(&role));
+        return Err(Error::NoRight { role, what, run });
     }
+    Err(Error::NotOwner { role, owner })
 }
 
 /// The tables that hold what users own.

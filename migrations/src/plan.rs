@@ -10,6 +10,12 @@ use crate::shape::{ADDITIONS, Addition};
 /// schema may use for migrations of its own.
 pub const HISTORY_TABLE: &str = "storage_migrations";
 
+/// What the store keeps of itself, and the row that says since which version programs work with the schema.
+pub(crate) const META_TABLE: &str = "storage_meta";
+pub(crate) const WORKS_SINCE: &str = "works_since";
+/// How a migration says it: a line of its own. One that does not locks out every program that does not know it.
+const WORKS_SINCE_LINE: &str = "-- works since: ";
+
 mod embedded {
     refinery::embed_migrations!("sql");
 }
@@ -63,6 +69,22 @@ impl Plan {
     /// The last version, 0 without steps.
     pub fn latest(&self) -> i32 {
         self.migrations.last().map_or(0, Migration::version)
+    }
+
+    /// Since which version programs work with a schema to which all of this was applied: they may be older than the newest step when
+    /// that, and each before it, says so.
+    pub fn works_since(&self) -> i32 {
+        let since = |migration: &Migration| {
+            let lines = migration.sql().unwrap_or_default().lines();
+            let mut said = lines.filter_map(|line| line.strip_prefix(WORKS_SINCE_LINE)?.trim().parse().ok());
+            said.next().unwrap_or(migration.version())
+        };
+        self.migrations.iter().map(since).max().unwrap_or(0)
+    }
+
+    /// The same as it stands in the schema: with the version of which it is said, so that it says nothing of one that came some other way.
+    pub(crate) fn works_since_row(&self) -> String {
+        format!("{} in {}", self.works_since(), self.latest())
     }
 
     /// What each version adds, in the order in which it came.

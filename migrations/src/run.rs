@@ -16,9 +16,9 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use crate::answered;
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::{META_TABLE, Plan, WORKS_SINCE};
 use crate::reader::{PIN, Reader};
-use crate::schema::Schema;
+use crate::schema::{Schema, quote};
 use crate::state::{State, inspect};
 
 /// What migrating did.
@@ -35,22 +35,35 @@ pub struct Outcome {
     pub waited: Duration,
 }
 
-/// A statement waits at most this long for a lock: behind a waiting `ALTER TABLE` every reader of that table queues up.
-const LOCK: Duration = Duration::from_secs(2);
+/// A statement of a migration waits at most this long for a lock, in milliseconds: behind a waiting `ALTER TABLE` everybody who needs that
+/// table queues up.
+const BRIEFLY: u64 = 100;
+/// The same where those who change something are to be waited for, and may be at it for longer.
+const PATIENTLY: u64 = 2_000;
 
-/// How long one wait is, from and to. Jitter, so that runners started together do not knock together.
-const PAUSE: (u64, u64) = (20, 120);
+/// How long the pause is before another attempt, from and to, in milliseconds. Jitter, so that runners started together do not knock
+/// together. After a lock on a table long enough that the programs which use it hardly notice.
+const AFTER_RUNNER: (u64, u64) = (20, 120);
+const AFTER_TABLE: (u64, u64) = (900, 1100);
 
 /// How often, and until when, something is tried.
 pub(crate) struct Patience {
     start: Instant,
     wait: Duration,
+    /// Milliseconds of one wait for a lock.
+    lock: u64,
     random: std::hash::RandomState,
 }
 
 impl Patience {
-    pub(crate) fn new(wait: Duration) -> Self {
-        Self { start: Instant::now(), wait, random: std::hash::RandomState::new() }
+    /// For what programs hardly notice: short attempts, long pauses.
+    pub(crate) fn brief(wait: Duration) -> Self {
+        Self { start: Instant::now(), wait, lock: BRIEFLY, random: std::hash::RandomState::new() }
+    }
+
+    /// For what ends the programs' work anyhow.
+    pub(crate) fn patient(wait: Duration) -> Self {
+        Self { lock: PATIENTLY, ..Self::brief(wait) }
     }
 
     pub(crate) fn waited(&self) -> Duration {
@@ -61,16 +74,54 @@ impl Patience {
         self.wait.saturating_sub(self.waited())
     }
 
-    /// Pauses before the next attempt, or says that there is none.
-    pub(crate) async fn pause(&self, source: Option<tokio_postgres::Error>) -> Result<(), Error> {
+    /// Pauses before the next attempt, or says that there is none, and who is in the way.
+    pub(crate) async fn pause(
+        &self,
+        client: &Client,
+        schema: &Schema,
+        source: Option<tokio_postgres::Error>,
+    ) -> Result<(), Error> {
         let left = self.left();
         if left.is_zero() {
-            return Err(Error::Busy { waited: self.waited(), source });
+            let holders = match &source {
+                // Whoever cannot be asked for is not named.
+                Some(_) => answered(holders(client, schema, self.lock == BRIEFLY)).await.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            return Err(Error::Busy { waited: self.waited(), holders, source });
         }
-        let spread = self.random.hash_one(self.waited().as_nanos()) % (PAUSE.1 - PAUSE.0);
-        sleep(Duration::from_millis(PAUSE.0 + spread).min(left)).await;
+        let (from, to) = if source.is_some() && self.lock == BRIEFLY { AFTER_TABLE } else { AFTER_RUNNER };
+        let spread = self.random.hash_one(self.waited().as_nanos()) % (to - from);
+        sleep(Duration::from_millis(from + spread).min(left)).await;
         Ok(())
     }
+}
+
+/// The sessions with locks on the schema's tables whose transactions are the oldest, and older than an attempt waits; without `readers`
+/// only those that change something. What they are at shows only to a member of `pg_monitor`, or when they are of the same role.
+async fn holders(client: &Client, schema: &Schema, readers: bool) -> Result<Vec<String>, tokio_postgres::Error> {
+    const HOLDERS: &str = "
+        SELECT a.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, ''), coalesce(a.state, ''),
+            string_agg(DISTINCT c.relname::text, ', ' ORDER BY c.relname::text ASC),
+            coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::bigint
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+            JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND l.granted AND l.pid <> pg_backend_pid()
+            AND ($2 OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+            AND (a.xact_start IS NULL OR clock_timestamp() - a.xact_start > interval '100 ms')
+        GROUP BY a.pid, a.usename, a.application_name, a.state, a.xact_start
+        ORDER BY a.xact_start ASC NULLS LAST, a.pid ASC LIMIT 3";
+    let rows = Reader::Alone(client).rows(HOLDERS, &[(&schema.name(), Type::NAME), (&readers, Type::BOOL)]).await?;
+    rows.iter()
+        .map(|row| {
+            let (pid, tables, seconds): (i32, String, i64) = (row.try_get(0)?, row.try_get(4)?, row.try_get(5)?);
+            let told = (1..4).map(|column| row.try_get::<_, String>(column)).collect::<Result<Vec<_>, _>>()?;
+            let told: Vec<String> = told.into_iter().filter(|text| !text.is_empty()).collect();
+            let told = if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) };
+            Ok(format!("process {pid}{told} has locks on {tables} in a transaction of {seconds} s"))
+        })
+        .collect()
 }
 
 /// How one attempt ended when it did not fail for good.
@@ -120,15 +171,15 @@ pub(crate) async fn begin<'a>(
         transaction.rollback().await?;
         return Ok(None);
     }
-    let lock = patience.left().clamp(Duration::from_millis(100), LOCK).as_millis();
     // Releases before 17 have no transaction_timeout.
     transaction
         .batch_execute(&format!(
-            "SET LOCAL lock_timeout = {lock};
+            "SET LOCAL lock_timeout = {};
              SET LOCAL statement_timeout = 0;
              SET LOCAL idle_in_transaction_session_timeout = 0;
              SET LOCAL client_min_messages = warning;
-             SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'"
+             SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'",
+            patience.lock
         ))
         .await?;
     Ok(Some(transaction))
@@ -141,7 +192,7 @@ pub(crate) async fn migrate(
     plan: &Plan,
     wait: Duration,
 ) -> Result<Outcome, Error> {
-    let patience = Patience::new(wait);
+    let patience = Patience::brief(wait);
     loop {
         // Without the lock first: a schema that is current keeps nobody waiting, whoever works in it.
         let state = plan.inspect(client, schema).await?;
@@ -150,7 +201,7 @@ pub(crate) async fn migrate(
         }
         match attempt(client, schema, plan, &patience).await.or_else(or_again)? {
             Attempt::Done(outcome) => return Ok(outcome),
-            Attempt::Again(source) => patience.pause(source).await?,
+            Attempt::Again(source) => patience.pause(client, schema, source).await?,
         }
     }
 }
@@ -161,7 +212,7 @@ fn is_pending(state: &State) -> bool {
 
 fn nothing_to_do(state: State, patience: &Patience) -> Result<Outcome, Error> {
     match state {
-        State::Current { version } => {
+        State::Current { version } | State::Ahead { applied: version, .. } => {
             Ok(Outcome { applied: Vec::new(), from: version, to: version, waited: patience.waited() })
         }
         other => Err(Error::State(other)),
@@ -176,7 +227,7 @@ async fn attempt(
 ) -> Result<Attempt<Outcome>, Error> {
     let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
     // Again under the lock: its last holder may have done the work.
-    let state = inspect(Reader::Within(transaction.client()), schema, plan).await?;
+    let state = answered(inspect(Reader::Within(transaction.client()), schema, plan)).await?;
     if !is_pending(&state) {
         transaction.rollback().await?;
         return nothing_to_do(state, patience).map(Attempt::Done);
@@ -194,6 +245,7 @@ pub(crate) async fn apply(
     state: &State,
     patience: &Patience,
 ) -> Result<Outcome, Error> {
+    answered(refuse_without_rights(transaction, schema, plan)).await?;
     create_schema(transaction, schema).await?;
     // Migrations name the store's tables without their schema. The system's own names come first by themselves, so that the schema can
     // offer only what fits better than those; V3 leaves nothing of that kind in use.
@@ -201,9 +253,48 @@ pub(crate) async fn apply(
     let mut target = OneTransaction { transaction, failed: None };
     let report = plan.runner().run_async(&mut target).await.map_err(|error| from_refinery(&error, target.failed))?;
     transaction.batch_execute(PIN).await?;
+    let meta = format!(
+        "INSERT INTO {}.{META_TABLE} AS m (name, value) VALUES ('{WORKS_SINCE}', $1)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        schema.quoted()
+    );
+    transaction.execute_typed(&meta, &[(&plan.works_since_row(), Type::TEXT)]).await?;
     let applied = report.applied_migrations().iter().map(Migration::version).collect();
     let from = if let State::Older { applied, .. } = state { *applied } else { 0 };
     Ok(Outcome { applied, from, to: plan.latest(), waited: patience.waited() })
+}
+
+/// Said before anything is done, with what helps: the server would say only which right is missing.
+async fn refuse_without_rights(transaction: &Transaction<'_>, schema: &Schema, plan: &Plan) -> Result<(), Error> {
+    let tables: Vec<&str> = plan.tables(plan.latest()).into_iter().collect();
+    let row = transaction
+        .query_typed_one(
+            "SELECT current_user::text, current_database()::text, n.oid IS NOT NULL,
+                coalesce(has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'),
+                    has_database_privilege(current_database(), 'CREATE')),
+                (SELECT min(pg_get_userbyid(c.relowner)::text) FROM pg_class c
+                    WHERE c.relnamespace = n.oid AND c.relname = ANY ($2) AND NOT pg_has_role(c.relowner, 'USAGE'))
+             FROM (SELECT $1::name AS name) s LEFT JOIN pg_namespace n ON n.nspname = s.name",
+            &[(&schema.name(), Type::NAME), (&tables, Type::NAME_ARRAY)],
+        )
+        .await?;
+    let (role, database): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let (is_there, may_make): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+    let (to, s) = (quote(&role), schema.quoted());
+    let (what, run) = match (is_there, may_make, row.try_get::<_, Option<String>>(4)?) {
+        (_, true, None) => return Ok(()),
+        (_, _, Some(owner)) => (
+            format!("change the tables of {owner} in the schema {schema}"),
+            format!("run it as {owner}, or GRANT {} TO {to};", quote(&owner)),
+        ),
+        (true, false, None) => {
+            (format!("make tables in the schema {schema}"), format!("GRANT USAGE, CREATE ON SCHEMA {s} TO {to};"))
+        }
+        (false, false, None) => {
+            (format!("make the schema {schema}"), format!("GRANT CREATE ON DATABASE {} TO {to};", quote(&database)))
+        }
+    };
+    Err(Error::NoRight { role, what, run })
 }
 
 /// Only when it is missing: `IF NOT EXISTS` asks for the right to create schemas even when there is nothing to create.

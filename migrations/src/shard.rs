@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Transaction};
 
+use crate::answered;
 use crate::error::Error;
 use crate::reader::Reader;
 use crate::run::{Attempt, Patience, begin, or_again};
@@ -135,11 +136,11 @@ pub(crate) async fn look(client: &Client, schema: &Schema) -> Result<Sharding, t
 ///
 /// Foreign keys step aside meanwhile: the engine takes none between a table that is distributed and one that is not yet.
 pub(crate) async fn apply(client: &mut Client, schema: &Schema, wait: Duration) -> Result<Vec<&'static str>, Error> {
-    let patience = Patience::new(wait);
+    let patience = Patience::patient(wait);
     loop {
         match attempt(client, schema, &patience).await.or_else(or_again)? {
             Attempt::Done(tables) => return Ok(tables),
-            Attempt::Again(source) => patience.pause(source).await?,
+            Attempt::Again(source) => patience.pause(client, schema, source).await?,
         }
     }
 }
@@ -149,12 +150,12 @@ async fn attempt(
     schema: &Schema,
     patience: &Patience,
 ) -> Result<Attempt<Vec<&'static str>>, Error> {
-    let sharding = look(client, schema).await.map_err(Error::Postgres)?;
+    let sharding = answered(look(client, schema)).await?;
     let pending: Vec<Placed> = sharding.pending().cloned().collect();
     if pending.is_empty() {
         return Ok(Attempt::Done(Vec::new()));
     }
-    let Some(transaction) = begin(client, schema, patience).await.map_err(Error::Postgres)? else {
+    let Some(transaction) = answered(begin(client, schema, patience)).await? else {
         return Ok(Attempt::Again(None));
     };
     distribute(&transaction, schema, &pending).await.map_err(Error::Postgres)?;

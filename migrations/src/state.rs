@@ -5,7 +5,7 @@ use std::fmt;
 
 use tokio_postgres::types::Type;
 
-use crate::plan::{HISTORY_TABLE, Plan};
+use crate::plan::{HISTORY_TABLE, META_TABLE, Plan, WORKS_SINCE};
 use crate::reader::Reader;
 use crate::schema::Schema;
 use crate::shape::{ORIGINAL, ORIGINAL_CORE};
@@ -28,7 +28,14 @@ pub enum State {
         /// The last version applied, and known.
         version: i32,
     },
-    /// A newer program migrated it.
+    /// A newer program migrated it, and this one works with what that left: the schema says so.
+    Ahead {
+        /// The last version applied.
+        applied: i32,
+        /// The last version that this program knows.
+        known: i32,
+    },
+    /// A newer program migrated it, and this one is not to touch what that left.
     Newer {
         /// The last version applied.
         applied: i32,
@@ -56,6 +63,13 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Whether this program works with it.
+    pub fn works(&self) -> bool {
+        matches!(self, Self::Current { .. } | Self::Ahead { .. })
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,6 +80,10 @@ impl fmt::Display for State {
                 write!(f, "the schema has version {applied} and lacks {pending}; run `storage migrate`")
             }
             Self::Current { version } => write!(f, "the schema has version {version}, there is nothing to do"),
+            Self::Ahead { applied, known } => write!(
+                f,
+                "the schema has version {applied}, with which this program, which knows {known}, goes on; there is nothing to do"
+            ),
             Self::Newer { applied, known } => write!(
                 f,
                 "the schema has version {applied} and this program knows {known} at most; use a newer `storage`"
@@ -105,13 +123,16 @@ struct Seen {
     /// Everything that has one of the asked names, whatever its kind.
     relations: BTreeSet<String>,
     history: Vec<Applied>,
+    /// Since which version programs work with the schema, and of which version it says so.
+    works_since: Option<(i32, i32)>,
 }
 
 /// The catalog is readable by everyone and locked by no one.
 const CATALOG: &str = "
     SELECT c.relkind::text, c.relname::text, 0::int4, ARRAY(
         SELECT a.attname::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+        has_table_privilege(c.oid, 'SELECT')
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = $1 AND c.relname = ANY ($2)";
 
@@ -122,26 +143,43 @@ async fn look(reader: Reader<'_>, schema: &Schema, plan: &Plan) -> Result<Seen, 
         names.extend(addition.unique);
     }
     let mut rows = reader.rows(CATALOG, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
-    let mut has_history = false;
+    let (mut has_history, mut has_meta) = (false, false);
     for row in &rows {
         let kind: String = row.try_get(0)?;
         let name: String = row.try_get(1)?;
         has_history |= name == HISTORY_TABLE && is_table(&kind);
+        // Whoever may not read it learns no promise from it.
+        has_meta |= name == META_TABLE && is_table(&kind) && row.try_get(4)?;
     }
     if has_history {
         // The catalog once more, with the history in the same statement: both from one moment, or a migration that
         // commits in between would look like damage.
-        let history = format!(
-            "{CATALOG} UNION ALL SELECT 'history', name::text, version::int4, ARRAY[checksum::text] FROM {}.{HISTORY_TABLE}",
-            schema.quoted()
+        let s = schema.quoted();
+        let mut history = format!(
+            "{CATALOG} UNION ALL SELECT 'history', name::text, version::int4, ARRAY[checksum::text], true FROM {s}.{HISTORY_TABLE}"
         );
+        if has_meta {
+            let since = format!(
+                " UNION ALL SELECT 'since', NULL, 0, ARRAY[m.value], true FROM {s}.{META_TABLE} m WHERE m.name = '{WORKS_SINCE}'"
+            );
+            history.push_str(&since);
+        }
         rows = reader.rows(&history, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
     }
-    let mut seen = Seen { tables: BTreeMap::new(), relations: BTreeSet::new(), history: Vec::new() };
+    let mut seen = Seen { tables: BTreeMap::new(), relations: BTreeSet::new(), history: Vec::new(), works_since: None };
     for row in rows {
         let kind: String = row.try_get(0)?;
         let name: Option<String> = row.try_get(1)?;
         let name = name.unwrap_or_default();
+        if kind == "since" {
+            let value: Vec<Option<String>> = row.try_get(3)?;
+            // What cannot be read promises nothing.
+            seen.works_since = value.into_iter().flatten().next().and_then(|value| {
+                let (since, version) = value.split_once(" in ")?;
+                Some((since.parse().ok()?, version.parse().ok()?))
+            });
+            continue;
+        }
         if kind == "history" {
             let checksum: Vec<Option<String>> = row.try_get(3)?;
             let checksum = checksum.into_iter().flatten().collect();
@@ -189,12 +227,16 @@ fn with_history(seen: &Seen, plan: &Plan) -> State {
             changed.push(format!("V{}__{}", applied.version, applied.name));
         }
     }
-    // What a newer version has renamed or dropped is not ours to miss.
-    if applied <= known {
-        missing.extend(lacks(seen, plan, applied));
+    let is_ahead =
+        applied > known && seen.works_since.is_some_and(|(since, version)| since <= known && version == applied);
+    // What a newer version has renamed or dropped is not ours to miss, unless it says that this program works with it.
+    if applied <= known || is_ahead {
+        missing.extend(lacks(seen, plan, applied.min(known)));
     }
     if !changed.is_empty() || !missing.is_empty() {
         State::Divergent { version: applied, changed, missing }
+    } else if is_ahead {
+        State::Ahead { applied, known }
     } else if applied > known {
         State::Newer { applied, known }
     } else if pending.is_empty() {

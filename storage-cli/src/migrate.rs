@@ -41,6 +41,9 @@ mod on_postgres {
     use storage_factory::{Config, Mode, look, pg_options};
     use storage_pg::{Migrated, PgOptions, SchemaReport, SchemaState, migration_steps, schema_report};
 
+    /// How long others and locks are waited for.
+    const WAIT: Duration = Duration::from_secs(60);
+
     use crate::adopt;
     use crate::args::MigrateArgs;
     use crate::confirm::Plan;
@@ -49,13 +52,16 @@ mod on_postgres {
 
     pub(super) async fn database(context: &Context, arguments: MigrateArgs) -> Outcome {
         let MigrateArgs { check, wait, adopt, strict, time_zone, grants } = arguments;
-        let wait = Duration::from_secs(wait);
         let options = pg_options(&context.config)?;
         if let Some(role) = grants {
             let sql = storage_pg::grants(&options, &role)?;
             context.out.answer(&json!({ "role": role, "sql": sql }), || sql.trim_end().to_owned())?;
             return Ok(Exit::Done);
         }
+        if let Some(wait) = wait {
+            reached(context, &options, Duration::from_secs(wait)).await?;
+        }
+        let wait = wait.map_or(WAIT, Duration::from_secs);
         let report = schema_report(&options).await.map_err(Error::from)?;
         for (what, remedy) in &report.around {
             context.out.note(&format!("warning: {what}: {remedy}"));
@@ -67,7 +73,7 @@ mod on_postgres {
             SchemaState::Current(version) => current(context, version, &report),
             SchemaState::Pending { applied, ref pending } if check => {
                 let answered = context.out.answer(&facts(context, "pending", applied, pending), || {
-                    format!("{}\npending: {}", report.text, named(pending))
+                    format!("{}\npending: {}\nolder programs: {}", report.text, named(pending), older(applied))
                 });
                 answered.map(|()| Exit::PendingMigrations)
             }
@@ -79,6 +85,19 @@ mod on_postgres {
             }
             _ => Err(no_way(context).await),
         }
+    }
+
+    /// Waits until the server can be reached, and says once for what.
+    async fn reached(context: &Context, options: &PgOptions, wait: Duration) -> Result<(), Failure> {
+        let mut said = String::new();
+        let told = |error: &Error| {
+            let why = error.report().to_string();
+            if said != why {
+                context.out.note(&format!("waiting for the server, {} s at most: {why}", wait.as_secs()));
+                said = why;
+            }
+        };
+        Ok(storage_pg::reach(options, wait, told).await.map_err(Error::from)?)
     }
 
     fn current(context: &Context, version: i32, report: &SchemaReport) -> Outcome {
@@ -108,7 +127,22 @@ mod on_postgres {
 
     fn facts(context: &Context, state: &str, applied: i32, pending: &[i32]) -> Value {
         let schema = &context.config.postgres.schema;
-        json!({ "state": state, "version": applied, "pending": pending, "schema": schema })
+        let since = storage_pg::works_since();
+        json!({ "state": state, "version": applied, "pending": pending, "schema": schema, "works_since": since })
+    }
+
+    /// What becomes of programs that work with the schema as it is.
+    fn older(applied: i32) -> String {
+        let since = storage_pg::works_since();
+        if applied == 0 {
+            "none can be using it".to_owned()
+        } else if applied >= since {
+            "go on".to_owned()
+        } else {
+            format!(
+                "those that do not know version {since} are refused when they open it, and may fail: end them before"
+            )
+        }
     }
 
     /// The SQL of what is pending, as a file that psql could run.
@@ -139,7 +173,14 @@ mod on_postgres {
         );
         plan.add("schema", context.config.postgres.schema.clone());
         plan.add("version now", if applied == 0 { "none".to_owned() } else { applied.to_string() });
+        let (made, changed) = storage_pg::migrated_tables(pending);
+        let count = |what: &str, tables: &[&str]| match tables {
+            [] => format!("{what} none"),
+            tables => format!("{what} {}: {}", tables.len(), tables.join(", ")),
+        };
+        plan.add("tables", format!("{}; {}", count("makes", &made), count("adds to", &changed)));
         plan.add("to be applied", named(pending));
+        plan.add("older programs", older(applied));
         plan.add("waits at most", format!("{} s for others", wait.as_secs()));
         plan
     }

@@ -55,6 +55,10 @@ fn a_new_schema_is_planned_confirmed_and_applied_once() {
     assert!(sql["sql"][0]["sql"].as_str().unwrap().contains("CREATE TABLE"), "{sql}");
     let planned = run(&["migrate"]).exits(7);
     assert!(planned.stderr.contains("to be applied") && planned.stderr.contains("--yes"), "{planned:#?}");
+    assert!(
+        planned.stderr.contains("makes 14: storage_meta, ") && planned.stderr.contains("adds to none"),
+        "{planned:#?}"
+    );
     assert_eq!(tables(), "0");
 
     let applied = run(&["migrate", "--yes"]).exits(0);
@@ -116,6 +120,25 @@ fn migrations_have_a_url_of_their_own() {
         assert!(ran.stderr.contains("MIGRATION_DATABASE_URL: "), "{ran:#?}");
         assert!(!format!("{ran:?}").contains("MARKED"), "{ran:#?}");
     }
+}
+
+/// What is started together comes up in any order.
+#[test]
+fn with_wait_a_server_that_is_not_up_yet_is_waited_for() {
+    let server = Server::start(pg_test_server::Options::default()).unwrap();
+    let (place, database) = (Place::new(), server.create_empty_database().unwrap());
+    let url = database.url();
+    server.stop_immediate().unwrap();
+    run(&place, &url, &["migrate", "--yes"]).exits(6);
+    run(&place, &url, &["migrate", "--yes", "--wait", "0"]).exits(6);
+    let mut command = place.command(&["migrate", "--yes", "--wait", "60"]);
+    command.env("DATABASE_URL", &url);
+    let waiting = std::thread::spawn(move || finish(command, &[]));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    server.start_again().unwrap();
+    let ran = waiting.join().unwrap().exits(0);
+    assert!(ran.stdout.starts_with("applied: 1 "), "{ran:#?}");
+    assert!(ran.stderr.contains("waiting for the server, 60 s at most"), "{ran:#?}");
 }
 
 #[test]

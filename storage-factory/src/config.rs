@@ -104,7 +104,7 @@ pub struct PostgresSettings {
     pub pool_min: u32,
     /// The most connections. Default 10.
     pub pool_max: u32,
-    /// How statements reach the server. Default: unnamed.
+    /// How statements reach the server. Default: auto.
     pub statements: StatementMode,
     /// How long an operation waits for a connection of the pool. Default 5 s.
     pub pool_wait: Duration,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use migrations::{Schema, State};
+use migrations::Schema;
 use storage_core::{Diagnosis, Result, Timestamp};
 use tokio_postgres::Row;
 
@@ -12,11 +12,10 @@ use crate::fields::Fields;
 use crate::open::{dial, migration_error, schema, target};
 use crate::options::{PgOptions, Statements};
 use crate::pool::{Connection, Manager};
+use crate::release::Release;
 use crate::statement::{Statement, statements};
 use crate::wire::Value;
 
-/// The oldest version that is supported, as the server counts.
-const OLDEST: i64 = 120_000;
 /// A clock that is this far away is told, in microseconds; beyond the second it is bad.
 const CLOCK_NOTICE: i64 = 2_000_000;
 const CLOCK_BAD: i64 = 60_000_000;
@@ -124,7 +123,7 @@ impl Patient<'_> {
         found.push(self.pooler());
         sessions(&self.row(|sql| &sql.sessions).await?, &server, self.options, found)?;
         let state = migrations::inspect(&self.connection.client, &self.schema).await.map_err(migration_error)?;
-        let current = matches!(state, State::Current { .. });
+        let current = state.works();
         let around = migrations::surroundings(&self.connection.client, &self.schema).await.map_err(migration_error)?;
         for (what, remedy) in around.wrong {
             found.push(Diagnosis::bad("tables", what, remedy));
@@ -174,8 +173,13 @@ impl Patient<'_> {
 fn server_facts(row: &Row, between: (Timestamp, Timestamp), found: &mut Vec<Diagnosis>) -> Result<()> {
     let mut fields = Fields::of(row, "server");
     let (version, number, at) = (fields.word()?, fields.int()?, fields.at()?);
-    found.push(if number < OLDEST {
-        Diagnosis::bad("version", format!("PostgreSQL {version}"), "12 is the oldest that is supported: upgrade")
+    let release = Release(number);
+    found.push(if release.is_too_old() {
+        let remedy = format!("{} are supported: upgrade the server", Release::supported());
+        Diagnosis::bad("version", format!("PostgreSQL {version}"), remedy)
+    } else if release.is_untried() {
+        let remedy = format!("this program was tested on {}: look for a newer one", Release::supported());
+        Diagnosis::notice("version", format!("PostgreSQL {version}"), remedy)
     } else {
         Diagnosis::good("version", format!("PostgreSQL {version}"))
     });

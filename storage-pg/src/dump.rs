@@ -141,6 +141,7 @@ async fn piece(view: &View<'_>, statement: &Statement, start: Option<Start>) -> 
 impl PgStorage {
     pub(crate) async fn dump_into(&self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<DumpSummary> {
         let pool = self.enter().await?;
+        self.knows_all_of_it(&pool).await?;
         let mut snapshot = Snapshot::begin(self, &pool).await?;
         let view = snapshot.open().await?;
         let sql = &view.sql().dump;

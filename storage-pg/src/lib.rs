@@ -69,6 +69,7 @@ mod plans;
 mod pool;
 mod queues;
 mod referrals;
+mod release;
 mod reserves;
 mod restore;
 mod routes;
@@ -86,7 +87,9 @@ pub use adopted::{
 };
 pub use doctor::examine;
 pub use migrate::{Migrated, Placed, Placement, SchemaReport, SchemaState, Sharding};
-pub use migrate::{adopt_tables, grants, migrate, migration_steps, schema_report, shard, sharding};
+pub use migrate::{
+    adopt_tables, grants, migrate, migrated_tables, migration_steps, reach, schema_report, shard, sharding, works_since,
+};
 pub use open::OpenError;
 pub use options::{Gather, Limits, PgOptions, PolicyMismatch, Statements};
 pub use pool::PoolState;

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use migrations::State;
 pub use migrations::{Placed, Placement, Sharding};
-use storage_core::Result;
+use storage_core::{Error, Result};
+use tokio::time::{Instant, sleep};
 
 use crate::open::{OpenError, dial, migration_error, mismatch, schema};
 use crate::options::PgOptions;
+
+/// Between two attempts to reach a server.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What stands in a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +64,16 @@ pub struct Migrated {
     pub renamed: Vec<(String, String)>,
 }
 
+/// The tables that versions make, and those of earlier versions that they add to.
+pub fn migrated_tables(pending: &[i32]) -> (Vec<&'static str>, Vec<&'static str>) {
+    migrations::tables_of(pending)
+}
+
+/// Since which version programs work with a schema that this program migrated: those before it do not open it any more.
+pub fn works_since() -> i32 {
+    migrations::works_since()
+}
+
 /// The migrations that this program holds: version, name, SQL.
 pub fn migration_steps() -> Vec<(i32, String, String)> {
     migrations::steps().into_iter().map(|step| (step.version, step.name, step.sql)).collect()
@@ -91,11 +106,31 @@ pub async fn schema_report(options: &PgOptions) -> Result<SchemaReport, OpenErro
             pending: migrations::steps().into_iter().map(|step| step.version).collect(),
         },
         State::Older { applied, pending } => SchemaState::Pending { applied, pending },
-        State::Current { version } => SchemaState::Current(version),
+        State::Current { version } | State::Ahead { applied: version, .. } => SchemaState::Current(version),
         State::Original { tables } => SchemaState::Original { tables },
         _ => SchemaState::Other,
     };
     Ok(SchemaReport { state, text, adopted, around: wrong })
+}
+
+/// Connects, again and again for at most about `wait` while the server cannot be reached: what is started together comes up in any
+/// order. `told` hears each cause.
+///
+/// # Errors
+/// What is no matter of waiting, at once; the last cause when the time is over.
+pub async fn reach(options: &PgOptions, wait: Duration, mut told: impl FnMut(&Error)) -> Result<(), OpenError> {
+    let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        match dial(&options.url, options).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.may_come_up() && begun.elapsed() < wait => {
+                told(error.error());
+                sleep(pause.min(wait.saturating_sub(begun.elapsed()))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Applies what is pending, in one transaction; waits at most about `wait` for others who do the same.
@@ -117,9 +152,9 @@ pub async fn migrate(options: &PgOptions, wait: Duration) -> Result<Migrated, Op
 pub async fn sharding(options: &PgOptions) -> Result<Sharding, OpenError> {
     let schema = schema(&options.schema)?;
     let (_, connection) = dial(&options.url, options).await?;
-    match migrations::inspect(&connection.client, &schema).await.map_err(migration_error)? {
-        State::Current { .. } => {}
-        other => return Err(mismatch(&other).into()),
+    let state = migrations::inspect(&connection.client, &schema).await.map_err(migration_error)?;
+    if !state.works() {
+        return Err(mismatch(&state).into());
     }
     Ok(migrations::sharding(&connection.client, &schema).await.map_err(migration_error)?)
 }
@@ -130,9 +165,13 @@ pub async fn sharding(options: &PgOptions) -> Result<Sharding, OpenError> {
 /// # Errors
 /// Those of [`sharding`]; `Busy` when others stood in the way.
 pub async fn shard(options: &PgOptions, wait: Duration) -> Result<Vec<&'static str>, OpenError> {
-    sharding(options).await?;
     let schema = schema(&options.schema)?;
     let (_, mut connection) = dial(&options.url, options).await?;
+    // What a newer program made would stay where it is.
+    match migrations::inspect(&connection.client, &schema).await.map_err(migration_error)? {
+        State::Current { .. } => {}
+        other => return Err(mismatch(&other).into()),
+    }
     Ok(migrations::shard(&mut connection.client, &schema, wait).await.map_err(migration_error)?)
 }
 

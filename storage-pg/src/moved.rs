@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use migrations::Remark;
+use migrations::{Remark, State};
 use storage_core::{Destination, Error, Result};
 use tokio::time::timeout;
 
 use crate::fault::Fault;
-use crate::open::migration_error;
+use crate::open::{migration_error, mismatch};
+use crate::pool::Pool;
 use crate::store::PgStorage;
 
 /// How long marking waits for those who are changing something.
@@ -21,8 +22,22 @@ impl PgStorage {
         to.map(Destination::new).transpose()
     }
 
+    /// Refuses where a newer program's schema has more than this one knows: whatever moves a store would leave that behind.
+    pub(crate) async fn knows_all_of_it(&self, pool: &Pool) -> Result<()> {
+        let mut link = pool.checkout(self.limits().pool).await?;
+        link.reads();
+        let (client, _) = link.split();
+        let state = migrations::inspect(client, self.schema()).await.map_err(migration_error)?;
+        link.finished();
+        match state {
+            State::Current { .. } => Ok(()),
+            other => Err(mismatch(&other)),
+        }
+    }
+
     pub(crate) async fn remark(&self, remark: Remark<'_>) -> Result<()> {
         let pool = self.enter().await?;
+        self.knows_all_of_it(&pool).await?;
         let mut link = pool.checkout(self.limits().pool).await?;
         let (client, _) = link.split();
         // The transaction has many steps, each with a limit of its own; this one is for a server that falls silent.

@@ -7,11 +7,12 @@ use migrations::{Schema, State, Surroundings};
 use storage_core::{BackendInfo, Environment, Error, ErrorKind, Place, Result};
 use tokio_postgres::Row;
 
-use crate::connect::{Failure, Target};
+use crate::connect::{Cause, Failure, Target};
 use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::options::{Gather, PgOptions, PolicyMismatch};
 use crate::pool::{Connection, Manager, Pool};
+use crate::release::Release;
 use crate::store::{Opened, PgStorage, Sql};
 use crate::wire::Wire;
 
@@ -23,12 +24,17 @@ use crate::wire::Wire;
 pub struct OpenError {
     error: Error,
     unreachable: bool,
+    /// Whether the server, or its name, may still come up.
+    may_come_up: bool,
 }
 
 impl OpenError {
     /// Whether the server could not be reached: refused, no route, no answer in time, starting, no slots.
     pub fn is_unreachable(&self) -> bool {
         self.unreachable
+    }
+    pub(crate) fn may_come_up(&self) -> bool {
+        self.may_come_up
     }
     /// The error itself.
     pub fn error(&self) -> &Error {
@@ -50,13 +56,15 @@ impl std::error::Error for OpenError {
 
 impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
-        Self { error, unreachable: false }
+        Self { error, unreachable: false, may_come_up: false }
     }
 }
 
 impl From<Failure> for OpenError {
     fn from(failure: Failure) -> Self {
-        Self { error: failure.to_error(), unreachable: failure.is_unreachable() }
+        let unreachable = failure.is_unreachable();
+        let may_come_up = unreachable || *failure.cause() == Cause::NoSuchHost;
+        Self { error: failure.to_error(), unreachable, may_come_up }
     }
 }
 
@@ -107,15 +115,19 @@ pub(crate) fn migration_error(error: migrations::Error) -> Error {
             tables.join(", "),
             "each stands here both as it was and adopted: rename or move one of each pair",
         ),
-        Migrating::Busy { waited, source } => {
+        Migrating::Busy { waited, holders, source } => {
+            let what = if source.is_some() { "locks on the tables" } else { "another migration" };
+            let who = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join("; ")) };
             let busy = Error::new(ErrorKind::Busy { waited })
-                .message("locks on the tables or another migration stood in the way, and nothing was changed");
+                .message(format!("{what} stood in the way{who}, and nothing was changed: repeat, or wait longer"));
             match source {
                 Some(source) => busy.caused_by(source),
                 None => busy,
             }
         }
-        owner @ Migrating::NotOwner { .. } => Error::new(ErrorKind::ReadOnly).message(owner.to_string()),
+        right @ (Migrating::NotOwner { .. } | Migrating::NoRight { .. }) => {
+            Error::new(ErrorKind::ReadOnly).message(right.to_string())
+        }
         Migrating::Silent(waited) => Fault::Silent(waited).into_error(),
         Migrating::Postgres(error) => Fault::from(error).into_error(),
         Migrating::Migration { doing, source } => {
@@ -136,7 +148,7 @@ pub(crate) fn mismatch(state: &State) -> Error {
         State::Missing => ("a schema without the store's tables".to_owned(), "storage migrate".to_owned()),
         State::Older { applied, .. } => (format!("version {applied}"), "storage migrate".to_owned()),
         State::Current { version } => (format!("version {version}"), "storage migrate --check".to_owned()),
-        State::Newer { applied, .. } => {
+        State::Newer { applied, .. } | State::Ahead { applied, .. } => {
             (format!("version {applied}, of a newer program"), "a release of this program that knows it".to_owned())
         }
         State::Original { tables } => {
@@ -235,8 +247,12 @@ fn facts(row: Option<&Row>, encrypted: bool, target: &Target) -> Result<Facts> {
     if commit == "off" {
         warnings.push("synchronous_commit is off on the server: a crash may lose what was acknowledged".to_owned());
     }
-    if version < 120_000 {
-        warnings.push(format!("the server's version {version} is older than 12, the oldest that is tested"));
+    let release = Release(version);
+    if release.is_too_old() {
+        return Err(Error::schema(release.to_string(), Release::supported(), "pg_upgrade to one of those"));
+    }
+    if release.is_untried() {
+        warnings.push(format!("{release} was not tried: this program was tested on {}", Release::supported()));
     }
     if !encrypted && target.may_go_unencrypted() {
         warnings.push(
@@ -262,9 +278,7 @@ impl PgStorage {
     /// # Ok(()) }
     /// ```
     pub async fn open(options: PgOptions) -> Result<Self, OpenError> {
-        Self::open_in(options)
-            .await
-            .map_err(|OpenError { error, unreachable }| OpenError { error: error.in_operation("open"), unreachable })
+        Self::open_in(options).await.map_err(|open| OpenError { error: open.error.in_operation("open"), ..open })
     }
 
     async fn open_in(options: PgOptions) -> Result<Self, OpenError> {
@@ -348,13 +362,13 @@ async fn look(
     let Facts { mut warnings, can_shard } = facts(rows.first(), connection.encrypted, target)?;
     let state = migrations::inspect(&connection.client, schema).await;
     // What is not the store's is told as such; what is half there, or may not be looked at, has its reason here.
-    if matches!(state, Err(_) | Ok(State::Current { .. } | State::Divergent { .. })) {
+    if state.as_ref().map_or(true, |state| state.works() || matches!(state, State::Divergent { .. })) {
         let around = migrations::surroundings(&connection.client, schema).await.map_err(migration_error)?;
         refuse_wrong(&around)?;
     }
-    match state.map_err(migration_error)? {
-        State::Current { .. } => {}
-        other => return Err(mismatch(&other)),
+    let state = state.map_err(migration_error)?;
+    if !state.works() {
+        return Err(mismatch(&state));
     }
     let (store_id, moved_to) = policy(wire, sql, &options.environment, options.on_policy_mismatch).await?;
     warnings.extend(moved_to.map(|to| format!("the contents were moved to {to}: changes are refused here")));

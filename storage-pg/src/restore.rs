@@ -51,6 +51,7 @@ impl PgStorage {
         let pool = self.enter().await?;
         let mut dump = ProvedDump::prove(from).await?;
         dump.check_policy(&self.environment().policy)?;
+        self.knows_all_of_it(&pool).await?;
         let mut link = pool.checkout(Duration::MAX).await?;
         self.load_in(&mut link, &mut dump).await?;
         link.finished();

@@ -102,7 +102,7 @@ async fn somebody_elses_lock_is_waited_for_as_long_as_told() {
     let wait = Duration::from_millis(300);
     let started = Instant::now();
     let error = migrate(&mut client, &public(), wait).await.unwrap_err();
-    let Error::Busy { waited, source: None } = &error else { panic!("{error:?}") };
+    let Error::Busy { waited, source: None, .. } = &error else { panic!("{error:?}") };
     assert!(*waited >= wait && started.elapsed() < Duration::from_secs(20), "{waited:?}");
     assert!(error.to_string().contains("another migration"), "{error}");
     assert_eq!(inspect(&client, &public()).await.unwrap(), State::Missing);
@@ -116,6 +116,47 @@ async fn somebody_elses_lock_is_waited_for_as_long_as_told() {
     assert_eq!(waiting.await.unwrap().unwrap().applied, all_steps());
 }
 
+/// What the server says of a missing right names no remedy.
+#[tokio::test]
+async fn a_role_without_the_right_is_told_what_to_run() {
+    let database = database();
+    let owner = connect(&database.url()).await;
+    let role = format!("poor_{}", database.name());
+    let sql = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'secret'; REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+         REVOKE ALL ON DATABASE \"{0}\" FROM PUBLIC; GRANT CONNECT ON DATABASE \"{0}\" TO {role}",
+        database.name()
+    );
+    let server = Server::shared().unwrap();
+    server.execute(database.name(), &sql).unwrap();
+    let (_, place) = database.url().split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let mut poor = connect(&format!("postgresql://{role}:secret@{place}")).await;
+    let other = Schema::new("other").unwrap();
+    for (schema, wanted) in [
+        (public(), format!("GRANT USAGE, CREATE ON SCHEMA \"public\" TO \"{role}\";")),
+        (other, format!("GRANT CREATE ON DATABASE \"{}\" TO \"{role}\";", database.name())),
+    ] {
+        let error = migrate(&mut poor, &schema, LONG).await.unwrap_err();
+        let Error::NoRight { run, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*run, wanted);
+        server.execute(database.name(), run).unwrap();
+        assert_eq!(migrate(&mut poor, &schema, LONG).await.unwrap().applied, all_steps(), "{schema}");
+    }
+    // Tables of somebody else are changed by that one.
+    let third = Schema::new("third").unwrap();
+    server
+        .execute(database.name(), &format!("CREATE SCHEMA third; GRANT ALL ON SCHEMA third TO {role}, PUBLIC"))
+        .unwrap();
+    let mut owning = owner;
+    migrate(&mut owning, &third, LONG).await.unwrap();
+    server.execute(database.name(), &format!("GRANT SELECT ON ALL TABLES IN SCHEMA third TO {role}")).unwrap();
+    let error = longer().migrate(&mut poor, &third, LONG).await.unwrap_err();
+    let Error::NoRight { what, run, .. } = &error else { panic!("{error:?}") };
+    assert!(what.contains("change the tables of") && run.contains(&format!("TO \"{role}\";")), "{error}");
+    drop((poor, owning));
+    server.execute(database.name(), &format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).unwrap();
+}
+
 /// A table's lock that does not come is given up early, so that others do not queue behind, and asked for again.
 #[tokio::test]
 async fn a_writer_on_the_table_makes_a_migration_wait_and_not_fail() {
@@ -125,9 +166,16 @@ async fn a_writer_on_the_table_makes_a_migration_wait_and_not_fail() {
     let writer = connect(&database.url()).await;
     writer.batch_execute("BEGIN; INSERT INTO users (id) VALUES (1)").await.unwrap();
     let error = longer().migrate(&mut client, &public(), Duration::from_millis(300)).await.unwrap_err();
-    let Error::Busy { source: Some(source), .. } = &error else { panic!("{error:?}") };
+    let Error::Busy { source: Some(source), holders, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.code().unwrap().code(), "55P03");
     assert!(error.to_string().contains("locks on the tables"), "{error}");
+    let pid = one::<i32>(&writer, "SELECT pg_backend_pid()").await;
+    assert_eq!(holders.len(), 1, "{error}");
+    assert!(holders[0].starts_with(&format!("process {pid} (")), "{error}");
+    assert!(
+        holders[0].contains("idle in transaction") && holders[0].contains("has locks on users in a transaction"),
+        "{error}"
+    );
     assert_eq!(inspect(&client, &public()).await.unwrap(), State::Current { version: latest() });
 
     let waiting = tokio::spawn(async move { longer().migrate(&mut client, &public(), LONG).await });

@@ -225,9 +225,9 @@ pub(crate) struct MigrateArgs {
     /// Only say what is pending; exit with 3 when something is
     #[arg(long, conflicts_with = "adopt")]
     pub(crate) check: bool,
-    /// How long to wait for other migrations and for locks
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) wait: u64,
+    /// How long to wait for the server to come up, for other migrations and for locks; without it 60 for others and for locks alone
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u64>,
     /// Adopt the earlier system's tables: they stay under other names, and their rows are imported
     #[arg(long)]
     pub(crate) adopt: bool,

@@ -16,10 +16,8 @@ mod url;
 
 pub(crate) use dial::{Link, connect};
 #[cfg(test)]
-pub(crate) use failure::Cause;
-pub(crate) use failure::Failure;
-#[cfg(test)]
 pub(crate) use failure::Stage;
+pub(crate) use failure::{Cause, Failure};
 pub(crate) use hello::Hello;
 pub(crate) use target::{Session, Target};
 pub(crate) use tls::Connector;

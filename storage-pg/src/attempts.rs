@@ -217,7 +217,7 @@ impl<'s, 'c> Attempts<'s, 'c> {
         };
         let remedy = fault.remedy();
         let has_tries = match remedy {
-            Remedy::Report => false,
+            Remedy::Report | Remedy::InTurn => false,
             Remedy::Again if fault.is_twin() || matches!(fault, Fault::Overtaken) => {
                 self.twins += 1;
                 self.twins < MOST_TWINS
@@ -229,7 +229,6 @@ impl<'s, 'c> Attempts<'s, 'c> {
                 has_time && self.judgements < MOST_JUDGEMENTS
             }
             Remedy::Reconnect | Remedy::Elsewhere => true,
-            Remedy::InTurn => false,
             Remedy::Anew => !std::mem::replace(&mut self.anew, true),
         };
         if matches!(remedy, Remedy::Reconnect | Remedy::Elsewhere) {

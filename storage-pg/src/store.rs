@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::gather::Gatherer;
 use crate::options::{Gather, Limits, Statements};
-use crate::pool::{Ending, Pool, PoolState};
+use crate::pool::{Pool, PoolState};
 use crate::queues::Queues;
 use crate::statement::{pinned, statements};
 use crate::{
@@ -327,7 +327,9 @@ impl Store for PgStorage {
         // Dropping it ends the connections.
         pool.map(drop).map_err(|_| {
             // Whoever still waits on one is told that it was lost, and whether that leaves anything in doubt.
-            ending.map(Ending::end);
+            if let Some(ending) = ending {
+                ending.end();
+            }
             Error::new(ErrorKind::Busy { waited: limit })
                 .message("operations that began before did not end in time; their connections were ended")
                 .in_operation("close")

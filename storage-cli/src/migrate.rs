@@ -42,7 +42,7 @@ mod on_postgres {
     use storage_pg::{Migrated, PgOptions, SchemaReport, SchemaState, migration_steps, schema_report};
 
     /// How long others and locks are waited for.
-    const WAIT: Duration = Duration::from_secs(60);
+    const WAIT: Duration = Duration::from_mins(1);
 
     use crate::adopt;
     use crate::args::MigrateArgs;

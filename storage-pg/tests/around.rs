@@ -323,7 +323,7 @@ async fn nothing_waits_for_ever_on_a_server_that_falls_silent() {
         assert!(report(error.error()).contains("did not answer"), "{}", report(error.error()));
     }
     assert!(doctor.iter().any(|found| found.found.contains("did not answer")), "{doctor:?}");
-    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(begun.elapsed() < Duration::from_mins(1));
 }
 
 #[tokio::test]

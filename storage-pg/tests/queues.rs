@@ -286,7 +286,7 @@ async fn a_sweep_passes_over_a_locked_user_and_a_damaged_hold() {
 async fn closing_ends_the_connections_of_what_does_not_end() {
     let server = Server::shared().unwrap();
     let database = support::database(server).unwrap();
-    let limits = Limits { lock: Duration::from_secs(60), statement: Duration::from_secs(60), ..Limits::default() };
+    let limits = Limits { lock: Duration::from_mins(1), statement: Duration::from_secs(60), ..Limits::default() };
     let limits = Limits { operation: Duration::from_millis(500), ..limits };
     let options = PgOptions { limits, ..PgOptions::new(database.url()) };
     let storage: Arc<dyn Storage> = Arc::new(PgStorage::open(options).await.unwrap());

@@ -47,7 +47,7 @@ async fn older_programs_go_on_beside_a_newer_schema() {
     let (mut client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let outcome = next().migrate(&mut client, &Schema::default(), Duration::from_secs(60)).await.unwrap();
+    let outcome = next().migrate(&mut client, &Schema::default(), Duration::from_mins(1)).await.unwrap();
     assert_eq!(outcome.applied, [latest() + 1]);
     // Those of before go on, and one that starts now does too.
     let later = open(&database.url()).await;

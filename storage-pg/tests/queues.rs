@@ -1,5 +1,5 @@
 //! One user's lock is one user's wait: whoever is behind a row that somebody holds waits without a connection.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a surprise is a failure")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a surprise is a failure")]
 
 mod support;
 
@@ -95,7 +95,7 @@ async fn most_that_wait(watcher: Client, name: String, stop: Arc<AtomicBool>) ->
     while !stop.load(Ordering::Relaxed) {
         let sql = "SELECT query FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'
             AND clock_timestamp() - query_start > interval '100 ms'";
-        let rows = watcher.query(sql, &[&name]).await.unwrap();
+        let rows = watcher.query_typed(sql, &[(&name, tokio_postgres::types::Type::TEXT)]).await.unwrap();
         if rows.len() > most.len() {
             most = rows.iter().map(|row| row.get(0)).collect();
         }
@@ -208,7 +208,7 @@ async fn a_locked_record_takes_one_connection() {
         let mark = MarkPaymentStatus::new("payment-1".parse().unwrap(), PaymentStatus::Approved);
         behind.spawn(async move { calling.mark_payment_status(mark).await.map(drop) });
     }
-    for id in HELD + 1..HELD + 5 {
+    for id in [2, 3, 4, 5] {
         let mut others = JoinSet::new();
         calls(&storage, id, &mut others);
         all(others).await;
@@ -286,7 +286,7 @@ async fn a_sweep_passes_over_a_locked_user_and_a_damaged_hold() {
 async fn closing_ends_the_connections_of_what_does_not_end() {
     let server = Server::shared().unwrap();
     let database = support::database(server).unwrap();
-    let limits = Limits { lock: Duration::from_mins(1), statement: Duration::from_secs(60), ..Limits::default() };
+    let limits = Limits { lock: Duration::from_mins(1), statement: Duration::from_mins(1), ..Limits::default() };
     let limits = Limits { operation: Duration::from_millis(500), ..limits };
     let options = PgOptions { limits, ..PgOptions::new(database.url()) };
     let storage: Arc<dyn Storage> = Arc::new(PgStorage::open(options).await.unwrap());

@@ -1,5 +1,5 @@
 //! Programs of two versions on one database: this one beside a migration of the next.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a surprise is a failure")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a surprise is a failure")]
 
 mod support;
 

@@ -89,7 +89,9 @@ async fn credit(storage: &SharedStorage) {
 }
 
 fn founded(database: &Database) -> bool {
-    let rows = Server::shared().unwrap().query_text(database.name(), "SELECT name FROM storage_meta").unwrap();
+    let rows =
+        Server::shared().unwrap().query_text(database.name(), "SELECT FROM storage_meta WHERE name = 'store_id'");
+    let rows = rows.unwrap();
     !rows.is_empty()
 }
 

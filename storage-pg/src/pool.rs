@@ -219,7 +219,9 @@ impl ManageConnection for Manager {
             // It was put back in the middle of something, or another one gave reason for doubt. Lost until it has proven the
             // contrary: a check whose own future is dropped must not put it back as good.
             connection.lost = true;
-            let limit = if connection.busy.is_some() { AFTER_DROP } else { CHECK };
+            // A pooler may lose its way when a client is gone in the middle of something: there it is given its time.
+            let brief = connection.busy.is_some() && !connection.parts.behind_pooler();
+            let limit = if brief { AFTER_DROP } else { CHECK };
             let checked = timeout(limit, Hello::ask(&connection.client)).await;
             if !matches!(checked, Ok(Ok(Hello { writes: true, .. }))) {
                 return Err(NoConnection::Unwell);

@@ -72,6 +72,12 @@ pub trait Harness: Send + Sync + 'static {
     /// Whether the backend has what some scenarios need. Those that it has not are reported as ignored.
     fn supports(&self, need: Need) -> bool;
 
+    /// Whether this run stands beside one of the same backend that leaves nothing out: a way in that lacks something on purpose. What
+    /// it lacks is then no failure under `CONFORMANCE_WHOLE`; its certificate says so all the same.
+    fn is_a_part(&self) -> bool {
+        false
+    }
+
     /// A new, empty place for a store. The text of an error is shown as it is.
     async fn create(&self) -> Result<Site, String>;
 

@@ -127,6 +127,9 @@ impl Harness for Databases {
             Need::Mark => self.way != Way::Tls,
         }
     }
+    fn is_a_part(&self) -> bool {
+        self.way == Way::Tls
+    }
     async fn create(&self) -> Result<Site, String> {
         let (server, way) = (self.server, self.way);
         let make = move || if way.has_strangers() { among_strangers(server) } else { database(server) };

@@ -572,7 +572,7 @@ fn initialize(account: Account, programs: &Path, directory: &Path, password: &st
 fn base_configuration(fsync: bool, max_connections: u16, socket_directory: &Path) -> String {
     let mut text = format!(
         "listen_addresses = '127.0.0.1'\nunix_socket_directories = {}\nmax_connections = {max_connections}\n\
-         timezone = 'UTC'\nlog_timezone = 'UTC'\nlog_line_prefix = '%m [%p] %q%u@%d '\nlc_messages = 'C'\n",
+         password_encryption = 'scram-sha-256'\ntimezone = 'UTC'\nlog_timezone = 'UTC'\nlog_line_prefix = '%m [%p] %q%u@%d '\nlc_messages = 'C'\n",
         setting(&socket_directory.to_string_lossy())
     );
     if !fsync {

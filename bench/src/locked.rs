@@ -1,7 +1,7 @@
 //! What a user whose row somebody holds costs everybody else: credits by many tasks, of which some go to that user.
 //!
-//! Slices without the lock and with it take turns. In both as many calls go to that user; nobody waits for their answers, so that
-//! what counts is what the connections are kept from doing, and not that a task was busy waiting.
+//! Each round has two slices: the row is free in the first and held in the second. The same part of the calls goes to that user in
+//! both. No task waits for their answers, so the figure shows what the connections lose.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use storage_pg::{PgOptions, PgStorage, migrate};
 use tokio::task::JoinSet;
 
 use crate::draw::Draw;
-use crate::result::{Figures, median};
+use crate::result::{Figures, median, told};
 
 const AMOUNT: &str = "0.01";
 /// The user whose row is held.
@@ -49,10 +49,6 @@ struct Slice {
     others: f64,
     /// Calls to the one user that were refused in time, and nothing was applied.
     busy: u64,
-}
-
-fn told(error: &storage_core::Error) -> String {
-    error.report().to_string()
 }
 
 async fn credit(storage: &PgStorage, user: i64, amount: Amount, key: u64) -> Result<(), storage_core::Error> {
@@ -124,7 +120,7 @@ pub(crate) async fn measure(arguments: LockedArgs) -> Result<Figures, String> {
     for _ in 0..arguments.rounds {
         let without = slice(&storage, &arguments).await?;
         if without.busy > 0 {
-            return Err(format!("{} calls were refused though nobody held the row", without.busy));
+            return Err(format!("{} calls were refused while the row was free", without.busy));
         }
         let lock = format!("BEGIN; SELECT FROM public.users WHERE id = {HELD} FOR UPDATE");
         holder.batch_execute(&lock).await.map_err(of_holder)?;
@@ -142,7 +138,7 @@ pub(crate) async fn measure(arguments: LockedArgs) -> Result<Figures, String> {
         return Err(format!("the others come to {ratio:.2} of what they do without the lock, less than {at_least}"));
     }
     if busy == 0 {
-        return Err("nobody was refused: the row was not held".to_owned());
+        return Err("no call was refused, so the row was not held".to_owned());
     }
     let mut figures =
         Figures::new(format!("credits by {tasks} tasks, {percent} % of them to one user whose row somebody holds"));

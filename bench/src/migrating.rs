@@ -1,7 +1,7 @@
 //! What a migration that waits costs a bot at full speed: a session has read a table and stands idle in its transaction, so that the
 //! migration cannot have it; behind the migration everybody who needs the table queues up, for as long as it asks.
 //!
-//! Slices without the migration and with it take turns.
+//! Each round has two slices: one without the migration, then one beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
 use crate::draw::Draw;
-use crate::result::{Figures, median};
+use crate::result::{Figures, median, told};
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -37,10 +37,6 @@ pub(crate) struct MigratingArgs {
     /// Fail when the rate comes to less than this part of what it is without the migration
     #[arg(long, value_name = "PART")]
     at_least: Option<f64>,
-}
-
-fn told(error: &storage_core::Error) -> String {
-    error.report().to_string()
 }
 
 async fn client(url: &str) -> Result<Client, String> {

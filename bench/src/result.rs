@@ -15,6 +15,11 @@ pub(crate) trait Report {
     fn to_json(&self) -> Value;
 }
 
+/// An error of a store, with its causes.
+pub(crate) fn told(error: &storage_core::Error) -> String {
+    error.report().to_string()
+}
+
 /// Figures in the order in which they were added.
 #[derive(Debug)]
 pub(crate) struct Figures {

@@ -31,7 +31,7 @@ pub(crate) use {account_columns, account_tables};
 statements! {
     /// Statements of accounts.
     AccountStatements {
-        /// The lock that orders the changes of users, taken by ascending id; `now`: of those whom nobody else holds.
+        /// The lock that orders the changes of users, taken by ascending id. `lock_now` skips users whose row somebody else holds.
         lock(INT8_ARRAY) = "SELECT id FROM {s}.users WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
         lock_now(INT8_ARRAY) =
             "SELECT id FROM {s}.users WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";

@@ -368,7 +368,7 @@ impl PgStorage {
                 Ok(due) => due,
                 Err(error) => {
                     sweep.took(Err(error));
-                    break;
+                    return sweep.answer();
                 }
             };
             goes_on = due.len() == limit.get();

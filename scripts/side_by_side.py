@@ -22,17 +22,20 @@ import time
 # What cargo's and the suite's test programs end with, and what the fault tools and proofs do.
 RESULT = re.compile(rb'^(?:test result: \w+\. )?(\d+) passed[,;] (\d+) failed(?:;.*)?$', re.MULTILINE)
 
+# How many lines of a program that failed are shown once more at the end, where whoever sees only the end of a log looks.
+LAST_LINES = 60
+
 running = set()
 ending = threading.Event()
 lock = threading.Lock()
 
 
 def run(name, folder, words):
-    """Answers how many passed, how many failed, and what is wrong, or None."""
+    """Answers how many passed, how many failed, what is wrong, or None, and the last lines that it said."""
     with tempfile.TemporaryFile() as output:
         with lock:
             if ending.is_set():
-                return 0, 0, None
+                return 0, 0, None, b''
             began = time.monotonic()
             try:
                 # A session of its own, so that all of it can be ended.
@@ -40,7 +43,7 @@ def run(name, folder, words):
                                            stderr=subprocess.STDOUT, start_new_session=True)
             except OSError as error:
                 print(f'\n-- {name}\n{error}', flush=True)
-                return 0, 1, str(error)
+                return 0, 1, str(error), b''
             running.add(process)
         code = process.wait()
         seconds = time.monotonic() - began
@@ -57,14 +60,17 @@ def run(name, folder, words):
                 sys.stdout.buffer.write(b'\n')
             sys.stdout.buffer.write(f'--- {name}: {seconds:.1f} s\n'.encode())
             sys.stdout.buffer.flush()
+    problem = None
     if code:
         # One that came to no end says no number.
-        return passed, max(failed, 1), f'exit code {code}' if code > 0 else f'ended by signal {-code}'
-    if failed:
-        return passed, failed, f'{failed} failed, and its exit code is 0 all the same'
-    if not passed:
-        return 0, 1, 'ran no test'
-    return passed, 0, None
+        failed = max(failed, 1)
+        problem = f'exit code {code}' if code > 0 else f'ended by signal {-code}'
+    elif failed:
+        problem = f'{failed} failed, and its exit code is 0 all the same'
+    elif not passed:
+        failed = 1
+        problem = 'ran no test'
+    return passed, failed, problem, b'\n'.join(said.rstrip().splitlines()[-LAST_LINES:])
 
 
 def end_all():
@@ -96,7 +102,12 @@ def main():
     if arguments.counts:
         with open(arguments.counts, 'a', encoding='utf-8') as file:
             print(passed, failed, file=file)
-    wrong = [(name, problem) for name, _, _, problem in outcomes if problem]
+    wrong = [(name, problem) for name, _, _, problem, _ in outcomes if problem]
+    for name, _, _, problem, last in outcomes:
+        if problem and len(outcomes) > 1:
+            print(f'\n-- {name}: {problem}; the end of what it said', flush=True)
+            sys.stdout.buffer.write(last + b'\n')
+            sys.stdout.buffer.flush()
     print(f'\n{passed} passed, {failed} failed in {len(outcomes)} programs')
     for name, problem in wrong:
         print(f'failed: {name}: {problem}')

@@ -11,7 +11,7 @@ use crate::answered;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::reader::Reader;
-use crate::run::{Attempt, Outcome, Patience, apply, begin, or_again};
+use crate::run::{Attempt, Outcome, Patience, apply, begin, migrate, or_again};
 use crate::schema::{MAX_IDENTIFIER, Schema, quote};
 use crate::shape::ORIGINAL;
 use crate::state::{State, inspect};
@@ -54,6 +54,13 @@ pub(crate) async fn adopted_tables(reader: Reader<'_>, schema: &Schema) -> Resul
 }
 
 pub(crate) async fn adopt(client: &mut Client, schema: &Schema, plan: &Plan, wait: Duration) -> Result<Adopted, Error> {
+    let mut adopted = adopt_tables(client, schema, plan, wait).await?;
+    // What comes after the first transaction.
+    adopted.outcome = adopted.outcome.and(migrate(client, schema, plan, wait).await?);
+    Ok(adopted)
+}
+
+async fn adopt_tables(client: &mut Client, schema: &Schema, plan: &Plan, wait: Duration) -> Result<Adopted, Error> {
     let patience = Patience::patient(wait);
     loop {
         // Without the lock only what no other run can change under the two readings.
@@ -79,17 +86,13 @@ fn settled(state: State, tables: Vec<String>, patience: &Patience) -> Result<Opt
             let twice: Vec<String> = original.into_iter().filter(twice).collect();
             if twice.is_empty() { Ok(None) } else { Err(Error::AdoptedTwice { tables: twice }) }
         }
-        state @ (State::Missing | State::Older { .. } | State::Current { .. } | State::Ahead { .. })
-            if tables.is_empty() =>
-        {
-            Err(Error::NothingToAdopt(state))
-        }
+        State::Divergent { .. } | State::Foreign { .. } | State::Newer { .. } => Err(Error::State(state)),
+        state if tables.is_empty() => Err(Error::NothingToAdopt(state)),
         State::Missing | State::Older { .. } => Ok(None),
-        State::Current { version } | State::Ahead { applied: version, .. } => {
-            let outcome = Outcome { applied: Vec::new(), from: version, to: version, waited: patience.waited() };
+        State::Current { version: applied } | State::Ahead { applied, .. } | State::Unfinished { applied, .. } => {
+            let outcome = Outcome { applied: Vec::new(), from: applied, to: applied, waited: patience.waited() };
             Ok(Some(Adopted { tables, renamed: Vec::new(), outcome }))
         }
-        state => Err(Error::State(state)),
     }
 }
 

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use crate::State;
 
-/// Why nothing was migrated or adopted. Whatever the reason, the schema is as it was before.
-///
-/// The one exception is a connection that is lost while the commit is under way: then either all was applied or
-/// nothing, and running it again tells which.
+/// Why nothing was migrated or adopted. Whatever the reason, the schema is as it was before, but for two: [`Error::Unfinished`], and a
+/// connection that is lost while a commit is under way. Then either all was applied or nothing, and running it again tells which.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -58,6 +56,22 @@ pub enum Error {
         /// What the server said, when it was the server.
         source: Option<tokio_postgres::Error>,
     },
+    /// A migration is applied, and of what comes outside of its transaction this failed.
+    Unfinished {
+        /// The migration's version.
+        version: i32,
+        /// What was being done.
+        doing: String,
+        /// Why it failed.
+        source: Box<Error>,
+    },
+    /// An index is to be made, and something else has its name.
+    Taken {
+        /// The name.
+        name: String,
+        /// The schema.
+        schema: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -83,7 +97,7 @@ impl fmt::Display for Error {
                 let who = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join("; ")) };
                 write!(
                     f,
-                    "{what} stood in the way for {} ms{who} and nothing was changed: try again, or wait longer",
+                    "{what} stood in the way for {} ms{who}, and the last attempt changed nothing: try again, or wait longer",
                     waited.as_millis()
                 )
             }
@@ -101,6 +115,14 @@ impl fmt::Display for Error {
             ),
             Self::Postgres(_) => f.write_str("the server could not be asked, or refused"),
             Self::Migration { doing, .. } => write!(f, "nothing was migrated, this failed: {doing}"),
+            Self::Unfinished { version, doing, .. } => write!(
+                f,
+                "version {version} is applied, what comes after it beside working programs is not done yet: {doing}; the same command goes on"
+            ),
+            Self::Taken { name, schema } => write!(
+                f,
+                "something else has the name of the index {name} in the schema {schema}: look at it, then rename or drop it"
+            ),
         }
     }
 }
@@ -113,7 +135,9 @@ impl StdError for Error {
             | Self::AdoptedTwice { .. }
             | Self::NotOwner { .. }
             | Self::NoRight { .. }
+            | Self::Taken { .. }
             | Self::Silent(_) => None,
+            Self::Unfinished { source, .. } => Some(&**source),
             Self::Busy { source, .. } | Self::Migration { source, .. } => source.as_ref().map(|error| error as _),
             Self::Postgres(error) => Some(error),
         }

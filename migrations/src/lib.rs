@@ -1,8 +1,9 @@
 //! The schema of the PostgreSQL backend: the migrations, compiled in, and how they are applied.
 //!
 //! [`inspect`] tells the [`State`] of a schema without a lock. [`migrate`] applies all that is pending in one
-//! transaction: whatever is killed and whenever, all of it is there or nothing. [`adopt`] does the same in a schema
-//! that holds the earlier system's tables, and keeps those as `legacy_...`.
+//! transaction: whatever is killed and whenever, all of it is there or nothing. What no transaction can hold, an index that is built beside
+//! writers or rows that are filled in pieces, comes after it, and the same call goes on where one was killed. [`adopt`] does the same in
+//! a schema that holds the earlier system's tables, and keeps those as `legacy_...`.
 //!
 //! Everything needs one connection and leaves no trace on it: no named statement, no setting, no lock that outlives the
 //! transaction. So it works through a pooler in transaction mode, with any number of programs that start together.
@@ -27,12 +28,15 @@
 //!
 //! To add a migration: a file `sql/V<n>__<what>.sql`, what it adds to the list in `shape.rs`, a line in the changelog. When programs of
 //! an earlier version go on working with the result (a column that has a default, an index, a table of its own), a line of the file says
-//! since which: `-- works since: 4`. Without it they are locked out.
+//! since which: `-- works since: 4`. Without it they are locked out. What is to be done beside working programs stands behind the line
+//! `-- outside of the transaction`: `CREATE INDEX CONCURRENTLY`, `ALTER TABLE ... VALIDATE CONSTRAINT`, and, each after a line
+//! `-- until nothing is left`, updates of some rows at a time. Each such statement ends with `;` at the end of a line.
 //! A file that was ever released stays as it is, to the byte: the history keeps its checksum.
 
 mod adopt;
 mod error;
 mod moved;
+mod outside;
 mod plan;
 mod reader;
 mod rights;
@@ -107,10 +111,11 @@ pub async fn inspect(client: &Client, schema: &Schema) -> Result<State, Error> {
     Plan::embedded().inspect(client, schema).await
 }
 
-/// Applies what is pending, all of it in one transaction, and creates the schema when it is missing.
+/// Applies what is pending, in one transaction up to the first version that has steps outside of it, and creates the schema when it is
+/// missing.
 ///
 /// A schema that is current is answered at once, whoever works in it. Of several runners one does the work, the others
-/// wait for at most about `wait` and find it done. A dropped future leaves nothing behind.
+/// wait for at most about `wait` and find it done. A dropped future leaves nothing behind but what the state tells.
 pub async fn migrate(client: &mut Client, schema: &Schema, wait: Duration) -> Result<Outcome, Error> {
     Plan::embedded().migrate(client, schema, wait).await
 }

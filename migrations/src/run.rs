@@ -1,4 +1,4 @@
-//! One transaction that applies everything, and the waiting around it.
+//! The transaction that applies what is pending, and the waiting around it.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -16,7 +16,8 @@ use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use crate::answered;
 use crate::error::Error;
-use crate::plan::{META_TABLE, Plan, WORKS_SINCE};
+use crate::outside;
+use crate::plan::{META_TABLE, Plan, UNFINISHED, WORKS_SINCE};
 use crate::reader::{PIN, Reader};
 use crate::schema::{Schema, quote};
 use crate::state::{State, inspect};
@@ -25,7 +26,7 @@ use crate::state::{State, inspect};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// The versions that this run applied; none when another run, or an earlier one, had done it.
+    /// The versions that this run applied, or saw through to their end; none when another run, or an earlier one, had done it.
     pub applied: Vec<i32>,
     /// The version before, 0 for a new store.
     pub from: i32,
@@ -193,51 +194,74 @@ pub(crate) async fn migrate(
     wait: Duration,
 ) -> Result<Outcome, Error> {
     let patience = Patience::brief(wait);
+    let mut done: Option<Outcome> = None;
     loop {
         // Without the lock first: a schema that is current keeps nobody waiting, whoever works in it.
         let state = plan.inspect(client, schema).await?;
-        if !is_pending(&state) {
-            return nothing_to_do(state, &patience);
+        let more = match state {
+            State::Missing | State::Older { .. } => {
+                match attempt(client, schema, plan, &patience).await.or_else(or_again)? {
+                    Attempt::Done(Some(outcome)) => outcome,
+                    // Somebody else was first.
+                    Attempt::Done(None) => continue,
+                    Attempt::Again(source) => {
+                        patience.pause(client, schema, source).await?;
+                        continue;
+                    }
+                }
+            }
+            State::Unfinished { applied, unfinished, .. } => {
+                outside::finish(client, schema, plan, unfinished, &patience).await?;
+                Outcome { applied: vec![unfinished], from: applied, to: applied, waited: patience.waited() }
+            }
+            State::Current { version } | State::Ahead { applied: version, .. } => {
+                let nothing = Outcome { applied: Vec::new(), from: version, to: version, waited: patience.waited() };
+                return Ok(Outcome { to: version, waited: patience.waited(), ..done.unwrap_or(nothing) });
+            }
+            other => return Err(Error::State(other)),
+        };
+        let is_last = plan.next_stop(more.from) == (more.to, false);
+        let so_far = match done {
+            None => more,
+            Some(before) => before.and(more),
+        };
+        // What was committed is done, whatever a look would come to.
+        if is_last {
+            return Ok(Outcome { waited: patience.waited(), ..so_far });
         }
-        match attempt(client, schema, plan, &patience).await.or_else(or_again)? {
-            Attempt::Done(outcome) => return Ok(outcome),
-            Attempt::Again(source) => patience.pause(client, schema, source).await?,
-        }
+        done = Some(so_far);
     }
 }
 
-fn is_pending(state: &State) -> bool {
-    matches!(state, State::Missing | State::Older { .. })
-}
-
-fn nothing_to_do(state: State, patience: &Patience) -> Result<Outcome, Error> {
-    match state {
-        State::Current { version } | State::Ahead { applied: version, .. } => {
-            Ok(Outcome { applied: Vec::new(), from: version, to: version, waited: patience.waited() })
-        }
-        other => Err(Error::State(other)),
+impl Outcome {
+    /// This, and what came after it.
+    pub(crate) fn and(mut self, later: Self) -> Self {
+        self.applied.extend(later.applied);
+        self.applied.dedup();
+        Self { applied: self.applied, from: self.from, ..later }
     }
 }
 
+/// One transaction of it; none when there is nothing left for one.
 async fn attempt(
     client: &mut Client,
     schema: &Schema,
     plan: &Plan,
     patience: &Patience,
-) -> Result<Attempt<Outcome>, Error> {
+) -> Result<Attempt<Option<Outcome>>, Error> {
     let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
     // Again under the lock: its last holder may have done the work.
     let state = answered(inspect(Reader::Within(transaction.client()), schema, plan)).await?;
-    if !is_pending(&state) {
+    if !matches!(state, State::Missing | State::Older { .. }) {
         transaction.rollback().await?;
-        return nothing_to_do(state, patience).map(Attempt::Done);
+        return Ok(Attempt::Done(None));
     }
     let outcome = apply(&transaction, schema, plan, &state, patience).await?;
     transaction.commit().await?;
-    Ok(Attempt::Done(Outcome { waited: patience.waited(), ..outcome }))
+    Ok(Attempt::Done(Some(outcome)))
 }
 
-/// Applies what is pending inside the transaction, under the lock.
+/// Applies what is pending inside the transaction, under the lock: up to the first version that has steps outside of it.
 pub(crate) async fn apply(
     transaction: &Transaction<'_>,
     schema: &Schema,
@@ -247,25 +271,43 @@ pub(crate) async fn apply(
 ) -> Result<Outcome, Error> {
     answered(refuse_without_rights(transaction, schema, plan)).await?;
     create_schema(transaction, schema).await?;
-    // Migrations name the store's tables without their schema. The system's own names come first by themselves, so that the schema can
-    // offer only what fits better than those; V3 leaves nothing of that kind in use.
-    transaction.batch_execute(&format!("SET LOCAL search_path = {}, pg_temp", schema.quoted())).await?;
+    within_the_schema(transaction, schema).await?;
+    let from = if let State::Older { applied, .. } = state { *applied } else { 0 };
+    let (to, has_steps) = plan.next_stop(from);
     let mut target = OneTransaction { transaction, failed: None };
-    let report = plan.runner().run_async(&mut target).await.map_err(|error| from_refinery(&error, target.failed))?;
+    let report = plan.runner(to).run_async(&mut target).await.map_err(|error| from_refinery(&error, target.failed))?;
     transaction.batch_execute(PIN).await?;
+    let mut rows = vec![(WORKS_SINCE, plan.works_since_row(to))];
+    if has_steps {
+        rows.push((UNFINISHED, to.to_string()));
+    }
     let meta = format!(
-        "INSERT INTO {}.{META_TABLE} AS m (name, value) VALUES ('{WORKS_SINCE}', $1)
+        "INSERT INTO {}.{META_TABLE} AS m (name, value) VALUES ($1, $2)
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         schema.quoted()
     );
-    transaction.execute_typed(&meta, &[(&plan.works_since_row(), Type::TEXT)]).await?;
+    for (name, value) in rows {
+        transaction.execute_typed(&meta, &[(&name, Type::TEXT), (&value, Type::TEXT)]).await?;
+    }
     let applied = report.applied_migrations().iter().map(Migration::version).collect();
-    let from = if let State::Older { applied, .. } = state { *applied } else { 0 };
-    Ok(Outcome { applied, from, to: plan.latest(), waited: patience.waited() })
+    Ok(Outcome { applied, from, to, waited: patience.waited() })
+}
+
+/// Migrations name the store's tables without their schema. The system's own names come first by themselves, so that the schema can offer
+/// only what fits better than those; V3 leaves nothing of that kind in use.
+pub(crate) async fn within_the_schema(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+) -> Result<(), tokio_postgres::Error> {
+    transaction.batch_execute(&format!("SET LOCAL search_path = {}, pg_temp", schema.quoted())).await
 }
 
 /// Said before anything is done, with what helps: the server would say only which right is missing.
-async fn refuse_without_rights(transaction: &Transaction<'_>, schema: &Schema, plan: &Plan) -> Result<(), Error> {
+pub(crate) async fn refuse_without_rights(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    plan: &Plan,
+) -> Result<(), Error> {
     let tables: Vec<&str> = plan.tables(plan.latest()).into_iter().collect();
     let row = transaction
         .query_typed_one(
@@ -351,7 +393,8 @@ impl AsyncTransaction for OneTransaction<'_, '_> {
     async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(&'a mut self, queries: T) -> Result<usize, Failed> {
         let mut count = 0;
         for query in queries {
-            let result = self.transaction.batch_execute(query).await;
+            // What refinery notes of it is of the whole file.
+            let result = self.transaction.batch_execute(outside::inside(query)).await;
             self.keep(result)?;
             count += 1;
         }

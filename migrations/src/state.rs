@@ -5,7 +5,7 @@ use std::fmt;
 
 use tokio_postgres::types::Type;
 
-use crate::plan::{HISTORY_TABLE, META_TABLE, Plan, WORKS_SINCE};
+use crate::plan::{HISTORY_TABLE, META_TABLE, Plan, UNFINISHED, WORKS_SINCE};
 use crate::reader::Reader;
 use crate::schema::Schema;
 use crate::shape::{ORIGINAL, ORIGINAL_CORE};
@@ -27,6 +27,18 @@ pub enum State {
     Current {
         /// The last version applied, and known.
         version: i32,
+    },
+    /// A version is applied, and its steps outside of the transaction are not all done. Programs work with it unless something is pending
+    /// or missing.
+    Unfinished {
+        /// The last version applied.
+        applied: i32,
+        /// The version whose steps are not done.
+        unfinished: i32,
+        /// What is to be applied after that, in order.
+        pending: Vec<i32>,
+        /// Unique indexes that are still to be built.
+        missing: Vec<String>,
     },
     /// A newer program migrated it, and this one works with what that left: the schema says so.
     Ahead {
@@ -66,7 +78,16 @@ pub enum State {
 impl State {
     /// Whether this program works with it.
     pub fn works(&self) -> bool {
-        matches!(self, Self::Current { .. } | Self::Ahead { .. })
+        match self {
+            Self::Current { .. } | Self::Ahead { .. } => true,
+            Self::Unfinished { pending, missing, .. } => pending.is_empty() && missing.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether it has all that this program knows, and nothing else.
+    pub fn is_known(&self) -> bool {
+        self.works() && !matches!(self, Self::Ahead { .. })
     }
 }
 
@@ -80,6 +101,18 @@ impl fmt::Display for State {
                 write!(f, "the schema has version {applied} and lacks {pending}; run `storage migrate`")
             }
             Self::Current { version } => write!(f, "the schema has version {version}, there is nothing to do"),
+            Self::Unfinished { applied, unfinished, pending, missing } => {
+                write!(
+                    f,
+                    "the schema has version {applied}, and what comes after version {unfinished} beside working programs is not done yet"
+                )?;
+                let lacks = pending.iter().map(|version| format!("version {version}")).chain(missing.iter().cloned());
+                let lacks: Vec<_> = lacks.collect();
+                if !lacks.is_empty() {
+                    write!(f, ", and it lacks {}", lacks.join(", "))?;
+                }
+                f.write_str("; run `storage migrate`")
+            }
             Self::Ahead { applied, known } => write!(
                 f,
                 "the schema has version {applied}, with which this program, which knows {known}, goes on; there is nothing to do"
@@ -125,16 +158,19 @@ struct Seen {
     history: Vec<Applied>,
     /// Since which version programs work with the schema, and of which version it says so.
     works_since: Option<(i32, i32)>,
+    /// The version whose steps outside of its transaction are not all done.
+    unfinished: Option<i32>,
 }
 
-/// The catalog is readable by everyone and locked by no one.
+/// The catalog is readable by everyone and locked by no one. An index that is not valid is none.
 const CATALOG: &str = "
     SELECT c.relkind::text, c.relname::text, 0::int4, ARRAY(
         SELECT a.attname::text FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
         has_table_privilege(c.oid, 'SELECT')
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = $1 AND c.relname = ANY ($2)";
+    WHERE n.nspname = $1 AND c.relname = ANY ($2) AND NOT EXISTS (
+        SELECT 1 FROM pg_catalog.pg_index x WHERE x.indexrelid = c.oid AND NOT x.indisvalid)";
 
 async fn look(reader: Reader<'_>, schema: &Schema, plan: &Plan) -> Result<Seen, tokio_postgres::Error> {
     let mut names: Vec<&str> = vec![HISTORY_TABLE];
@@ -160,24 +196,34 @@ async fn look(reader: Reader<'_>, schema: &Schema, plan: &Plan) -> Result<Seen, 
         );
         if has_meta {
             let since = format!(
-                " UNION ALL SELECT 'since', NULL, 0, ARRAY[m.value], true FROM {s}.{META_TABLE} m WHERE m.name = '{WORKS_SINCE}'"
+                " UNION ALL SELECT m.name, NULL, 0, ARRAY[m.value], true FROM {s}.{META_TABLE} m
+                  WHERE m.name IN ('{WORKS_SINCE}', '{UNFINISHED}')"
             );
             history.push_str(&since);
         }
         rows = reader.rows(&history, &[(&schema.name(), Type::NAME), (&names, Type::NAME_ARRAY)]).await?;
     }
-    let mut seen = Seen { tables: BTreeMap::new(), relations: BTreeSet::new(), history: Vec::new(), works_since: None };
+    let mut seen = Seen {
+        tables: BTreeMap::new(),
+        relations: BTreeSet::new(),
+        history: Vec::new(),
+        works_since: None,
+        unfinished: None,
+    };
     for row in rows {
         let kind: String = row.try_get(0)?;
         let name: Option<String> = row.try_get(1)?;
         let name = name.unwrap_or_default();
-        if kind == "since" {
+        if kind == WORKS_SINCE || kind == UNFINISHED {
             let value: Vec<Option<String>> = row.try_get(3)?;
+            let value = value.into_iter().flatten().next().unwrap_or_default();
             // What cannot be read promises nothing.
-            seen.works_since = value.into_iter().flatten().next().and_then(|value| {
-                let (since, version) = value.split_once(" in ")?;
-                Some((since.parse().ok()?, version.parse().ok()?))
-            });
+            if kind == UNFINISHED {
+                seen.unfinished = value.parse().ok();
+            } else {
+                let said = value.split_once(" in ");
+                seen.works_since = said.and_then(|(since, version)| Some((since.parse().ok()?, version.parse().ok()?)));
+            }
             continue;
         }
         if kind == "history" {
@@ -229,9 +275,17 @@ fn with_history(seen: &Seen, plan: &Plan) -> State {
     }
     let is_ahead =
         applied > known && seen.works_since.is_some_and(|(since, version)| since <= known && version == applied);
+    // A newer program's steps are its own.
+    let unfinished = seen.unfinished.filter(|version| applied <= known && *version <= applied);
+    let mut unbuilt = Vec::new();
     // What a newer version has renamed or dropped is not ours to miss, unless it says that this program works with it.
     if applied <= known || is_ahead {
-        missing.extend(lacks(seen, plan, applied.min(known)));
+        let before = unfinished.map_or_else(Vec::new, |version| lacks(seen, plan, version - 1));
+        let (index, lost): (Vec<_>, Vec<_>) = lacks(seen, plan, applied.min(known))
+            .into_iter()
+            .partition(|what| unfinished.is_some() && what.starts_with(UNIQUE_INDEX) && !before.contains(what));
+        unbuilt = index;
+        missing.extend(lost);
     }
     if !changed.is_empty() || !missing.is_empty() {
         State::Divergent { version: applied, changed, missing }
@@ -239,12 +293,16 @@ fn with_history(seen: &Seen, plan: &Plan) -> State {
         State::Ahead { applied, known }
     } else if applied > known {
         State::Newer { applied, known }
+    } else if let Some(unfinished) = unfinished {
+        State::Unfinished { applied, unfinished, pending, missing: unbuilt }
     } else if pending.is_empty() {
         State::Current { version: applied }
     } else {
         State::Older { applied, pending }
     }
 }
+
+const UNIQUE_INDEX: &str = "unique index";
 
 /// What a schema of this version should have and has not.
 fn lacks(seen: &Seen, plan: &Plan, version: i32) -> Vec<String> {
@@ -260,7 +318,7 @@ fn lacks(seen: &Seen, plan: &Plan, version: i32) -> Vec<String> {
             missing.push(format!("column {}.{column}", addition.table));
         }
         for index in addition.unique.iter().filter(|name| !seen.relations.contains(**name)) {
-            missing.push(format!("unique index {index} of {}", addition.table));
+            missing.push(format!("{UNIQUE_INDEX} {index} of {}", addition.table));
         }
     }
     missing

@@ -52,7 +52,7 @@ pub struct SchemaReport {
 /// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// The versions that this run applied.
+    /// The versions that this run applied, or saw through to their end.
     pub applied: Vec<i32>,
     /// The version before, 0 for none.
     pub from: i32,
@@ -106,6 +106,10 @@ pub async fn schema_report(options: &PgOptions) -> Result<SchemaReport, OpenErro
             pending: migrations::steps().into_iter().map(|step| step.version).collect(),
         },
         State::Older { applied, pending } => SchemaState::Pending { applied, pending },
+        State::Unfinished { applied, unfinished, pending, .. } => {
+            let pending = std::iter::once(unfinished).chain(pending).collect();
+            SchemaState::Pending { applied, pending }
+        }
         State::Current { version } | State::Ahead { applied: version, .. } => SchemaState::Current(version),
         State::Original { tables } => SchemaState::Original { tables },
         _ => SchemaState::Other,
@@ -133,7 +137,7 @@ pub async fn reach(options: &PgOptions, wait: Duration, mut told: impl FnMut(&Er
     }
 }
 
-/// Applies what is pending, in one transaction; waits at most about `wait` for others who do the same.
+/// Applies what is pending; waits at most about `wait` for others who do the same, and for locks.
 ///
 /// # Errors
 /// `SchemaMismatch` when there is no way from what stands there; `Busy` when others stood in the way.

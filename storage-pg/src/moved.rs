@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrations::{Remark, State};
+use migrations::Remark;
 use storage_core::{Destination, Error, Result};
 use tokio::time::timeout;
 
@@ -29,10 +29,7 @@ impl PgStorage {
         let (client, _) = link.split();
         let state = migrations::inspect(client, self.schema()).await.map_err(migration_error)?;
         link.finished();
-        match state {
-            State::Current { .. } => Ok(()),
-            other => Err(mismatch(&other)),
-        }
+        if state.is_known() { Ok(()) } else { Err(mismatch(&state)) }
     }
 
     pub(crate) async fn remark(&self, remark: Remark<'_>) -> Result<()> {

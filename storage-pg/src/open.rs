@@ -118,8 +118,9 @@ pub(crate) fn migration_error(error: migrations::Error) -> Error {
         Migrating::Busy { waited, holders, source } => {
             let what = if source.is_some() { "locks on the tables" } else { "another migration" };
             let who = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join("; ")) };
-            let busy = Error::new(ErrorKind::Busy { waited })
-                .message(format!("{what} stood in the way{who}, and nothing was changed: repeat, or wait longer"));
+            let busy = Error::new(ErrorKind::Busy { waited }).message(format!(
+                "{what} stood in the way{who}, and the last attempt changed nothing: repeat, or wait longer"
+            ));
             match source {
                 Some(source) => busy.caused_by(source),
                 None => busy,
@@ -127,6 +128,14 @@ pub(crate) fn migration_error(error: migrations::Error) -> Error {
         }
         right @ (Migrating::NotOwner { .. } | Migrating::NoRight { .. }) => {
             Error::new(ErrorKind::ReadOnly).message(right.to_string())
+        }
+        Migrating::Unfinished { version, doing, source } => {
+            let text = format!("version {version} is applied, and not yet done beside working programs: {doing}");
+            let cause = migration_error(*source);
+            Error::new(cause.kind().clone()).message(text).caused_by(cause)
+        }
+        Migrating::Taken { name, .. } => {
+            Error::conflict("index", name, "something else has its name: look at it, then rename or drop it")
         }
         Migrating::Silent(waited) => Fault::Silent(waited).into_error(),
         Migrating::Postgres(error) => Fault::from(error).into_error(),
@@ -147,6 +156,9 @@ pub(crate) fn mismatch(state: &State) -> Error {
     let (found, run) = match state {
         State::Missing => ("a schema without the store's tables".to_owned(), "storage migrate".to_owned()),
         State::Older { applied, .. } => (format!("version {applied}"), "storage migrate".to_owned()),
+        State::Unfinished { applied, .. } => {
+            (format!("version {applied}, not all of it"), "storage migrate".to_owned())
+        }
         State::Current { version } => (format!("version {version}"), "storage migrate --check".to_owned()),
         State::Newer { applied, .. } | State::Ahead { applied, .. } => {
             (format!("version {applied}, of a newer program"), "a release of this program that knows it".to_owned())

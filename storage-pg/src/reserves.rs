@@ -28,8 +28,10 @@ use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
 use crate::users::surplus;
 
-/// A sweep gives up on users who are held for so long.
+/// For so long in all a sweep waits for users whom somebody holds before it passes over them, and again when it comes back to those.
 const HELD_FOR_LONG: Duration = Duration::from_secs(1);
+/// Between two looks at a held user.
+const BREATH: Duration = Duration::from_millis(10);
 
 macro_rules! hold_columns {
     () => {
@@ -362,6 +364,7 @@ impl PgStorage {
         let (now, most) = (Moment::At(self.environment().clock.now()), surplus(limit) - 1);
         let (mut at, mut of, mut behind) = (Moment::NegativeInfinity, i64::MIN, String::new());
         let (mut sweep, mut held, mut goes_on) = (Sweep::new(limit), Vec::new(), true);
+        let mut patience = HELD_FOR_LONG;
         while goes_on {
             let values: &[crate::wire::Value<'_>] = &[&now, &at, &of, &behind, &most];
             let due = match self.read_at(&pool, &self.sql().reserves.expired, values).await {
@@ -387,7 +390,14 @@ impl PgStorage {
                 let outcome = match place {
                     Ok((user, name, _)) => {
                         let stamp = self.environment().stamp();
-                        let outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                        let mut outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                        // The server may have yet to hear that a transaction has ended whose caller has its answer: a refusal waits for
+                        // nobody. To pass over that user would be to change the order.
+                        while !patience.is_zero() && outcome.as_ref().is_err_and(was_not_waited_for) {
+                            sleep(BREATH).await;
+                            patience = patience.saturating_sub(BREATH);
+                            outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                        }
                         if outcome.as_ref().is_err_and(was_not_waited_for) {
                             held.push((stamp, user, name));
                             continue;
@@ -405,7 +415,7 @@ impl PgStorage {
         sweep.answer()
     }
 
-    /// Comes back to those whose user somebody else held: most are free a moment later. Ends when none was for a while.
+    /// Comes back to those whose user somebody else held. Ends when none was free for a while.
     async fn sweep_held(&self, pool: &Pool, sweep: &mut Sweep, mut held: Vec<(Stamp, UserId, HoldName)>) {
         let mut free = Instant::now();
         while !held.is_empty() {
@@ -430,7 +440,7 @@ impl PgStorage {
                     sweep.took(Err(error));
                     return;
                 }
-                sleep(HELD_FOR_LONG / 100).await;
+                sleep(BREATH).await;
             }
         }
     }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap fails the test, with its line")]
 
 mod adopting;
+mod cut;
+mod outside;
 mod runners;
 mod states;
 mod tables;

@@ -173,6 +173,8 @@ def restored(g, k):
 
 @kind('another store by a symbolic link')
 def switched(g, k):
+    if not os.path.exists(os.path.join(g.home, LOCKS[0])):
+        return False  # it was not opened yet: the store will be the one that the link leads to by then
     os.mkdir(g.within('second'))
     copy(os.path.join(g.another, 'store'), g.within('second', 'data'))
     os.symlink('second', g.within('at.new'))

@@ -76,9 +76,11 @@ impl Presence {
                 None
             };
             own.release();
+            // Whoever was stopped between its two looks at the locks saw them at two moments, and has no time left: it looks once more.
+            let is_first = at_odds.is_some() && letting_go.is_none();
             let passes = at_odds.is_none()
                 || letting_go.get_or_insert_with(|| Pause::within(LETTING_GO.min(options.lock_wait))).wait();
-            if !passes || !pause.wait() {
+            if (!passes || !pause.wait()) && !is_first {
                 return Err(at_odds.unwrap_or_else(|| own.here.locked()));
             }
         }

@@ -65,6 +65,11 @@ pub enum Error {
         /// Why it failed.
         source: Box<Error>,
     },
+    /// The store is marked as moved, and what is pending changes rows.
+    Moved {
+        /// Where its contents are.
+        to: String,
+    },
     /// An index is to be made, and something else has its name.
     Taken {
         /// The name.
@@ -117,7 +122,11 @@ impl fmt::Display for Error {
             Self::Migration { doing, .. } => write!(f, "nothing was migrated, this failed: {doing}"),
             Self::Unfinished { version, doing, .. } => write!(
                 f,
-                "version {version} is applied, what comes after it beside working programs is not done yet: {doing}; the same command goes on"
+                "version {version} is applied, what comes after it beside working programs is not done yet: {doing}; when what stood in the way is gone, the same command goes on"
+            ),
+            Self::Moved { to } => write!(
+                f,
+                "the contents of this store were moved to {to}, and what is pending changes rows: nothing was changed; migrate the other one"
             ),
             Self::Taken { name, schema } => write!(
                 f,
@@ -135,6 +144,7 @@ impl StdError for Error {
             | Self::AdoptedTwice { .. }
             | Self::NotOwner { .. }
             | Self::NoRight { .. }
+            | Self::Moved { .. }
             | Self::Taken { .. }
             | Self::Silent(_) => None,
             Self::Unfinished { source, .. } => Some(&**source),

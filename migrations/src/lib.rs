@@ -31,6 +31,7 @@
 //! since which: `-- works since: 4`. Without it they are locked out. What is to be done beside working programs stands behind the line
 //! `-- outside of the transaction`: `CREATE INDEX CONCURRENTLY`, `ALTER TABLE ... VALIDATE CONSTRAINT`, and, each after a line
 //! `-- until nothing is left`, updates of some rows at a time. Each such statement ends with `;` at the end of a line.
+//! Rows that a migration fills count as changed by hand: their `updated_at` moves (V3).
 //! A file that was ever released stays as it is, to the byte: the history keeps its checksum.
 
 mod adopt;

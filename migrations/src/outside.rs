@@ -116,20 +116,29 @@ impl Step {
         }
     }
 
-    async fn attempt(&self, client: &mut Client, schema: &Schema, patience: &Patience) -> Result<Attempt<bool>, Error> {
+    async fn attempt(
+        &self,
+        client: &mut Client,
+        schema: &Schema,
+        (version, patience): (i32, &Patience),
+    ) -> Result<Attempt<bool>, Error> {
         match self {
             Self::Index { unique, name, table, rest } => {
                 let index = Index { schema, unique: *unique, name, table };
                 index.attempt(client, rest, patience).await
             }
-            Self::Again(sql) => in_a_transaction(client, schema, sql, patience).await.map(|attempt| match attempt {
-                Attempt::Done(rows) => Attempt::Done(rows == 0),
-                Attempt::Again(source) => Attempt::Again(source),
-            }),
-            Self::Once(sql) => in_a_transaction(client, schema, sql, patience).await.map(|attempt| match attempt {
-                Attempt::Done(_) => Attempt::Done(true),
-                Attempt::Again(source) => Attempt::Again(source),
-            }),
+            Self::Again(sql) => {
+                in_a_transaction(client, schema, sql, (version, patience)).await.map(|attempt| match attempt {
+                    Attempt::Done(rows) => Attempt::Done(rows == 0),
+                    Attempt::Again(source) => Attempt::Again(source),
+                })
+            }
+            Self::Once(sql) => {
+                in_a_transaction(client, schema, sql, (version, patience)).await.map(|attempt| match attempt {
+                    Attempt::Done(_) => Attempt::Done(true),
+                    Attempt::Again(source) => Attempt::Again(source),
+                })
+            }
         }
     }
 }
@@ -148,10 +157,19 @@ pub(crate) async fn finish(
     }
     let failed = |doing, source| Error::Unfinished { version, doing, source: Box::new(source) };
     for step in steps(plan.text(version)) {
+        // What was done is no waiting.
+        let mut patience = patience.renewed();
         loop {
-            match step.attempt(client, schema, patience).await.or_else(or_again) {
+            // Somebody else may have ended it, and applied what comes after: then its steps are no longer due.
+            if !is_unfinished(Reader::Alone(client), schema, version).await? {
+                return Ok(());
+            }
+            match step.attempt(client, schema, (version, &patience)).await.or_else(or_again) {
                 Ok(Attempt::Done(true)) => break,
-                Ok(Attempt::Done(false)) => sleep(BREATH).await,
+                Ok(Attempt::Done(false)) => {
+                    sleep(BREATH).await;
+                    patience = patience.renewed();
+                }
                 Ok(Attempt::Again(source)) => {
                     patience.pause(client, schema, source).await.map_err(|source| failed(step.doing(), source))?;
                 }
@@ -161,12 +179,23 @@ pub(crate) async fn finish(
     }
     let done =
         format!("DELETE FROM {}.{META_TABLE} WHERE name = '{UNFINISHED}' AND value = '{version}'", schema.quoted());
+    let patience = patience.renewed();
     loop {
-        match in_a_transaction(client, schema, &done, patience).await.or_else(or_again)? {
+        match in_a_transaction(client, schema, &done, (version, &patience)).await.or_else(or_again)? {
             Attempt::Done(_) => return Ok(()),
             Attempt::Again(source) => patience.pause(client, schema, source).await?,
         }
     }
+}
+
+/// Whether the steps of a version are still due.
+async fn is_unfinished(reader: Reader<'_>, schema: &Schema, version: i32) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM {}.{META_TABLE} AS m WHERE m.name = '{UNFINISHED}' AND m.value = $1)",
+        schema.quoted()
+    );
+    let rows = answered(reader.rows(&sql, &[(&version.to_string(), Type::TEXT)])).await?;
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
 }
 
 /// One statement, as it would run in the transaction of a migration; how many rows it changed.
@@ -174,9 +203,13 @@ async fn in_a_transaction(
     client: &mut Client,
     schema: &Schema,
     sql: &str,
-    patience: &Patience,
+    (version, patience): (i32, &Patience),
 ) -> Result<Attempt<u64>, Error> {
     let Some(transaction) = answered(begin(client, schema, patience)).await? else { return Ok(Attempt::Again(None)) };
+    if !is_unfinished(Reader::Within(transaction.client()), schema, version).await? {
+        transaction.rollback().await?;
+        return Ok(Attempt::Done(0));
+    }
     within_the_schema(&transaction, schema).await?;
     let rows = transaction.execute_typed(sql, &[]).await?;
     transaction.commit().await?;
@@ -214,8 +247,8 @@ impl Index<'_> {
             quote(self.table)
         );
         match client.batch_execute(&sql).await {
-            // Somebody else began a moment ago.
-            Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => Ok(Attempt::Again(None)),
+            // Somebody else was first: it is looked at.
+            Err(error) if error.code() == Some(&SqlState::DUPLICATE_TABLE) => Ok(Attempt::Done(false)),
             // It is looked at again: that it was built is no proof that it is valid.
             other => other.map(|()| Attempt::Done(false)).map_err(Error::from),
         }

@@ -67,6 +67,11 @@ impl Patience {
         Self { lock: PATIENTLY, ..Self::brief(wait) }
     }
 
+    /// The same from now on.
+    pub(crate) fn renewed(&self) -> Self {
+        Self { start: Instant::now(), random: self.random.clone(), ..*self }
+    }
+
     pub(crate) fn waited(&self) -> Duration {
         self.start.elapsed()
     }
@@ -274,6 +279,9 @@ pub(crate) async fn apply(
     within_the_schema(transaction, schema).await?;
     let from = if let State::Older { applied, .. } = state { *applied } else { 0 };
     let (to, has_steps) = plan.next_stop(from);
+    if has_steps && from > 0 {
+        refuse_moved(transaction, schema).await?;
+    }
     let mut target = OneTransaction { transaction, failed: None };
     let report = plan.runner(to).run_async(&mut target).await.map_err(|error| from_refinery(&error, target.failed))?;
     transaction.batch_execute(PIN).await?;
@@ -300,6 +308,15 @@ pub(crate) async fn within_the_schema(
     schema: &Schema,
 ) -> Result<(), tokio_postgres::Error> {
     transaction.batch_execute(&format!("SET LOCAL search_path = {}, pg_temp", schema.quoted())).await
+}
+
+/// A mark refuses what changes rows, and a version would be left half done.
+async fn refuse_moved(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), Error> {
+    let sql = format!("SELECT m.value FROM {}.{META_TABLE} AS m WHERE m.name = 'moved_to'", schema.quoted());
+    match transaction.query_typed_opt(&sql, &[]).await? {
+        Some(row) => Err(Error::Moved { to: row.try_get(0)? }),
+        None => Ok(()),
+    }
 }
 
 /// Said before anything is done, with what helps: the server would say only which right is missing.

@@ -137,13 +137,21 @@ pub async fn reach(options: &PgOptions, wait: Duration, mut told: impl FnMut(&Er
     }
 }
 
+/// The options of a connection on which a statement may wait that sets no limit of its own: an index that is built beside writers waits
+/// for every transaction that began before it, and would be built in vain.
+fn patient(options: &PgOptions, wait: Duration) -> PgOptions {
+    let mut options = options.clone();
+    options.limits.lock = options.limits.lock.max(wait);
+    options
+}
+
 /// Applies what is pending; waits at most about `wait` for others who do the same, and for locks.
 ///
 /// # Errors
 /// `SchemaMismatch` when there is no way from what stands there; `Busy` when others stood in the way.
 pub async fn migrate(options: &PgOptions, wait: Duration) -> Result<Migrated, OpenError> {
     let schema = schema(&options.schema)?;
-    let (_, mut connection) = dial(&options.url, options).await?;
+    let (_, mut connection) = dial(&options.url, &patient(options, wait)).await?;
     let outcome = migrations::migrate(&mut connection.client, &schema, wait).await.map_err(migration_error)?;
     let migrations::Outcome { applied, from, to, .. } = outcome;
     Ok(Migrated { applied, from, to, adopted: Vec::new(), renamed: Vec::new() })
@@ -185,7 +193,7 @@ pub async fn shard(options: &PgOptions, wait: Duration) -> Result<Vec<&'static s
 /// `SchemaMismatch` when nothing of the earlier system is there; `Busy` when others stood in the way.
 pub async fn adopt_tables(options: &PgOptions, wait: Duration) -> Result<Migrated, OpenError> {
     let schema = schema(&options.schema)?;
-    let (_, mut connection) = dial(&options.url, options).await?;
+    let (_, mut connection) = dial(&options.url, &patient(options, wait)).await?;
     let adopted = migrations::adopt(&mut connection.client, &schema, wait).await.map_err(migration_error)?;
     let migrations::Adopted { tables, renamed, outcome, .. } = adopted;
     let migrations::Outcome { applied, from, to, .. } = outcome;

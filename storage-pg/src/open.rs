@@ -130,10 +130,13 @@ pub(crate) fn migration_error(error: migrations::Error) -> Error {
             Error::new(ErrorKind::ReadOnly).message(right.to_string())
         }
         Migrating::Unfinished { version, doing, source } => {
-            let text = format!("version {version} is applied, and not yet done beside working programs: {doing}");
+            let text = format!(
+                "version {version} is applied, and not yet done beside working programs: {doing}; when what stood in the way is gone, storage migrate goes on"
+            );
             let cause = migration_error(*source);
             Error::new(cause.kind().clone()).message(text).caused_by(cause)
         }
+        Migrating::Moved { to } => Error::new(ErrorKind::Moved { to }),
         Migrating::Taken { name, .. } => {
             Error::conflict("index", name, "something else has its name: look at it, then rename or drop it")
         }

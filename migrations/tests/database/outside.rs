@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use migrations::{Addition, Error, Plan, State, inspect, latest, migrate};
+use migrations::{Addition, Error, Plan, Remark, State, inspect, latest, migrate, remark};
 use pg_test_server::{Database, Server};
 use tokio_postgres::Client;
 
@@ -239,4 +239,44 @@ UPDATE users SET spent = 1 WHERE id IN (SELECT id FROM users WHERE spent = 0 ORD
     assert_eq!(plan.migrate(&mut client, &public(), LONG).await.unwrap().applied, [version]);
     assert_eq!(one::<i64>(&client, "SELECT count(*) FROM users WHERE spent = 1").await, 50);
     assert_eq!(plan.inspect(&client, &public()).await.unwrap(), State::Current { version });
+}
+
+/// A store that is marked as moved takes no change of its rows: what is pending is refused before anything of it is done.
+#[tokio::test]
+async fn a_marked_store_is_not_left_half_migrated() {
+    let (_database, mut client) = with_users().await;
+    let place = "postgresql://elsewhere/bot";
+    remark(&mut client, &public(), Remark::Set(place), LONG).await.unwrap();
+    let error = plan().migrate(&mut client, &public(), LONG).await.unwrap_err();
+    assert!(matches!(&error, Error::Moved { to } if to == place), "{error:?}");
+    assert!(inspect(&client, &public()).await.unwrap().works());
+    remark(&mut client, &public(), Remark::Lift(place), LONG).await.unwrap();
+    plan().migrate(&mut client, &public(), LONG).await.unwrap();
+    all_done(&client, "after the mark").await;
+}
+
+/// One that stands before a step while another ends them all, and a later version takes back what they made.
+#[tokio::test]
+async fn a_slow_runner_does_not_do_the_steps_again() {
+    let (database, mut client) = with_users().await;
+    plan().migrate(&mut client, &public(), LONG).await.unwrap();
+    let undo = format!(
+        "DELETE FROM storage_migrations WHERE version = {}; ALTER TABLE users DROP COLUMN mood;
+         DROP INDEX users_note_unique, users_by_note_length; INSERT INTO storage_meta VALUES ('unfinished', '{}')",
+        latest() + 2,
+        latest() + 1
+    );
+    client.batch_execute(&undo).await.unwrap();
+    let holder = connect(&database.url()).await;
+    holder.batch_execute("BEGIN; LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+    let mut slow = connect(&database.url()).await;
+    let slow = tokio::spawn(async move { plan().migrate(&mut slow, &public(), LONG).await });
+    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+        AND query LIKE 'ALTER TABLE users VALIDATE%' AND wait_event_type = 'Lock')";
+    until(&connect(&Server::shared().unwrap().superuser_url(database.name())).await, waits).await;
+    client.batch_execute("DELETE FROM storage_meta WHERE name = 'unfinished'").await.unwrap();
+    holder.batch_execute("COMMIT").await.unwrap();
+    let _ = slow.await.unwrap();
+    let built = "SELECT count(*) FROM pg_class WHERE relname IN ('users_note_unique', 'users_by_note_length')";
+    assert_eq!(one::<i64>(&client, built).await, 0);
 }

@@ -28,7 +28,9 @@ use crate::store::PgStorage;
 use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
 use crate::users::surplus;
 
-/// For so long in all a sweep waits for users whom somebody holds before it passes over them, and again when it comes back to those.
+/// For so long in all a sweep waits for users whom somebody holds before it passes over them.
+const HELD_FOR_A_MOMENT: Duration = Duration::from_millis(300);
+/// When it comes back to those, it ends when none was free for so long.
 const HELD_FOR_LONG: Duration = Duration::from_secs(1);
 /// Between two looks at a held user.
 const BREATH: Duration = Duration::from_millis(10);
@@ -364,7 +366,7 @@ impl PgStorage {
         let (now, most) = (Moment::At(self.environment().clock.now()), surplus(limit) - 1);
         let (mut at, mut of, mut behind) = (Moment::NegativeInfinity, i64::MIN, String::new());
         let (mut sweep, mut held, mut goes_on) = (Sweep::new(limit), Vec::new(), true);
-        let mut patience = HELD_FOR_LONG;
+        let mut patience = HELD_FOR_A_MOMENT;
         while goes_on {
             let values: &[crate::wire::Value<'_>] = &[&now, &at, &of, &behind, &most];
             let due = match self.read_at(&pool, &self.sql().reserves.expired, values).await {
@@ -394,9 +396,10 @@ impl PgStorage {
                         // The server may have yet to hear that a transaction has ended whose caller has its answer: a refusal waits for
                         // nobody. To pass over that user would be to change the order.
                         while !patience.is_zero() && outcome.as_ref().is_err_and(was_not_waited_for) {
+                            let begun = Instant::now();
                             sleep(BREATH).await;
-                            patience = patience.saturating_sub(BREATH);
                             outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                            patience = patience.saturating_sub(begun.elapsed());
                         }
                         if outcome.as_ref().is_err_and(was_not_waited_for) {
                             held.push((stamp, user, name));

@@ -2,24 +2,30 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use storage_core::{
-    AddReferralBonus, Generation, GetUserGenerationsHistory, ImportOutcome, ImportRecord, IncrementFreeGenerations,
-    ListJobs, ListPayments, ListReserves, PageSize, QuotaSource, ReserveBalance, ReturnFreeGeneration, Storage,
-    Timestamp, UserId,
+    AddBalance, AddPayment, AddReferralBonus, Generation, GetUserGenerationsHistory, IdSource, ImportOutcome,
+    ImportRecord, IncrementFreeGenerations, JobStatus, ListJobs, ListPayments, ListReserves, OperationId, PageSize,
+    QuotaSource, ReserveBalance, ReturnFreeGeneration, SequentialIds, SetGiftClaimed, SetReferrer, Storage,
+    SubtractBalance, Timestamp, UpdateJobStatus, UserId,
 };
 
-use crate::check::{Check, ensure, ensure_eq};
+use crate::check::{Check, ensure, ensure_eq, present};
 use crate::context::{Context, in_zone, keeping};
 use crate::expect::{Expected, exhausted, refused, refused_without_trace};
 use crate::scenario::list_scenarios;
-use crate::steps::{all_pages, balance, clean, credit, dump_text, generation, hold, order, pay, record, rows};
+use crate::steps::{
+    all_pages, balance, clean, credit, dump_text, generation, hold, order, pay, record, rows, together,
+};
 
 list_scenarios! {
     "clocks":
     a_clock_that_goes_back_and_forward_gives_no_quota_twice ["V11", "increment_free_generations", "W32"];
     a_take_behind_the_last_day_belongs_to_that_day ["V11", "return_free_generation"];
     a_day_that_was_imported_counts_like_one_taken_from ["V11", "M3"];
+    the_moment_of_a_user_is_that_of_the_last_change ["V11", "R8"];
+    each_call_draws_one_id_and_a_look_draws_none ["V11", "R8"];
     a_zone_behind_midnight_is_no_way_back ["V11"] needs [TimeZones];
     the_first_day_of_1970_is_a_day_like_others ["V9", "V11", "increment_free_generations"] needs [Reopen];
     a_day_before_1970_is_a_day_like_others ["V9", "V11"] needs [Reopen, TimeZones];
@@ -46,6 +52,90 @@ async fn take(storage: &dyn Storage, user: UserId) -> Check<(QuotaSource, u64)> 
 
 fn day(date: &str) -> Check<QuotaSource> {
     Ok(QuotaSource::Day(date.parse()?))
+}
+
+/// The last one in the order of the ledger, whatever the clock said when it began. Many at once, so that a backend that gathers does.
+async fn the_moment_of_a_user_is_that_of_the_last_change(context: Context) -> Check {
+    let storage = context.open().await?;
+    let start: Timestamp = "2026-01-15T10:00:00Z".parse()?;
+    for round in 0..10 {
+        let calls = together(64, |number| {
+            let (storage, clock, alice) = (Arc::clone(&storage), Arc::clone(&context.clock), context.alice);
+            async move {
+                let back = i64::try_from(number).unwrap_or_default();
+                clock.set(start.plus_micros(1_000_000 * (100 * round - back)));
+                credit(&*storage, alice, "1").await
+            }
+        });
+        for answer in calls.await? {
+            answer?;
+        }
+        let user = present(storage.find_user(context.alice).await?, "the user")?;
+        let newest = present(rows(&*storage, context.alice).await?.into_iter().max_by_key(|row| row.seq), "a row")?;
+        ensure_eq!(user.updated_at, newest.at, "round {round}");
+    }
+    Ok(())
+}
+
+/// Counts what is drawn.
+#[derive(Debug)]
+struct Drawn(SequentialIds, AtomicU64);
+
+impl IdSource for Drawn {
+    fn next_id(&self) -> OperationId {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.next_id()
+    }
+}
+
+async fn each_call_draws_one_id_and_a_look_draws_none(context: Context) -> Check {
+    let drawn = Arc::new(Drawn(SequentialIds::lane(7_000), AtomicU64::new(0)));
+    let storage = context.open_minting(Arc::<Drawn>::clone(&drawn)).await?;
+    let (alice, bob) = (context.alice, context.bob);
+    macro_rules! draws {
+        ($count:literal, $what:literal, $call:expr) => {
+            let before = drawn.1.load(Ordering::SeqCst);
+            let answer = $call.await;
+            ensure_eq!(drawn.1.load(Ordering::SeqCst) - before, $count, "{}: {:?}", $what, answer.is_ok());
+        };
+    }
+    draws!(1, "a user's first call", storage.get_user(alice));
+    draws!(0, "a look at a known user", storage.get_user(alice));
+    draws!(0, "a read", storage.get_balance(alice));
+    let add = AddBalance::new(alice, "5".parse()?).with_key("first".parse()?);
+    draws!(1, "a credit", storage.add_balance(add.clone()));
+    draws!(1, "its repetition", storage.add_balance(add));
+    draws!(1, "a refusal", storage.subtract_balance(SubtractBalance::new(alice, "9".parse()?)));
+    draws!(1, "a claim", storage.set_gift_claimed(SetGiftClaimed::new(alice)));
+    draws!(1, "a payment without an id", storage.add_payment(AddPayment::new(alice, "5".parse()?, "card".parse()?)));
+    draws!(0, "oneself as referrer", storage.set_referrer(SetReferrer::new(alice, alice)));
+    draws!(1, "a referrer", storage.set_referrer(SetReferrer::new(alice, bob)));
+    draws!(0, "the same referrer again", storage.set_referrer(SetReferrer::new(alice, bob)));
+    draws!(0, "another referrer", storage.set_referrer(SetReferrer::new(alice, context.carol)));
+    let keyed = SetReferrer { key: Some("again".parse()?), ..SetReferrer::new(alice, bob) };
+    draws!(1, "the same referrer by a key", storage.set_referrer(keyed));
+    let mut wrong = UpdateJobStatus::new("job-1".parse()?, JobStatus::Completed);
+    wrong.error_message = Some("no".parse()?);
+    draws!(0, "a completed job with an error", storage.update_job_status(wrong));
+    draws!(
+        1,
+        "a job that is not there",
+        storage.update_job_status(UpdateJobStatus::new("job-1".parse()?, JobStatus::Failed))
+    );
+    let size = PageSize::DEFAULT;
+    draws!(0, "a sweep of nothing", storage.release_expired_reserves(size));
+    for name in ["one", "two"] {
+        let expiring =
+            ReserveBalance::new(alice, name.parse()?, "1".parse()?).expiring_at(context.now().plus_micros(1));
+        storage.reserve_balance(expiring).await?;
+    }
+    context.clock.advance_secs(1);
+    draws!(2, "a sweep of two holds", storage.release_expired_reserves(size));
+    let nothing = |user| ImportRecord::Quota { user, date: None, used: 0, bank: 0 };
+    draws!(3, "an import of three", storage.import_records(vec![nothing(alice), nothing(bob), nothing(context.carol)]));
+    storage.close().await?;
+    draws!(0, "a closed handle", storage.add_balance(AddBalance::new(alice, "1".parse()?)));
+    Ok(())
 }
 
 async fn a_clock_that_goes_back_and_forward_gives_no_quota_twice(context: Context) -> Check {

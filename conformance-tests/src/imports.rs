@@ -28,6 +28,7 @@ list_scenarios! {
     imported_generations_cost_nothing ["M3"];
     imported_history_is_trimmed_and_its_ids_are_used_up ["M3", "W30"];
     imported_jobs_are_found_by_both_ids ["M3"];
+    a_task_or_provider_key_that_is_taken_refuses_its_record ["M3", "R8"];
     imported_jobs_go_on_from_their_state ["M3"];
     imported_referrals_close_no_circle ["M3", "W38"];
     imported_fields_are_read_like_others ["M3"];
@@ -345,10 +346,30 @@ async fn imported_jobs_are_found_by_both_ids(context: Context) -> Check {
     ensure_eq!(storage.get_job(&"job-1".parse()?).await?.as_deref(), Some(&old));
     ensure_eq!(storage.find_job_by_task_id(&"task of job-1".parse()?).await?.as_deref(), Some(&old));
     ensure!(storage.find_user(context.alice).await?.is_some(), "its user");
-    let thief = Job { id: "job-2".parse()?, ..old };
-    let outcome = import(&*storage, ImportRecord::Job(thief)).await?;
-    ensure!(outcome != ImportOutcome::Added && outcome != ImportOutcome::Same, "{outcome:?}");
-    ensure_eq!(storage.get_job(&"job-2".parse()?).await?, None);
+    Ok(())
+}
+
+/// Another record has it, which is no record that the store knows under this id.
+async fn a_task_or_provider_key_that_is_taken_refuses_its_record(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, bob, born) = (context.alice, context.bob, "2025-12-01T08:00:00Z".parse()?);
+    let job = old_job(alice, "job-1", JobStatus::Completed, born)?;
+    let paid = decided(alice, "p-1", PaymentStatus::Approved, born)?;
+    let paid = Payment { provider_key: Some("charge-1".parse()?), ..paid };
+    let first = vec![ImportRecord::Job(job.clone()), ImportRecord::Payment(paid.clone())];
+    ensure_eq!(storage.import_records(first).await?, vec![ImportOutcome::Added; 2]);
+    let before = dump_text(&*storage).await?;
+    for user in [alice, bob] {
+        let job = ImportRecord::Job(Job { id: "job-2".parse()?, user, ..job.clone() });
+        let paid = ImportRecord::Payment(Payment { id: "p-2".parse()?, user, ..paid.clone() });
+        for (record, taken, by) in [(job, "task of job-1", "job-1"), (paid, "charge-1", "p-1")] {
+            let outcome = import(&*storage, record).await?;
+            let named =
+                matches!(&outcome, ImportOutcome::Refused(reason) if reason.contains(taken) && reason.contains(by));
+            ensure!(named, "{outcome:?} does not name {taken} and {by}");
+        }
+    }
+    ensure_eq!(dump_text(&*storage).await?, before, "a refused record left a trace");
     Ok(())
 }
 

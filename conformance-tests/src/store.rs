@@ -4,17 +4,18 @@ pub(crate) mod by_hand;
 pub(crate) mod restores;
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use serde_json::Value;
 use storage_core::{
     AddBalance, Destination, DumpSummary, ErrorKind, HistoryRetention, ImportRecord, IncrementFreeGenerations, Policy,
-    Storage,
+    Storage, SubtractBalance,
 };
 
 use crate::calls::{Arguments, Keyed, Told, every_read, prepare};
 use crate::check::{Check, Failure, ensure, ensure_eq, present};
 use crate::context::{Context, in_zone, keeping};
-use crate::expect::{Expected, refused, refused_without_trace};
+use crate::expect::{Expected, insufficient, refused, refused_without_trace};
 use crate::scenario::list_scenarios;
 use crate::steps::{balance, clean, credit, dump_text, generation, hold, ledger, record, together};
 
@@ -39,6 +40,7 @@ list_scenarios! {
     a_moved_store_refuses_every_change ["mark_moved", "M2"] needs [Mark];
     a_moved_store_answers_every_read ["mark_moved", "M2"] needs [Mark];
     a_moved_store_answers_repeats ["mark_moved", "R6"] needs [Mark];
+    what_changes_nothing_is_answered_beside_a_change_that_a_mark_refuses ["mark_moved", "M2", "R6"] needs [Mark];
     a_mark_lasts_and_every_handle_obeys_it ["mark_moved", "moved_to", "R5"] needs [SecondHandle, Reopen, Mark];
     a_mark_is_lifted_by_name_alone ["lift_moved", "mark_moved", "M2"] needs [Mark];
     nothing_is_acknowledged_behind_a_mark ["mark_moved", "R3"] needs [SecondHandle, Mark];
@@ -453,6 +455,37 @@ async fn a_moved_store_answers_every_read(context: Context) -> Check {
     }
     ensure_eq!(storage.get_user(context.alice).await?.balance.to_string(), "90.00");
     ensure_eq!(dump_text(&*storage).await?, before, "a mark is no record");
+    Ok(())
+}
+
+/// They may share a batch or a statement; each has an answer of its own.
+async fn what_changes_nothing_is_answered_beside_a_change_that_a_mark_refuses(context: Context) -> Check {
+    let storage = context.open().await?;
+    let (alice, bob) = (context.alice, context.bob);
+    let first = AddBalance::new(alice, "5".parse()?).with_key("first".parse()?);
+    storage.add_balance(first.clone()).await?;
+    storage.mark_moved(elsewhere()?).await?;
+    let too_much = SubtractBalance::new(bob, "1".parse()?);
+    let change = AddBalance::new(bob, "1".parse()?);
+    let answers = together(60, |number| {
+        let (storage, first) = (Arc::clone(&storage), first.clone());
+        let (too_much, change) = (too_much.clone(), change.clone());
+        async move {
+            match number % 3 {
+                0 => storage.add_balance(first).await,
+                1 => storage.subtract_balance(too_much).await,
+                _ => storage.add_balance(change).await,
+            }
+        }
+    });
+    for (number, answer) in answers.await?.into_iter().enumerate() {
+        match (number % 3, answer) {
+            (0, Ok(receipt)) => ensure!(receipt.replayed, "{receipt:?}"),
+            (1, answer) => refused(answer, &insufficient("0", "1")?)?,
+            (2, answer) => refused(answer, &Expected::Kind("Moved"))?,
+            (_, answer) => return Err(Failure::new(format!("a repeat was answered {answer:?}"))),
+        }
+    }
     Ok(())
 }
 

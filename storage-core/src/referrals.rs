@@ -49,6 +49,13 @@ impl SetReferrer {
     pub fn new(user: UserId, referrer: UserId) -> Self {
         Self { user, referrer, bonus: None, key: None }
     }
+    /// The rule that no single value can keep: `InvalidInput` for oneself. Backends call it first of all.
+    pub fn check(&self) -> Result<()> {
+        if self.user == self.referrer {
+            return Err(Error::invalid("referrer", "must not be the user"));
+        }
+        Ok(())
+    }
     /// What a replay must repeat.
     pub fn fingerprint(&self) -> Fingerprint {
         let bonus = self.bonus.map_or_else(String::new, |bonus| bonus.get().to_string());

@@ -233,7 +233,8 @@ pub trait Reserves {
     ///   somebody keeps locked, keeps no other from being released; the next sweep finds it again.
     ///
     /// # Errors
-    /// Only when nothing was released: the first error that a hold met.
+    /// Only when nothing was released: the first error that a hold met. So an empty answer says that nothing is due any more, and
+    /// any other leaves that open.
     ///
     /// ```
     /// # use storage_core::*;

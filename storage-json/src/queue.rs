@@ -89,6 +89,8 @@ pub(crate) trait Op: Send + Sync {
     fn take(&self) -> bool;
     /// Decides it and keeps the answer. `Some` when there is something to store.
     fn decide(&self, tx: Tx<'_>) -> Option<Decided>;
+    /// Puts a refusal in the place of what was decided.
+    fn refuse(&self, error: Error);
     fn stamp(&self) -> Stamp;
     /// Leaves the answer for the caller, who is yet to be woken; `Err` replaces it for an operation that could not be
     /// stored. `None` when the caller had given it up.
@@ -178,6 +180,11 @@ where
         slot.answer = Some(answer);
         slot.wrote = decided.is_some();
         decided
+    }
+    fn refuse(&self, error: Error) {
+        let mut slot = self.slot();
+        slot.answer = Some(Err(error.not_applied()));
+        slot.wrote = false;
     }
     fn stamp(&self) -> Stamp {
         self.stamp

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AccountRecord, Answer, Error, GetReferrals, HeapSize as _, Newest, Page, Referral, Referrals, Result, SetReferrer,
-    Stored, Timestamp, UserId, judge_chain, made_by_key,
+    AccountRecord, Answer, GetReferrals, HeapSize as _, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
+    Timestamp, UserId, judge_chain, made_by_key,
 };
 
 use crate::engine::JsonStorage;
@@ -55,8 +55,15 @@ impl JsonStorage {
 #[async_trait]
 impl Referrals for JsonStorage {
     async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
-        if set.user == set.referrer {
-            return Err(self.refuse("set_referrer", Error::invalid("referrer", "must not be the user")));
+        set.check().map_err(|error| self.refuse("set_referrer", error))?;
+        // The usual call is a repetition, by a user who follows the same link again: a look answers it.
+        if set.key.is_none() {
+            let look = |state: &State| state.account(set.user).and_then(|account| shown(&account.record));
+            if let Some(standing) = self.read("set_referrer", look).await? {
+                let judged = standing.judge_set(set.referrer);
+                judged.map_err(|error| error.not_applied().in_operation("set_referrer"))?;
+                return Ok(Stored { record: Arc::new(standing), replayed: true });
+            }
         }
         self.write("set_referrer", set.key.clone(), set.heap_size(), move |tx| {
             let fingerprint = set.fingerprint();

@@ -128,6 +128,9 @@ struct Batch {
 
 /// Decides the operations, makes them durable and publishes them.
 fn commit(shared: &Shared, applier: &mut Applier, ops: &[Queued]) -> Result<()> {
+    // Where nothing may be changed, whatever changes nothing is answered as ever.
+    let moved = |to: &String| Error::new(ErrorKind::Moved { to: to.clone() });
+    let refusal = shared.read_only().or_else(|| applier.manifest.moved_to.as_ref().map(moved));
     let mut batch = Batch::default();
     let (start, end) = {
         let state = shared.state();
@@ -137,6 +140,10 @@ fn commit(shared: &Shared, applier: &mut Applier, ops: &[Queued]) -> Result<()> 
             let tx =
                 Tx::new(&state, &batch.overlay, &shared.ledger, &shared.options.environment, op.stamp(), end.ledger);
             let Some(decided) = op.decide(tx) else { continue };
+            if let Some(refusal) = &refusal {
+                op.refuse(refusal.clone());
+                continue;
+            }
             write_record(&mut batch.journal, end, start.seq, &decided)?;
             end = Position {
                 seq: end.seq + 1,
@@ -153,12 +160,6 @@ fn commit(shared: &Shared, applier: &mut Applier, ops: &[Queued]) -> Result<()> 
     };
     if end == start {
         return Ok(());
-    }
-    if let Some(refusal) = shared.read_only() {
-        return Err(refusal);
-    }
-    if let Some(to) = &applier.manifest.moved_to {
-        return Err(Error::new(ErrorKind::Moved { to: to.clone() }));
     }
     store(shared, &mut applier.journal, start, &batch)?;
     // A process that found other lock files may have read the journal before this batch stood there.

@@ -64,7 +64,8 @@ statements! {
                  WINDOW w AS (PARTITION BY a.id ORDER BY a.n ASC ROWS UNBOUNDED PRECEDING)
              ), due AS MATERIALIZED (
                  SELECT p.id, sum(p.change) AS total, min(p.running) AS lowest, max(p.running) AS highest,
-                     count(*) AS many, max(p.at) AS at, (array_agg(p.operation ORDER BY p.n DESC))[1] AS last
+                     count(*) AS many, (array_agg(p.at ORDER BY p.n DESC))[1] AS at,
+                     (array_agg(p.operation ORDER BY p.n DESC))[1] AS last
                  FROM placed p GROUP BY p.id
              ), held AS MATERIALIZED (
                  SELECT u.id FROM {s}.users u

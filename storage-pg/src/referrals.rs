@@ -327,9 +327,7 @@ impl PgStorage {
 impl Referrals for PgStorage {
     async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
         self.opened("set_referrer")?;
-        if set.user == set.referrer {
-            return Err(Error::invalid("referrer", "must not be the user").in_operation("set_referrer"));
-        }
+        set.check().map_err(|error| error.in_operation("set_referrer"))?;
         // The usual call is a repetition, by a user who follows the same link again. It is answered without the lock of
         // all chains and without a look at them; a referral that stands never changes.
         let id = set.user.get();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use storage_core::{
-    AccountRecord, AddGenerationToHistory, Answer, Fingerprint, ImportOutcome, ImportRecord, Job, Memo, Money,
+    AccountRecord, AddGenerationToHistory, Answer, Error, Fingerprint, ImportOutcome, ImportRecord, Job, Memo, Money,
     OperationKind, Payment, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
 };
 
@@ -82,7 +82,6 @@ fn put_balance(
         kind: OperationKind::Opening,
         balance: SignedMoney::plus(balance),
         held: SignedMoney::ZERO,
-        // One call imports many balances, and a key belongs to one user.
         key: stamp.operation.to_key(),
         memo: Memo::default(),
     };
@@ -93,9 +92,11 @@ fn put_balance(
 }
 
 fn put_job(state: &mut State, job: Job, stamp: Stamp) -> ImportOutcome {
-    let same_task = job.external_task_id.as_ref().and_then(|task| jobs::by_task(state, task));
-    if let Some(present) = state.jobs.get(&job.id).or(same_task) {
+    if let Some(present) = state.jobs.get(&job.id) {
         return same_or_kept(**present == job, &format!("job {}", present.id));
+    }
+    if let Err(error) = jobs::check_task(state, job.external_task_id.as_ref(), &job.id) {
+        return ImportOutcome::Refused(error.to_string());
     }
     state.account(job.user, stamp.now);
     state.jobs.insert(job.id.clone(), Arc::new(job));
@@ -105,9 +106,14 @@ fn put_job(state: &mut State, job: Job, stamp: Stamp) -> ImportOutcome {
 fn put_payment(state: &mut State, payment: Payment, stamp: Stamp) -> ImportOutcome {
     // What was decided elsewhere was credited elsewhere; what waits is decided and credited here.
     let payment = payment.imported();
-    let same_key = payment.provider_key.as_ref().and_then(|key| payments::by_provider_key(state, key));
-    if let Some(present) = state.payments.get(&payment.id).or(same_key) {
+    if let Some(present) = state.payments.get(&payment.id) {
         return same_or_kept(**present == payment, &format!("payment {}", present.id));
+    }
+    if let Some(key) = &payment.provider_key
+        && let Some(other) = payments::by_provider_key(state, key)
+    {
+        let error = Error::conflict("provider key", key, format!("it belongs to payment {}", other.id));
+        return ImportOutcome::Refused(error.to_string());
     }
     state.account(payment.user, stamp.now);
     state.payments.insert(payment.id.clone(), Arc::new(payment));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored,
-    TaskId, UpdateJobStatus, made_by_key,
+    AddGenerationJob, Answer, Error, Job, JobId, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored, TaskId,
+    UpdateJobStatus, made_by_key,
 };
 
 use crate::MemoryStorage;
@@ -30,7 +30,7 @@ fn stored(state: &State, id: &JobId, replayed: bool) -> Result<Stored<Job>> {
 }
 
 /// `Conflict` when the external task id stands for another job.
-fn check_task(state: &State, task: Option<&TaskId>, id: &JobId) -> Result<()> {
+pub(crate) fn check_task(state: &State, task: Option<&TaskId>, id: &JobId) -> Result<()> {
     let Some(task) = task else { return Ok(()) };
     match by_task(state, task) {
         Some(other) if other.id != *id => {
@@ -69,10 +69,8 @@ impl Jobs for MemoryStorage {
     }
 
     async fn update_job_status(&self, update: UpdateJobStatus) -> Result<Stored<Job>> {
+        self.judge("update_job_status", update.check())?;
         self.write("update_job_status", |state, stamp| {
-            if update.status == JobStatus::Completed && update.error_message.is_some() {
-                return Err(Error::invalid("error message", "must be absent from a completed job"));
-            }
             let job = stored(state, &update.job, true)?;
             let (arguments, owner) = (update.fingerprint(), job.record.user);
             if state.replay(owner, update.key.as_ref(), arguments)?.is_some() {

@@ -77,6 +77,11 @@ impl MemoryStorage {
         if self.closed.load(Ordering::SeqCst) { Err(Error::closed()) } else { Ok(()) }
     }
 
+    /// What is wrong with the arguments is said before anything is looked at, but of a store that is open.
+    fn judge(&self, operation: &'static str, arguments: Result<()>) -> Result<()> {
+        self.check_open().and(arguments).map_err(|error| error.in_operation(operation))
+    }
+
     /// Looks at a snapshot.
     fn read<T>(&self, operation: &'static str, look: impl FnOnce(&State) -> Result<T>) -> Result<T> {
         let snapshot = Arc::clone(&self.place.lock());
@@ -85,9 +90,9 @@ impl MemoryStorage {
 
     /// Changes a copy, and puts it in place when the whole change succeeded.
     fn write<T>(&self, operation: &'static str, change: impl FnOnce(&mut State, Stamp) -> Result<T>) -> Result<T> {
-        let stamp = self.environment.stamp();
         let mut place = self.place.lock();
         self.check_open().map_err(|error| error.in_operation(operation))?;
+        let stamp = self.environment.stamp();
         let mut copy = State::clone(&place);
         let answer = change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?;
         if let Some(to) = place.moved.as_ref().filter(|_| copy != **place) {

@@ -43,12 +43,20 @@ pub(crate) fn link(
 #[async_trait]
 impl Referrals for MemoryStorage {
     async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
+        self.judge("set_referrer", set.check())?;
+        // The usual call is a repetition, by a user who follows the same link again: a look answers it.
+        if set.key.is_none() {
+            let standing = self.read("set_referrer", |state| {
+                let standing = state.accounts.get(&set.user).and_then(referral_of);
+                standing.map(|record| record.judge_set(set.referrer).map(|()| record)).transpose()
+            })?;
+            if let Some(record) = standing {
+                return Ok(Stored { record, replayed: true });
+            }
+        }
         self.write("set_referrer", |state, stamp| {
             let arguments = set.fingerprint();
             let SetReferrer { user, referrer, bonus, key } = set;
-            if user == referrer {
-                return Err(Error::invalid("referrer", "must not be the user"));
-            }
             let replayed_key = state.replay(user, key.as_ref(), arguments)?.is_some();
             let present = state.accounts.get(&user).and_then(referral_of);
             let replayed = match present {

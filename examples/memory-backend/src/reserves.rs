@@ -150,28 +150,28 @@ impl Reserves for MemoryStorage {
 
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
         let place = |hold: &Hold| (hold.expires_at, hold.user, hold.name.clone());
-        let (mut sweep, mut behind) = (Sweep::new(limit), None);
-        loop {
-            let mut next = None;
-            // One atom for each hold. What could not be released is passed over.
+        let (now, mut sweep) = (self.environment.clock.now(), Sweep::new(limit));
+        let mut due = self.read("release_expired_reserves", |state| {
+            let expired = |hold: &Hold| hold.status == HoldStatus::Open && hold.expires_at.is_some_and(|at| at <= now);
+            Ok(state.holds.values().filter(|hold| expired(hold)).map(|hold| place(hold)).collect::<Vec<_>>())
+        })?;
+        due.sort();
+        // One atom for each hold. What could not be released is passed over.
+        for (_, user, name) in due {
             let outcome = self.write("release_expired_reserves", |state, stamp| {
-                let expired = (state.holds.values())
-                    .filter(|hold| hold.status == HoldStatus::Open)
-                    .filter(|hold| hold.expires_at.is_some_and(|at| at <= stamp.now))
-                    .filter(|hold| behind.as_ref().is_none_or(|behind| place(hold) > *behind))
-                    .min_by_key(|hold| place(hold))
-                    .cloned();
-                let Some(hold) = expired else { return Ok(None) };
-                next = Some(place(&hold));
+                let Some(hold) = state.holds.get(&(user, name.clone())).cloned() else { return Ok(None) };
+                if hold.status != HoldStatus::Open {
+                    return Ok(None);
+                }
                 let receipt = end(state, &hold, Money::ZERO, &stamp.operation.to_key(), stamp)?;
                 let arguments = ReleaseReserve::new(hold.user, hold.name.clone()).fingerprint();
                 state.settle(hold.user, None, arguments, Answer::Money(receipt), stamp);
                 Ok(state.holds.get(&(hold.user, hold.name.clone())).cloned())
             });
-            if !sweep.took(outcome) || next.is_none() {
-                return sweep.answer();
+            if !sweep.took(outcome) {
+                break;
             }
-            behind = next;
         }
+        sweep.answer()
     }
 }

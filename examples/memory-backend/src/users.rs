@@ -26,7 +26,10 @@ fn user_of(account: &AccountRecord, policy: &Policy) -> Arc<User> {
 #[async_trait]
 impl Users for MemoryStorage {
     async fn get_user(&self, user: UserId) -> Result<Arc<User>> {
-        self.write("get_user", |state, stamp| Ok(user_of(state.account(user, stamp.now), self.policy())))
+        match self.find_user(user).await.map_err(|error| error.in_operation("get_user"))? {
+            Some(found) => Ok(found),
+            None => self.write("get_user", |state, stamp| Ok(user_of(state.account(user, stamp.now), self.policy()))),
+        }
     }
 
     async fn find_user(&self, user: UserId) -> Result<Option<Arc<User>>> {

@@ -11,7 +11,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Before(
             "jobs.rs",
             "let job = stored(state, &update.job, true)?;",
-            "if update.status == JobStatus::Failed && update.result_urls.is_none() { \
+            "if update.status == storage_core::JobStatus::Failed && update.result_urls.is_none() { \
              return Err(Error::invalid(\"result URLs\", \"must be given\")); }",
         )],
     },
@@ -69,7 +69,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "jobs.rs",
             "Job::create(add, id.clone(), stamp.now)",
-            "Job { status: JobStatus::Running, ..Job::create(add, id.clone(), stamp.now) }",
+            "Job { status: storage_core::JobStatus::Running, ..Job::create(add, id.clone(), stamp.now) }",
         )],
     },
     Mutant {
@@ -160,11 +160,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "missing-before-bad-input",
         defect: "an unknown job comes before bad input (R8)",
         caught_by: "rules::bad_input_comes_before_a_missing_record",
-        changes: &[Replace(
-            "jobs.rs",
-            "update.status == JobStatus::Completed && update.error_message.is_some()",
-            "update.status == JobStatus::Completed && false",
-        )],
+        changes: &[Replace("jobs.rs", "self.judge(\"update_job_status\", update.check())?", "()")],
     },
     Mutant {
         name: "job-ids-without-case",

@@ -307,8 +307,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "reserves::an_expired_hold_is_released_at_its_moment_and_not_before",
         changes: &[Replace(
             "reserves.rs",
-            "hold.expires_at.is_some_and(|at| at <= stamp.now)",
-            "hold.expires_at.is_some_and(|at| at < stamp.now)",
+            "hold.expires_at.is_some_and(|at| at <= now)",
+            "hold.expires_at.is_some_and(|at| at < now)",
         )],
     },
     Mutant {
@@ -328,8 +328,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "reserves::a_sweep_takes_the_longest_expired_first_and_keeps_its_limit",
         changes: &[Replace(
             "reserves.rs",
-            "!sweep.took(outcome) || next.is_none()",
-            "sweep.lacks() == 0 || { sweep.took(outcome); next.is_none() }",
+            "!sweep.took(outcome)",
+            "sweep.lacks() == 0 || { sweep.took(outcome); false }",
         )],
     },
     Mutant {
@@ -346,7 +346,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "sweep-takes-all",
         defect: "a sweep releases holds that expire later, too",
         caught_by: "reserves::a_sweep_leaves_other_holds_alone",
-        changes: &[Replace("reserves.rs", "hold.expires_at.is_some_and(|at| at <= stamp.now)", "hold.user.get() != 0")],
+        changes: &[Replace("reserves.rs", "hold.expires_at.is_some_and(|at| at <= now)", "hold.user.get() != 0")],
     },
     Mutant {
         name: "age-ignored",

@@ -520,6 +520,38 @@ pub(super) const ALL: &[Mutant] = &[
         )],
     },
     Mutant {
+        name: "id-before-closed",
+        defect: "a closed handle draws an id (V11)",
+        caught_by: "clocks::each_call_draws_one_id_and_a_look_draws_none",
+        changes: &[Before("lib.rs", "let mut place = self.place.lock();", "let _ = self.environment.stamp();")],
+    },
+    Mutant {
+        name: "id-for-a-look",
+        defect: "a look at a known user draws an id (V11)",
+        caught_by: "clocks::each_call_draws_one_id_and_a_look_draws_none",
+        changes: &[Before(
+            "users.rs",
+            "match self.find_user(user).await.map_err(|error| error.in_operation(\"get_user\"))? {",
+            "let _ = self.environment.stamp();",
+        )],
+    },
+    Mutant {
+        name: "import-with-a-taken-task",
+        defect: "an imported job takes another job's external task id (M3)",
+        caught_by: "imports::a_task_or_provider_key_that_is_taken_refuses_its_record",
+        changes: &[Replace(
+            "imports.rs",
+            "jobs::check_task(state, job.external_task_id.as_ref(), &job.id)",
+            "Ok::<(), Error>(())",
+        )],
+    },
+    Mutant {
+        name: "import-with-a-taken-provider-key",
+        defect: "an imported payment takes another payment's provider key (M3)",
+        caught_by: "imports::a_task_or_provider_key_that_is_taken_refuses_its_record",
+        changes: &[Replace("imports.rs", "payments::by_provider_key(state, key)", "None::<&Arc<Payment>>")],
+    },
+    Mutant {
         name: "nowhere",
         defect: "a backend does not say where it is",
         caught_by: "store::a_backend_says_which_and_where",

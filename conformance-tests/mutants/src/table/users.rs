@@ -150,7 +150,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a user may bring themselves (W38)",
         caught_by: "referrals::nobody_brings_themselves",
         changes: &[
-            Replace("referrals.rs", "if «user == referrer» {", "false"),
+            Replace("referrals.rs", "self.judge(\"set_referrer\", set.check())?", "()"),
             Replace(
                 "referrals.rs",
                 "judge_chain(user, referrer, referrer_of, height_of)",

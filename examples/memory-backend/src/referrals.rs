@@ -40,30 +40,32 @@ pub(crate) fn link(
     state.account(user, now).refer(referrer, since, bonus, now)
 }
 
+/// The referral that stands, when it is the one that is asked for.
+fn standing(state: &State, set: &SetReferrer) -> Result<Option<Arc<Referral>>> {
+    let Some(present) = state.accounts.get(&set.user).and_then(referral_of) else { return Ok(None) };
+    if present.referrer != set.referrer {
+        let reason = format!("user {} brought them first", present.referrer);
+        return Err(Error::conflict("referrer of user", set.user, reason));
+    }
+    Ok(Some(present))
+}
+
 #[async_trait]
 impl Referrals for MemoryStorage {
     async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
         self.judge("set_referrer", set.check())?;
         // The usual call is a repetition, by a user who follows the same link again: a look answers it.
-        if set.key.is_none() {
-            let standing = self.read("set_referrer", |state| {
-                let standing = state.accounts.get(&set.user).and_then(referral_of);
-                standing.map(|record| record.judge_set(set.referrer).map(|()| record)).transpose()
-            })?;
-            if let Some(record) = standing {
-                return Ok(Stored { record, replayed: true });
-            }
+        if set.key.is_none()
+            && let Some(record) = self.read("set_referrer", |state| standing(state, &set))?
+        {
+            return Ok(Stored { record, replayed: true });
         }
         self.write("set_referrer", |state, stamp| {
             let arguments = set.fingerprint();
+            let replayed_key = state.replay(set.user, set.key.as_ref(), arguments)?.is_some();
+            let standing = standing(state, &set)?;
             let SetReferrer { user, referrer, bonus, key } = set;
-            let replayed_key = state.replay(user, key.as_ref(), arguments)?.is_some();
-            let present = state.accounts.get(&user).and_then(referral_of);
-            let replayed = match present {
-                Some(present) if present.referrer != referrer => {
-                    let reason = format!("user {} brought them first", present.referrer);
-                    return Err(Error::conflict("referrer of user", user, reason));
-                }
+            let replayed = match standing {
                 Some(_) => true,
                 // A restored store may lack what was removed by hand where it came from.
                 None if replayed_key => made_by_key(key.as_ref(), "referral", None)?,

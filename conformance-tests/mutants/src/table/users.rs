@@ -204,12 +204,15 @@ pub(super) const ALL: &[Mutant] = &[
         name: "bonus-on-every-replay",
         defect: "the same referrer again grants the bonus again (W39)",
         caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
-        changes: &[Replace(
-            "referrals.rs",
-            "Some(_) => «true»,\n                // A restored store",
-            "if let Some(bonus) = bonus { let account = state.account(referrer, stamp.now); \
-             account.set_quota(account.quota().add_bonus(bonus)?); } true",
-        )],
+        changes: &[
+            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace(
+                "referrals.rs",
+                "Some(_) => «true»,\n                // A restored store",
+                "if let Some(bonus) = bonus { let account = state.account(referrer, stamp.now); \
+                 account.set_quota(account.quota().add_bonus(bonus)?); } true",
+            ),
+        ],
     },
     Mutant {
         name: "bonus-never",
@@ -225,7 +228,11 @@ pub(super) const ALL: &[Mutant] = &[
         name: "second-referrer-is-a-replay",
         defect: "another referrer is answered like the same again",
         caught_by: "referrals::the_first_referrer_stays",
-        changes: &[Replace("referrals.rs", "present.referrer != referrer", "false && present.referrer != referrer")],
+        changes: &[Replace(
+            "referrals.rs",
+            "present.referrer != set.referrer",
+            "false && present.referrer != set.referrer",
+        )],
     },
     Mutant {
         name: "referrer-not-created",
@@ -249,9 +256,9 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "edges::the_same_referrer_with_another_bonus_is_a_replay",
         changes: &[Before(
             "referrals.rs",
-            "let replayed = match present {",
-            "if let Some(present) = &present && bonus.is_some_and(|bonus| bonus.get() != present.bonus) { \
-             return Err(Error::conflict(\"referrer of user\", user, \"with another bonus\")); }",
+            "Ok(Some(present))",
+            "if set.bonus.is_some_and(|bonus| bonus.get() != present.bonus) { \
+             return Err(Error::conflict(\"referrer of user\", set.user, \"with another bonus\")); }",
         )],
     },
     Mutant {
@@ -261,7 +268,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Before(
             "referrals.rs",
             "let reason = format!(\"user {} brought them first\", present.referrer);",
-            "check_chain(state, user, referrer)?;",
+            "check_chain(state, set.user, set.referrer)?;",
         )],
     },
 ];

@@ -181,7 +181,7 @@ fn behind_a_stopped_holder_calls_are_bounded_and_forgotten() -> Result<(), Faile
 fn whoever_keeps_a_lock_is_named_and_readers_need_none() -> Result<(), Failed> {
     let temp = tempfile::tempdir()?;
     let dir = temp.path().join("data");
-    let (lock_wait, deadline) = (Duration::from_millis(20), Duration::from_millis(50));
+    let (lock_wait, deadline) = (Duration::from_millis(100), Duration::from_millis(200));
     let hasty = JsonOptions { lock_wait, deadline, ..JsonOptions::new(&dir) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (user, amount) = (UserId::new(1)?, "5".parse::<storage_core::Amount>()?);

@@ -9,7 +9,7 @@ use storage_core::{
 };
 
 use crate::MemoryStorage;
-use crate::state::{Order, page};
+use crate::state::{Order, State, page};
 
 fn user_of(account: &AccountRecord, policy: &Policy) -> Arc<User> {
     Arc::new(User {
@@ -26,7 +26,8 @@ fn user_of(account: &AccountRecord, policy: &Policy) -> Arc<User> {
 #[async_trait]
 impl Users for MemoryStorage {
     async fn get_user(&self, user: UserId) -> Result<Arc<User>> {
-        match self.find_user(user).await.map_err(|error| error.in_operation("get_user"))? {
+        let known = |state: &State| Ok(state.accounts.get(&user).map(|account| user_of(account, self.policy())));
+        match self.read("get_user", known)? {
             Some(found) => Ok(found),
             None => self.write("get_user", |state, stamp| Ok(user_of(state.account(user, stamp.now), self.policy()))),
         }

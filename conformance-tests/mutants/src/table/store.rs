@@ -529,11 +529,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "id-for-a-look",
         defect: "a look at a known user draws an id (V11)",
         caught_by: "clocks::each_call_draws_one_id_and_a_look_draws_none",
-        changes: &[Before(
-            "users.rs",
-            "match self.find_user(user).await.map_err(|error| error.in_operation(\"get_user\"))? {",
-            "let _ = self.environment.stamp();",
-        )],
+        changes: &[Before("users.rs", "match self.read(\"get_user\", known)? {", "let _ = self.environment.stamp();")],
     },
     Mutant {
         name: "import-with-a-taken-task",

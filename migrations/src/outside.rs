@@ -6,7 +6,7 @@
 //! Each ends with `;` at the end of a line. There are three kinds:
 //!
 //! - `CREATE [UNIQUE] INDEX CONCURRENTLY name ON table ...`: left alone when it is there and valid; what a killed run left invalid is made
-//!   anew. It runs alone, without the path of the schema: functions in it are named in full.
+//!   anew. It runs alone, without the path of the schema: functions, operators and collations in it are named in full.
 //! - Behind the line [`AGAIN`]: a piece of rows that are filled, in a transaction of its own, repeated until it changes no row.
 //! - Anything else: in a transaction of its own. A killed run does it once more.
 
@@ -228,7 +228,7 @@ struct Index<'a> {
 enum Found {
     Nothing,
     Valid,
-    /// It is being built, or whoever built it has ended.
+    /// Somebody is building it now, or was killed while building it.
     Invalid,
 }
 
@@ -273,7 +273,8 @@ impl Index<'_> {
         Ok(if valid == Some(true) { Found::Valid } else { Found::Invalid })
     }
 
-    /// Drops an invalid index that nobody is building: whoever does has the same lock on the table, and keeps it.
+    /// Drops an invalid index that a killed run left. A running build holds SHARE UPDATE EXCLUSIVE on the table until it ends, so taking
+    /// that lock here proves that no build is under way.
     async fn clear_away(&self, client: &mut Client, patience: &Patience) -> Result<Attempt<bool>, Error> {
         let Some(transaction) = answered(begin(client, self.schema, patience)).await? else {
             return Ok(Attempt::Again(None));

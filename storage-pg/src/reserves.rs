@@ -393,8 +393,8 @@ impl PgStorage {
                     Ok((user, name, _)) => {
                         let stamp = self.environment().stamp();
                         let mut outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
-                        // The server may have yet to hear that a transaction has ended whose caller has its answer: a refusal waits for
-                        // nobody. To pass over that user would be to change the order.
+                        // A refused call is answered before the server has ended its transaction, so a user can look held for a moment.
+                        // The sweep waits that moment, because passing over the user would release holds out of order.
                         while !patience.is_zero() && outcome.as_ref().is_err_and(was_not_waited_for) {
                             let begun = Instant::now();
                             sleep(BREATH).await;

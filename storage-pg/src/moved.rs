@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrations::Remark;
+use migrations::{Remark, State};
 use storage_core::{Destination, Error, Result};
 use tokio::time::timeout;
 
@@ -24,17 +24,30 @@ impl PgStorage {
 
     /// Refuses where a newer program's schema has more than this one knows: whatever moves a store would leave that behind.
     pub(crate) async fn knows_all_of_it(&self, pool: &Pool) -> Result<()> {
+        let state = self.schema_state(pool).await?;
+        if state.is_known() { Ok(()) } else { Err(mismatch(&state)) }
+    }
+
+    async fn schema_state(&self, pool: &Pool) -> Result<State> {
         let mut link = pool.checkout(self.limits().pool).await?;
         link.reads();
         let (client, _) = link.split();
         let state = migrations::inspect(client, self.schema()).await.map_err(migration_error)?;
         link.finished();
-        if state.is_known() { Ok(()) } else { Err(mismatch(&state)) }
+        Ok(state)
     }
 
     pub(crate) async fn remark(&self, remark: Remark<'_>) -> Result<()> {
         let pool = self.enter().await?;
-        self.knows_all_of_it(&pool).await?;
+        let state = self.schema_state(&pool).await?;
+        // A mark would refuse the rows that a migration still has to fill. Lifting one lets it go on.
+        let is_ready = match remark {
+            Remark::Set(_) => matches!(state, State::Current { .. }),
+            Remark::Lift(_) => state.is_known(),
+        };
+        if !is_ready {
+            return Err(mismatch(&state));
+        }
         let mut link = pool.checkout(self.limits().pool).await?;
         let (client, _) = link.split();
         // The transaction has many steps, each with a limit of its own; this one is for a server that falls silent.

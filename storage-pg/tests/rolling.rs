@@ -74,3 +74,21 @@ async fn older_programs_go_on_beside_a_newer_schema() {
     old.close().await.unwrap();
     later.close().await.unwrap();
 }
+
+/// Programs go on while a migration still has steps to do; a mark would refuse those.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_migration_has_steps_left_is_not_marked() {
+    let server = Server::shared().unwrap();
+    let database = support::database(server).unwrap();
+    let storage = open(&database.url()).await;
+    let left = format!("INSERT INTO storage_meta (name, value) VALUES ('unfinished', '{}')", latest());
+    server.execute(database.name(), &left).unwrap();
+    let later = open(&database.url()).await;
+    later.dump(&mut tokio::io::sink()).await.unwrap();
+    let error = later.mark_moved("elsewhere".parse().unwrap()).await.unwrap_err();
+    assert!(error.report().to_string().contains("storage migrate"), "{}", error.report());
+    storage_pg::migrate(&PgOptions::new(database.url()), Duration::from_mins(1)).await.map_err(drop).unwrap();
+    later.mark_moved("elsewhere".parse().unwrap()).await.unwrap();
+    storage.close().await.unwrap();
+    later.close().await.unwrap();
+}

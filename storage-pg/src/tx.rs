@@ -10,13 +10,14 @@
 //! connection was lost. Always with the operation's key, so that an attempt whose answer was lost is found and
 //! answered, never applied twice.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use storage_core::{Environment, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{IsolationLevel, Row, Transaction};
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::account::Account;
@@ -65,14 +66,27 @@ impl<'s, T> Express<'s, T> {
 /// What a row of the one statement answers.
 pub(crate) type Answering<'s, T> = Box<dyn Fn(&Row) -> Result<T> + Send + Sync + 's>;
 
+/// By name: a database's own default may be a stricter level, which answers conflicts instead of waiting.
+const BEGIN: &str = "START TRANSACTION ISOLATION LEVEL READ COMMITTED";
+
+/// How far a transaction has come on its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It begins with the first look, in the same round trip.
+    Unsent,
+    /// It was begun, and has the limits of this store.
+    Open,
+    /// Its end was sent.
+    Ended,
+}
+
 /// One transaction in which an operation is judged.
 pub(crate) struct Tx<'c> {
-    transaction: Transaction<'c>,
+    client: &'c Client,
     link: &'c Parts,
     storage: &'c PgStorage,
     pub(crate) stamp: Stamp,
-    /// Whether the limits of this transaction were set already.
-    limited: bool,
+    stage: Stage,
     waiting: Waiting,
     /// Whether anything was changed so far.
     wrote: bool,
@@ -118,8 +132,8 @@ impl<'c> Tx<'c> {
     pub(crate) fn gives_way(&self) -> bool {
         self.waiting.gives_way
     }
-    fn wire(&self) -> Wire<'_> {
-        self.link.wire(self.transaction.client())
+    fn wire(&self) -> Wire<'c> {
+        self.link.wire(self.client)
     }
 
     /// The key of the operation: the caller's, else its own id.
@@ -129,7 +143,7 @@ impl<'c> Tx<'c> {
 
     /// Runs statements one behind the other: one round trip.
     pub(crate) async fn fetch(&mut self, batch: Vec<(&Statement, Vec<Value<'_>>)>) -> Result<Vec<Vec<Row>>, Fault> {
-        if self.limited {
+        if self.stage != Stage::Unsent {
             return Ok(self.wire().pipeline(&batch).await?);
         }
         let (statement, lock) = self.storage.limits_as_text();
@@ -137,8 +151,9 @@ impl<'c> Tx<'c> {
         let limits = if self.link.behind_pooler() { &store.limits_pinned } else { &store.limits };
         let mut limited: Vec<(&Statement, Vec<Value<'_>>)> = vec![(limits, vec![&statement, &lock])];
         limited.extend(batch);
-        let mut rows = self.wire().pipeline(&limited).await?;
-        self.limited = true;
+        // Before anything is sent: whoever is dropped while the answer is on its way must end it.
+        self.stage = Stage::Open;
+        let mut rows = self.wire().pipeline_behind(BEGIN, &limited).await?;
         rows.remove(0);
         Ok(rows)
     }
@@ -228,6 +243,28 @@ impl<'c> Tx<'c> {
         }
         self.wrote = true;
         Ok(())
+    }
+
+    /// Makes durable what was written. Without a change there is nothing to commit: dropping the transaction sends its end,
+    /// and waits for nobody.
+    async fn end(mut self, course: &Course<'_>) -> Result<(), Fault> {
+        self.flush().await?;
+        if self.wrote {
+            self.stage = Stage::Ended;
+            course.sent(self.client.batch_execute("COMMIT")).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Tx<'_> {
+    fn drop(&mut self) {
+        if self.stage == Stage::Open {
+            // The first poll sends it; nobody waits for its answer. Outside of a transaction, should the beginning have
+            // failed, it is a warning in the server's log.
+            let rollback = pin!(self.client.batch_execute("ROLLBACK"));
+            let _ = rollback.poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 
@@ -420,17 +457,11 @@ impl PgStorage {
             }
         }
         let (client, link) = link.split();
-        // By name: a database's own default may be a stricter one, which answers conflicts instead of waiting.
-        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
         let (parents, children) = (Vec::new(), Vec::new());
-        let (storage, limited, wrote) = (self, false, false);
-        let mut tx = Tx { transaction, link, storage, stamp, limited, waiting, wrote, parents, children };
+        let (storage, stage, wrote) = (self, Stage::Unsent, false);
+        let mut tx = Tx { client, link, storage, stamp, stage, waiting, wrote, parents, children };
         let answer = judge(&mut tx).await?;
-        tx.flush().await?;
-        if tx.wrote {
-            course.sent(tx.transaction.commit()).await?;
-        }
-        // Without a change there is nothing to commit: dropping the transaction sends its end, and waits for nobody.
+        tx.end(course).await?;
         Ok(answer)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::future::{join_all, join3, try_join_all};
+use futures_util::future::{join, join_all, join3, try_join_all};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -83,18 +83,36 @@ impl<'c> Wire<'c> {
     /// Runs statements one behind the other without waiting in between: one round trip. Answers the first error, which
     /// is the cause of those behind it.
     pub(crate) async fn pipeline(&self, batch: &[(&Statement, Vec<Value<'_>>)]) -> Result<Vec<Vec<Row>>, Error> {
-        if let Some(prepared) = self.prepared {
-            // Those that are new, all in one round trip.
-            let mut new: Vec<&Statement> = batch.iter().map(|(statement, _)| *statement).collect();
-            new.sort_unstable_by_key(|statement| statement.name);
-            new.dedup_by_key(|statement| statement.name);
-            new.retain(|statement| prepared.get(statement.name).is_none());
-            if !new.is_empty() {
-                try_join_all(new.iter().map(|statement| self.prepare(prepared, statement))).await?;
-            }
-        }
-        // Polled in this order, so they are sent in this order.
-        join_all(batch.iter().map(|(statement, values)| self.rows(statement, values))).await.into_iter().collect()
+        self.prepare_all(batch).await?;
+        self.all(batch).await.into_iter().collect()
+    }
+
+    /// [`Wire::pipeline`] behind the beginning of a transaction, in the same round trip. Where that fails the statements run
+    /// all the same, each by itself: they must be looks.
+    pub(crate) async fn pipeline_behind(
+        &self,
+        begin: &str,
+        batch: &[(&Statement, Vec<Value<'_>>)],
+    ) -> Result<Vec<Vec<Row>>, Error> {
+        self.prepare_all(batch).await?;
+        let (begun, rows) = join(self.client.batch_execute(begin), self.all(batch)).await;
+        begun?;
+        rows.into_iter().collect()
+    }
+
+    /// Prepares what is new of a batch, all in one round trip.
+    async fn prepare_all(&self, batch: &[(&Statement, Vec<Value<'_>>)]) -> Result<(), Error> {
+        let Some(prepared) = self.prepared else { return Ok(()) };
+        let mut new: Vec<&Statement> = batch.iter().map(|(statement, _)| *statement).collect();
+        new.sort_unstable_by_key(|statement| statement.name);
+        new.dedup_by_key(|statement| statement.name);
+        new.retain(|statement| prepared.get(statement.name).is_none());
+        try_join_all(new.iter().map(|statement| self.prepare(prepared, statement))).await.map(drop)
+    }
+
+    /// The answers of statements that are polled, and so sent, in this order.
+    async fn all(&self, batch: &[(&Statement, Vec<Value<'_>>)]) -> Vec<Result<Vec<Row>, Error>> {
+        join_all(batch.iter().map(|(statement, values)| self.rows(statement, values))).await
     }
 }
 

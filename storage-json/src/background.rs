@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use storage_core::{Error, Result};
+use storage_core::{Error, ErrorKind, Result};
 
 use crate::before::{Before, Moment, Walk};
 use crate::checkpoint::{self, Base};
@@ -25,6 +25,7 @@ use crate::manifest::{MANIFEST, Manifest, Start};
 use crate::options::Access;
 use crate::queue::Work;
 use crate::state::{FileId, FileSet};
+use crate::watch::Trouble;
 use crate::writer::locked;
 
 /// What a handle knows of its checkpoint.
@@ -221,7 +222,8 @@ fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)
     let now = shared.options.environment.clock.now();
     let base = Base { dir: &shared.dir, ledger: &shared.ledger, manifest: &begun.manifest, now };
     let prepared =
-        checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared, Moment::Checkpoint), &begun.frozen);
+        checkpoint::prepare(&base, begun.start, &begun.files, &Walk(shared, Moment::Checkpoint), &begun.frozen)
+            .map_err(|error| ends_on_damage(shared, error));
     if prepared.is_err() {
         // A full disk has better use for the room.
         let copies = shared.dir.sub(checkpoint::COPIES).ok().flatten();
@@ -233,6 +235,19 @@ fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)
         let _ = shared.dir.remove(&crate::index::name(begun.start.generation));
     }
     prepared
+}
+
+/// Ends the handle where the ledger is not as it was written: somebody changed it while the store is open.
+fn ends_on_damage(shared: &Shared, error: Error) -> Error {
+    if !matches!(error.kind(), ErrorKind::Corrupt(_)) {
+        return error;
+    }
+    let found = error.message(format!(
+        "{} was changed while the store is open; this handle ended and changes nothing more: close every process and open the \
+         store again, the journal holds what is damaged",
+        shared.dir.join(crate::ledger::LEDGER).display()
+    ));
+    shared.judged::<()>(Err(Trouble::Final(found.clone()))).err().unwrap_or(found)
 }
 
 /// Puts the staged files in place. `false` when somebody else made a checkpoint meanwhile.
@@ -280,7 +295,10 @@ fn finish(
 mod tests {
     use super::*;
     use crate::{JsonOptions, JsonStorage};
-    use storage_core::{AddBalance, Balances as _, ErrorKind, Money, Store as _, UserId};
+    use storage_core::{
+        AddBalance, AuditScope, Balances as _, ListOperations, Money, Operations as _, PageRequest, PageSize,
+        Store as _, UserId,
+    };
 
     async fn checkpoint_of(storage: &JsonStorage) {
         let shared = Arc::clone(&storage.shared);
@@ -405,6 +423,69 @@ mod tests {
         let names = storage.shared.dir.names().unwrap();
         assert_eq!(stage(&storage.shared, &begun).err().unwrap().kind(), &ErrorKind::Closed);
         assert_eq!(storage.shared.dir.names().unwrap(), names);
+    }
+
+    /// While a checkpoint is made the store is its files and two journals; whoever dies then leaves both.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_doctor_looks_at_both_journals_of_a_checkpoint_under_way() {
+        let temp = tempfile::tempdir().unwrap();
+        let storage = JsonStorage::open(JsonOptions::new(temp.path().join("data"))).await.unwrap();
+        let user = UserId::new(1).unwrap();
+        for _ in 0..4 {
+            storage.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        }
+        let begun = begun(&storage).await;
+        storage.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        // As it is when the process dies now.
+        let left = temp.path().join("left");
+        let copied = std::process::Command::new("cp").arg("-a").arg(storage.shared.dir.path()).arg(&left).status();
+        assert!(copied.unwrap().success());
+        let told = || {
+            let found = crate::examine(&left, storage_core::Timestamp::MIN);
+            let journal = found.into_iter().find(|found| found.subject == "journal").unwrap();
+            (journal.verdict, journal.found)
+        };
+        let (verdict, found) = told();
+        assert!(verdict == storage_core::Verdict::Notice && found.starts_with("6 changes"), "{found}");
+        let first = left.join(crate::journal::name(begun.start.generation - 1));
+        let bytes = std::fs::read(&first).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap();
+        for kept in [end / 2, 0] {
+            std::fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(kept as u64).unwrap();
+            let (verdict, found) = told();
+            assert!(verdict == storage_core::Verdict::Bad && found.contains("journal-00000001"), "{found}");
+        }
+        std::fs::remove_file(&first).unwrap();
+        let (verdict, found) = told();
+        assert!(verdict == storage_core::Verdict::Bad && found.contains("journal-00000001"), "{found}");
+    }
+
+    /// A ledger that is cut between two looks at its length, and grows again behind the hole: the checkpoint would drop the
+    /// journal that has what is missing, and call the hole whole.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_checkpoint_drops_no_journal_that_has_what_the_ledger_lost() {
+        let temp = tempfile::tempdir().unwrap();
+        let options = JsonOptions::new(temp.path().join("data"));
+        let storage = JsonStorage::open(options.clone()).await.unwrap();
+        let user = UserId::new(1).unwrap();
+        for _ in 0..20 {
+            storage.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        }
+        let ledger = storage.shared.ledger.clone();
+        let length = ledger.length().unwrap();
+        ledger.file.set_len(length / 2).unwrap();
+        ledger.file.set_len(length).unwrap();
+        let shared = Arc::clone(&storage.shared);
+        let error = tokio::task::spawn_blocking(move || run(&shared, 0)).await.unwrap().unwrap_err();
+        assert!(error.report().to_string().contains("ledger.jsonl"), "{error}");
+        let refused = storage.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Corrupt(_)), "{refused}");
+        let _ = storage.close().await;
+        drop(storage);
+        let again = JsonStorage::open(options).await.unwrap();
+        let list = ListOperations { user, page: PageRequest::first(PageSize::MAX) };
+        assert_eq!(again.list_operations(list).await.unwrap().items.len(), 20);
+        assert!(again.audit(AuditScope::Everyone).await.unwrap().is_clean());
     }
 
     /// A second sync of the ledger would report success where the first one failed: whoever closes waits for the first.

@@ -177,11 +177,12 @@ pub(crate) fn prepare(
     Ok((pending, segments))
 }
 
-/// The checksum of the ledger's first bytes: that of the last checkpoint, continued.
+/// The checksum of the ledger's first bytes: that of the last checkpoint, continued. What is new must be whole: the journal that
+/// has it as well goes with the checkpoint.
 fn sum_ledger(ledger: &Ledger, manifest: &Manifest, upto: u64) -> Result<String> {
     let known = manifest.ledger.as_ref().and_then(|ledger| u32::from_str_radix(&ledger.crc32, 16).ok());
     let (from, known) = known.map_or((0, 0), |crc| (manifest.ledger_bytes, crc));
-    Ok(format!("{:08x}", ledger.checksum(from, upto, known)?))
+    Ok(format!("{:08x}", ledger.checksum_of_lines(from, upto, known)?))
 }
 
 /// Removes what a finished checkpoint left behind it. When this fails, the next opening does it.

@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use storage_core::{Diagnosis, Error, ErrorKind, Timestamp};
+use storage_core::{Diagnosis, Error, ErrorKind, Result, Timestamp};
 
 use crate::disk::{Dir, Mount, Nature, free};
 use crate::journal::{Head, Journal, Mark};
 use crate::ledger::{LEDGER, Ledger};
 use crate::locks::{CHECKPOINT, LockFile, OPENING, PRESENCE, Pause, Try, WRITER};
 use crate::manifest::{FileSum, MANIFEST, Manifest};
-use crate::open::{Found, inspect};
+use crate::open::{Found, inspect, lost_journal, read_complete};
 use crate::options::Locking;
 use crate::state::FileId;
 
@@ -332,26 +332,24 @@ impl Examined {
         })
     }
 
+    /// How many changes stand in the journals that the manifest names, and in how many bytes.
+    fn changes(&self, manifest: &Manifest, mark: Option<Mark>) -> Result<(usize, u64)> {
+        let current = manifest.current().generation;
+        let look = |generation| Journal::look(&self.dir, generation)?.ok_or_else(|| lost_journal(generation));
+        let before = (manifest.generation..current).map(look).collect::<Result<Vec<_>>>()?;
+        let (complete, start) = read_complete(before.iter(), manifest, mark)?;
+        let promised = mark.filter(|mark| mark.position.generation == current);
+        let tail = look(current)?.read(start, None, promised.map_or(0, |mark| mark.position.offset))?;
+        let tails = || complete.iter().chain([&tail]);
+        Ok((tails().map(|tail| tail.records.len()).sum(), tails().map(|tail| tail.end.offset).sum()))
+    }
+
     fn journal(&self, manifest: &Manifest, in_use: bool) -> Diagnosis {
         const SUBJECT: &str = "journal";
-        let journal = match Journal::look(&self.dir, manifest.current().generation) {
-            Ok(Some(journal)) => journal,
-            Ok(None) if in_use => return Diagnosis::good(SUBJECT, "a checkpoint goes by"),
-            Ok(None) => {
-                let remedy = "restore the directory from a backup; nothing here was changed";
-                let name = crate::journal::name(manifest.current().generation);
-                return Diagnosis::bad(SUBJECT, format!("{name} is missing"), remedy);
-            }
-            Err(error) => return trouble(SUBJECT, &error),
-        };
         // What the last process promised must be there; while one writes, more is promised at every moment.
-        let promised = self
-            .mark()
-            .filter(|mark| mark.durable && !in_use && mark.position.generation == manifest.current().generation);
-        let promised = promised.map_or(0, |mark| mark.position.offset);
-        match journal.read(manifest.current().position(), None, promised) {
-            Ok(tail) => {
-                let (changes, bytes) = (tail.records.len(), tail.end.offset);
+        let mark = self.mark().filter(|mark| mark.durable && !in_use);
+        match self.changes(manifest, mark) {
+            Ok((changes, bytes)) => {
                 let what = format!("{changes} changes in {} since the last checkpoint", size(bytes));
                 if in_use || changes == 0 {
                     Diagnosis::good(SUBJECT, what)
@@ -360,7 +358,7 @@ impl Examined {
                     Diagnosis::notice(SUBJECT, what, "nothing is lost; the next opening recovers it")
                 }
             }
-            // Somebody writes at this moment: a line may be half there.
+            // Somebody writes at this moment: a line may be half there, a journal just dropped.
             Err(error) if in_use => Diagnosis::good(SUBJECT, format!("being written ({error})")),
             Err(error) => trouble(SUBJECT, &error),
         }

@@ -114,7 +114,7 @@ struct Lines<'l> {
 impl<'l> Lines<'l> {
     fn of(ledger: &'l Ledger, end: u64) -> Result<Self> {
         let mut places = Vec::new();
-        ledger.scan(end, |offset, text| {
+        ledger.scan(0, end, |offset, text| {
             let Owner { user, rows } = ledger.parse(text, offset)?;
             places.push((user, offset << 1 | u64::from(rows.is_some())));
             Ok(())

@@ -234,10 +234,23 @@ impl Ledger {
             .map_err(|error| self.damaged(offset, "the line is not what a ledger holds").caused_by(error))
     }
 
-    /// Hands every line up to `end` to `each`, in order, with its offset.
-    pub(crate) fn scan(&self, end: u64, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    /// [`Ledger::checksum`], of lines of which each is whole.
+    pub(crate) fn checksum_of_lines(&self, from: u64, upto: u64, before: u32) -> Result<u32> {
+        let mut sum = crc32fast::Hasher::new_with_initial(before);
+        self.scan(from, upto, |offset, text| {
+            if !line::is_whole(text) {
+                return Err(self.damaged(offset, "the line's checksum does not fit"));
+            }
+            sum.update(text);
+            Ok(())
+        })?;
+        Ok(sum.finalize())
+    }
+
+    /// Hands every line between two offsets to `each`, in order, with its offset.
+    pub(crate) fn scan(&self, from: u64, end: u64, mut each: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         let mut buffer = vec![0; 1024 * 1024];
-        let (mut start, mut kept) = (0_u64, 0_usize);
+        let (mut start, mut kept) = (from, 0_usize);
         while start < end {
             if kept == buffer.len() {
                 return Err(self.damaged(start, "no ledger line stands here"));

@@ -247,7 +247,7 @@ pub(crate) fn index_ledger(
         (account.rows, account.last) = (0, None);
     }
     state.keys = KeyIndex::default();
-    ledger.scan(end, |offset, text| {
+    ledger.scan(0, end, |offset, text| {
         let glance: Glance<'_> = ledger.parse(text, offset)?;
         state.keys.insert(glance.user, glance.space, &glance.key, offset);
         if glance.rows.is_empty() {

@@ -1,6 +1,7 @@
-//! Copies the example backend, with every defect of the table in it and a switch before each.
+//! Copies the kernel and the example backend, with every defect of the table in them and a switch before each.
 //!
-//! One copy and one compilation for all mutants; the example itself stays as it is.
+//! One copy and one compilation for all mutants; the originals stay as they are. A rule's mutant stands in the kernel's copy, a
+//! store's in the example's.
 #![expect(clippy::disallowed_methods, clippy::expect_used, reason = "a build script that fails must say why")]
 
 #[expect(dead_code, reason = "the program reads the rest")]
@@ -20,9 +21,35 @@ struct Place {
     before: Vec<(usize, &'static str)>,
 }
 
+/// A folder of sources that is copied into a module.
+struct Folder {
+    /// The module, and what stands before the names of its files in the table; empty for the root.
+    module: &'static str,
+    /// Where it lies, from here.
+    path: &'static str,
+    /// The file that declares the others.
+    root: &'static str,
+    /// What its paths mean in the copy, in this order.
+    paths: &'static [(&'static str, &'static str)],
+}
+
+const FOLDERS: [Folder; 2] = [
+    Folder {
+        module: "kernel",
+        path: "../../storage-core/src/kernel",
+        root: "mod",
+        // It uses nothing of its crate but what everybody can.
+        paths: &[("crate::", "storage_core::")],
+    },
+    Folder {
+        module: "",
+        path: "../../examples/memory-backend/src",
+        root: "lib",
+        paths: &[("crate::", "crate::broken::"), ("storage_core::kernel::", "crate::broken::kernel::")],
+    },
+];
+
 fn main() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/memory-backend/src");
-    println!("cargo::rerun-if-changed={}", sources.display());
     println!("cargo::rerun-if-changed=src/table.rs");
     println!("cargo::rerun-if-changed=src/table");
     let mut places: BTreeMap<&str, BTreeMap<&str, Place>> = BTreeMap::new();
@@ -36,23 +63,38 @@ fn main() {
             }
         }
     }
-    let mut modules = String::new();
-    let mut root = String::new();
-    let mut files: Vec<_> = std::fs::read_dir(&sources).expect("the example's sources").flatten().collect();
-    files.sort_by_key(std::fs::DirEntry::file_name);
-    for file in files {
-        let name = file.file_name().into_string().expect("a file name");
-        let source = std::fs::read_to_string(file.path()).expect("a source file");
-        let code = changed(&name, &source, &places.remove(name.as_str()).unwrap_or_default());
-        match name.strip_suffix(".rs") {
-            Some("lib") => root = code,
-            Some(module) => writeln!(modules, "mod {module} {{\n{code}\n}}").expect("a string"),
-            None => {}
-        }
-    }
+    let copy: String = FOLDERS.iter().map(|folder| copied(folder, &mut places)).collect();
     assert!(places.is_empty(), "mutants of files that there are not: {:?}", places.keys());
     let out = std::env::var("OUT_DIR").expect("OUT_DIR");
-    std::fs::write(Path::new(&out).join("broken.rs"), format!("{root}\n{modules}")).expect("the copy");
+    std::fs::write(Path::new(&out).join("broken.rs"), copy).expect("the copy");
+}
+
+/// A folder's files with their mutants, as a module.
+fn copied(folder: &Folder, places: &mut BTreeMap<&str, BTreeMap<&str, Place>>) -> String {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder.path);
+    println!("cargo::rerun-if-changed={}", sources.display());
+    let mut files: Vec<_> = std::fs::read_dir(&sources).expect("the sources").flatten().collect();
+    files.sort_by_key(std::fs::DirEntry::file_name);
+    let (mut root, mut modules) = (String::new(), String::new());
+    for file in files {
+        let name = file.file_name().into_string().expect("a file name");
+        let known = if folder.module.is_empty() { name.clone() } else { format!("{}/{name}", folder.module) };
+        let source = std::fs::read_to_string(file.path()).expect("a source file");
+        let code = changed(&known, &source, &places.remove(known.as_str()).unwrap_or_default());
+        let code = folder.paths.iter().fold(code, |code, (path, in_copy)| code.replace(path, in_copy));
+        // The module of the switch keeps its name.
+        let code = code.replace('\u{2}', "crate::switch");
+        match name.strip_suffix(".rs") {
+            Some("tests") | None => {}
+            Some(module) if module == folder.root => root = code,
+            Some(module) => writeln!(modules, "mod {module} {{\n{code}\n}}").expect("a string"),
+        }
+    }
+    if folder.module.is_empty() {
+        root + &modules
+    } else {
+        format!("mod {} {{\n{root}\n{modules}\n}}\n", folder.module)
+    }
 }
 
 /// A file with its mutants, ready to stand in a module of its own.
@@ -79,10 +121,11 @@ fn changed(name: &str, source: &str, places: &BTreeMap<&str, Place>) -> String {
     }
     let is_code = |line: &&str| {
         let declares_module = line.starts_with("mod ") && line.ends_with(';');
-        !line.starts_with("//!") && !declares_module
+        // Nothing but the declaration of tests stands behind such a line.
+        !line.starts_with("//!") && !declares_module && *line != "#[cfg(test)]"
     };
     let code: Vec<&str> = code.lines().filter(is_code).collect();
-    code.join("\n").replace("crate::", "crate::broken::").replace('\u{2}', "crate::switch")
+    code.join("\n")
 }
 
 /// The text behind a switch. `\u{2}` stands for the module of the switch, whose name must stay as it is.

@@ -152,6 +152,13 @@ pub struct ReturnFreeGeneration {
     pub take: OperationKey,
 }
 
+impl ReturnFreeGeneration {
+    /// What a replay must repeat: nothing but the key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of("return_free_generation", &[])
+    }
+}
+
 /// Arguments of [`FreeGenerations::add_referral_bonus`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddReferralBonus {

@@ -66,6 +66,7 @@ mod history;
 mod ids;
 mod import;
 mod jobs;
+pub mod kernel;
 pub mod legacy;
 mod money;
 mod operations;

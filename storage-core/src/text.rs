@@ -156,6 +156,22 @@ text_types! {
     Language: "language", check_language;
 }
 
+/// Ids keep the same rules, so one may be taken for another.
+macro_rules! taken_for {
+    ($($one:ident as $other:ident)+) => {$(
+        impl From<&$one> for $other {
+            fn from(id: &$one) -> Self {
+                Self(Arc::clone(&id.0))
+            }
+        }
+    )+};
+}
+
+taken_for! {
+    GenerationId as OperationKey
+    OperationKey as GenerationId
+}
+
 /// The URLs of a generation's results: at most 64, each 1 to 2,048 bytes without control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct ResultUrls(Arc<[String]>);

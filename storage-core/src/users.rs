@@ -5,7 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::{Acknowledged, Fingerprint, Language, Money, OperationKey, Page, PageRequest, Result, Timestamp, UserId};
+use crate::{
+    AccountRecord, Acknowledged, Fingerprint, Language, Money, OperationKey, Page, PageRequest, Policy, Result,
+    Timestamp, UserId,
+};
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +27,21 @@ pub struct User {
     pub created_at: Timestamp,
     /// When a field above last changed; moves exactly then.
     pub updated_at: Timestamp,
+}
+
+impl User {
+    /// The user of an account, as a policy shows them.
+    pub fn of(account: &AccountRecord, policy: &Policy) -> Self {
+        Self {
+            id: account.user,
+            balance: account.balance,
+            language: account.language.clone().unwrap_or_else(|| policy.default_language.clone()),
+            gift_claimed: account.gift_claimed,
+            referrer: account.referrer,
+            created_at: account.created_at,
+            updated_at: account.updated_at,
+        }
+    }
 }
 
 /// Arguments of [`Users::set_user_language`].

@@ -1,9 +1,7 @@
 //! Admin limits.
 
 use async_trait::async_trait;
-use storage_core::{
-    Acknowledged, AdminLimit, AdminLimits, Answer, HeapSize as _, Result, SetAdminLimit, Total, UserId,
-};
+use storage_core::{Acknowledged, AdminLimit, AdminLimits, Result, SetAdminLimit, Total, UserId};
 
 use crate::engine::JsonStorage;
 
@@ -22,22 +20,7 @@ impl AdminLimits for JsonStorage {
     }
 
     async fn set_admin_limit(&self, set: SetAdminLimit) -> Result<Acknowledged> {
-        self.write("set_admin_limit", set.key.clone(), set.heap_size(), move |tx| {
-            let fingerprint = set.fingerprint();
-            let SetAdminLimit { user, limit, key } = set;
-            if tx.replayed(user, key.as_ref(), fingerprint)?.is_some() {
-                return Ok(Acknowledged { replayed: true });
-            }
-            let mut account = tx.account_or_new(user);
-            if account.record.admin_limit == Some(limit) {
-                tx.settle_unchanged(user, key, fingerprint, Answer::Record)?;
-            } else {
-                account.record.admin_limit = Some(limit);
-                tx.settle_operation(account, key, fingerprint, Answer::Record, Vec::new())?;
-            }
-            Ok(Acknowledged { replayed: false })
-        })
-        .await
+        self.apply(set).await
     }
 
     async fn get_admin_spent(&self, user: UserId) -> Result<Total> {

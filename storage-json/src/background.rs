@@ -455,7 +455,7 @@ mod tests {
             let (verdict, found) = told();
             assert!(verdict == storage_core::Verdict::Bad && found.contains("journal-00000001"), "{found}");
         }
-        std::fs::remove_file(&first).unwrap();
+        assert!(std::process::Command::new("rm").arg(&first).status().unwrap().success());
         let (verdict, found) = told();
         assert!(verdict == storage_core::Verdict::Bad && found.contains("journal-00000001"), "{found}");
     }

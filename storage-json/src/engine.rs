@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use storage_core::{Environment, Error, ErrorKind, OperationKey, Result};
+use storage_core::kernel::{Atom, Call, Halt, Reply, decide};
+use storage_core::{Environment, Error, ErrorKind, HeapSize as _, OperationKey, Result, Stamp};
 use tokio::sync::oneshot;
 
 use crate::ahead::Ahead;
@@ -348,8 +349,28 @@ impl JsonStorage {
         self.shared.check_open().map_err(|error| error.in_operation(operation))
     }
 
-    /// Queues an operation whose arguments keep so many bytes on the heap, and waits for its answer, at most for the
-    /// deadline.
+    /// Lets the kernel decide a call on the writer thread, and waits for its answer, at most for the deadline.
+    pub(crate) async fn apply<T: TryFrom<Reply, Error = Error>>(&self, call: impl Into<Call>) -> Result<T> {
+        let call = call.into();
+        let operation = call.operation();
+        let reply = self.apply_inner(call).await.and_then(T::try_from);
+        reply.map_err(|error| error.in_operation(operation))
+    }
+
+    async fn apply_inner(&self, call: Call) -> Result<Reply> {
+        self.shared.check_open()?;
+        let heap = call.heap_size();
+        let atom = Atom::new(call, self.env())?;
+        let (stamp, key) = (atom.stamp(), atom.key().clone());
+        let decide = move |tx: &mut Tx<'_>| {
+            let decision = decide(&atom, tx, &tx.env.policy).map_err(Halt::into_error)?;
+            tx.put(decision.changes)?;
+            Ok(decision.reply)
+        };
+        self.queued(stamp, Some(key), heap, decide).await
+    }
+
+    /// [`JsonStorage::apply`] for an operation that decides by itself, and whose arguments keep so many bytes on the heap.
     pub(crate) async fn write<T, F>(
         &self,
         operation: &'static str,
@@ -361,18 +382,21 @@ impl JsonStorage {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.write_inner(key, heap, decide).await.map_err(|error| error.in_operation(operation))
+        let writing = async {
+            self.shared.check_open()?;
+            self.queued(self.env().stamp(), key, heap, decide).await
+        };
+        writing.await.map_err(|error| error.in_operation(operation))
     }
 
-    async fn write_inner<T, F>(&self, key: Option<OperationKey>, heap: usize, decide: F) -> Result<T>
+    async fn queued<T, F>(&self, stamp: Stamp, key: Option<OperationKey>, heap: usize, decide: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.shared.check_open()?;
         let deadline = self.shared.options.deadline;
         let room = Room::of(&self.shared.options);
-        let mut answer = self.shared.queue.call(room, self.env().stamp(), key, heap, decide)?;
+        let mut answer = self.shared.queue.call(room, stamp, key, heap, decide)?;
         match tokio::time::timeout(deadline, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {

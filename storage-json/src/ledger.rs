@@ -59,6 +59,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// A line without rows.
+    pub(crate) fn of(user: UserId, (space, key): (KeySpace, OperationKey), used: UsedKey) -> Self {
+        let UsedKey { arguments, operation, answer } = used;
+        Self { user, space, key, operation, arguments, answer, rows: Vec::new(), prev: None }
+    }
     pub(crate) fn used(&self) -> UsedKey {
         UsedKey { arguments: self.arguments, operation: self.operation, answer: self.answer.clone() }
     }

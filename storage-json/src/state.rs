@@ -8,6 +8,7 @@ use storage_core::dump::{GenerationRecord, JobRecord, PaymentRecord};
 use storage_core::{
     AccountRecord, Generation, GenerationId, Hold, HoldName, HoldStatus, Job, JobId, JobStatus, KeySpace,
     MAX_REFERRAL_CHAIN, Payment, PaymentId, PaymentStatus, ProviderKey, TaskId, Timestamp, UserId, height_below,
+    kernel,
 };
 
 use crate::before::Moments;
@@ -37,6 +38,11 @@ const TALL: u16 = MAX_REFERRAL_CHAIN as u16 + 1;
 impl Account {
     pub(crate) fn new(record: AccountRecord) -> Self {
         Self { record, rows: 0, last: None, history: 0, height: 0 }
+    }
+    /// The same user as a decision leaves them.
+    pub(crate) fn becoming(&self, account: kernel::Account) -> Self {
+        let Self { record: _, rows: _, last, history, height } = *self;
+        Self { record: account.record, rows: account.rows, last, history, height }
     }
 }
 

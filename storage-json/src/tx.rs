@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use storage_core::dump::{GenerationRecord, JobRecord, PaymentRecord};
+use storage_core::dump::{GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
+use storage_core::kernel::{self, Changes, Halt, Record, Trim, View};
 use storage_core::{
     AccountRecord, Answer, Environment, Fingerprint, Generation, GenerationId, Hold, HoldName, Job, JobId, KeySpace,
     Memo, Money, OperationKey, OperationKind, Payment, PaymentId, ProviderKey, Receipt, Reference, Result, Stamp,
@@ -119,6 +120,16 @@ pub(crate) struct Posting {
     pub(crate) memo: Memo,
 }
 
+impl View for Tx<'_> {
+    fn account(&self, user: UserId) -> Result<Option<kernel::Account>, Halt> {
+        let seen = |account: &Account| kernel::Account { record: account.record.clone(), rows: account.rows };
+        Ok(self.account(user).map(seen))
+    }
+    fn key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>, Halt> {
+        self.used_key(user, space, key).map_err(Halt::Failed)
+    }
+}
+
 impl<'a> Tx<'a> {
     pub(crate) fn new(
         state: &'a State,
@@ -145,6 +156,34 @@ impl<'a> Tx<'a> {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.stamp.now
+    }
+
+    /// Writes down what a decision changes.
+    pub(crate) fn put(&mut self, changes: Changes) -> Result<()> {
+        let Changes { accounts, key, record, trim } = changes;
+        for account in accounts.into_iter().flatten() {
+            let account = match self.account(account.record.user) {
+                Some(present) => present.becoming(account),
+                None => Account::new(account.record),
+            };
+            self.put_account(account);
+        }
+        if let Some(KeyRecord { user, space, key, used }) = key {
+            self.put_line(Line::of(user, (space, key), used))?;
+        }
+        match record {
+            Some(Record::Generation(user, generation)) => {
+                if let Some(Trim::Before(kept)) = trim {
+                    self.trim_history(user, kept);
+                }
+                self.put_generation(user, &generation);
+                if let Some(Trim::After(kept)) = trim {
+                    self.trim_history(user, kept);
+                }
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     pub(crate) fn account(&self, user: UserId) -> Option<&Account> {
@@ -364,29 +403,27 @@ impl<'a> Tx<'a> {
         answer: Answer,
         rows: Vec<Row>,
     ) -> Result<()> {
-        let user = account.record.user;
-        let offset = self.ledger_end + self.lines.len() as u64;
-        let line = Line {
-            user,
-            space,
-            key: key.clone(),
-            operation: self.stamp.operation,
-            arguments,
-            answer,
-            prev: account.last.filter(|_| !rows.is_empty()),
-            rows,
-        };
-        self.lines.reserve(USUAL_LINE);
-        line.write(&mut self.lines)?;
-        if !line.rows.is_empty() {
+        let used = UsedKey { arguments, operation: self.stamp.operation, answer };
+        let line = Line::of(account.record.user, (space, key), used);
+        let prev = account.last.filter(|_| !rows.is_empty());
+        let has_rows = !rows.is_empty();
+        let offset = self.put_line(Line { rows, prev, ..line })?;
+        if has_rows {
             account.last = Some(offset);
         }
-        let last_row = line.rows.last().map(|row| row.seq);
-        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, last_row });
-        let used = UsedKey { arguments, operation: line.operation, answer: line.answer };
-        self.own.keys.push(((user, space, key), used));
         self.put_account(account);
         Ok(())
+    }
+    /// Writes a ledger line, and answers where it will stand.
+    fn put_line(&mut self, line: Line) -> Result<u64> {
+        let offset = self.ledger_end + self.lines.len() as u64;
+        self.lines.reserve(USUAL_LINE);
+        line.write(&mut self.lines)?;
+        let last_row = line.rows.last().map(|row| row.seq);
+        let Line { user, space, key, operation, arguments, answer, rows: _, prev: _ } = line;
+        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, last_row });
+        self.own.keys.push(((user, space, key), UsedKey { arguments, operation, answer }));
+        Ok(offset)
     }
     /// [`Tx::settle`] for an operation's key; the caller's, else the minted one.
     pub(crate) fn settle_operation(

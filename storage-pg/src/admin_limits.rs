@@ -1,15 +1,11 @@
 //! Admin limits.
 
 use async_trait::async_trait;
-use storage_core::{Acknowledged, AdminLimit, AdminLimits, Answer, Error, Money, Result, SetAdminLimit, Total, UserId};
+use storage_core::{Acknowledged, AdminLimit, AdminLimits, Error, Money, Result, SetAdminLimit, Total, UserId};
 
-use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::keys;
-use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Loaded, Tx};
 
 statements! {
     /// Statements of admin limits.
@@ -18,23 +14,6 @@ statements! {
             "SELECT u.id, u.spent, l.limit_amount FROM {s}.users u LEFT JOIN {s}.admin_limits l ON l.user_id = u.id
              WHERE u.id = $1";
     }
-}
-
-async fn judge_set(tx: &mut Tx<'_>, set: SetAdminLimit) -> Result<Acknowledged, Fault> {
-    let arguments = set.fingerprint();
-    let SetAdminLimit { user, limit, key } = set;
-    let used_up = tx.key(key.as_ref());
-    let Loaded { mut account, used, .. } = tx.load(user, &used_up, Vec::new()).await?;
-    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-        return Ok(Acknowledged { replayed: replay.replayed });
-    }
-    if account.record.admin_limit == Some(limit) {
-        keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Record);
-    } else {
-        account.record.admin_limit = Some(limit);
-        keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
-    }
-    Ok(Acknowledged { replayed: false })
 }
 
 impl PgStorage {
@@ -66,17 +45,7 @@ impl AdminLimits for PgStorage {
     }
 
     async fn set_admin_limit(&self, set: SetAdminLimit) -> Result<Acknowledged> {
-        let given = set.key.clone();
-        self.write(
-            "set_admin_limit",
-            (Lock::User(set.user), given.as_ref()),
-            |_| None,
-            |tx| {
-                let set = set.clone();
-                Box::pin(judge_set(tx, set))
-            },
-        )
-        .await
+        self.apply(set).await
     }
 
     async fn get_admin_spent(&self, user: UserId) -> Result<Total> {

@@ -49,6 +49,11 @@ impl<'k> Course<'k> {
         Self { key, unsure: AtomicBool::new(false) }
     }
 
+    /// Whether something that was sent may have been applied.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure.load(Ordering::Acquire)
+    }
+
     /// Something was applied whose answer is of no use.
     pub(crate) fn doubt(&self) {
         self.unsure.store(true, Ordering::Release);
@@ -68,7 +73,7 @@ impl<'k> Course<'k> {
 
     /// Says whether anything may have been applied.
     pub(crate) fn mark(&self, error: Error) -> Error {
-        if self.unsure.load(Ordering::Acquire) { error.unknown(Some(self.key.clone())) } else { error.not_applied() }
+        if self.is_unsure() { error.unknown(Some(self.key.clone())) } else { error.not_applied() }
     }
 }
 

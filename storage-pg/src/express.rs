@@ -4,6 +4,21 @@
 //! changes nothing and is judged without an error in the server's log. Two repetitions that race both see it unused:
 //! then the key's unique constraint stops the second, and it is judged too.
 
+use storage_core::kernel::{Atom, Call, Reply};
+
+use crate::store::PgStorage;
+use crate::tx::Express;
+
+impl PgStorage {
+    /// The one statement that does everything when the case is plain, for the calls that have such a form.
+    pub(crate) fn express(&self, atom: &Atom) -> Option<Express<'_, Reply>> {
+        match atom.call() {
+            Call::IncrementFreeGenerations(take) => Some(self.express_take(atom, take.user)),
+            _ => None,
+        }
+    }
+}
+
 /// Whether the key `$k` of the user `$u` is unused.
 macro_rules! key_is_unused {
     ($user:literal, $key:literal) => {

@@ -1,24 +1,21 @@
 //! Free generations.
 
 use async_trait::async_trait;
+use storage_core::kernel::{Atom, Reply};
 use storage_core::{
-    AddReferralBonus, Answer, CivilDate, Error, Fingerprint, FreeGenerations, IncrementFreeGenerations, KeySpace,
-    OperationKey, Quota, QuotaReceipt, QuotaSource, Result, ReturnFreeGeneration, Stamp, UserId, check_key,
+    AddReferralBonus, CivilDate, Error, FreeGenerations, IncrementFreeGenerations, Quota, QuotaReceipt, QuotaSource,
+    Result, ReturnFreeGeneration, UserId,
 };
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::account::Account;
 use crate::codec::{Day, Moment};
 use crate::express::key_is_unused;
-use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::keys::{self, Replay};
-use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Express, Loaded, Tx, param, uuid};
+use crate::tx::{Express, param, uuid};
 
 statements! {
     /// Statements of free generations.
@@ -48,83 +45,6 @@ statements! {
     }
 }
 
-/// The receipt of this operation, from the account as it is after it.
-fn receipt(tx: &Tx<'_>, account: &Account, source: QuotaSource) -> QuotaReceipt {
-    let policy = &tx.env().policy;
-    QuotaReceipt {
-        operation: tx.stamp.operation,
-        source,
-        remaining_after: account.record.quota().remaining_on(policy.today(tx.now()), policy.daily_free_generations),
-        replayed: false,
-    }
-}
-
-fn first_answer(replay: &Replay) -> Result<QuotaReceipt> {
-    match replay.used.answer {
-        Answer::Quota(first) => Ok(QuotaReceipt { replayed: replay.replayed, ..first }),
-        _ => Err(Error::internal("a quota operation's key answers something else")),
-    }
-}
-
-/// What a key was used for in the space of given-back takes.
-fn given_back(more: &[Vec<Row>]) -> Result<Option<storage_core::UsedKey>> {
-    let row = more.first().and_then(|rows| rows.first());
-    Ok(row.map(keys::used_key).transpose()?.map(|(.., used)| used))
-}
-
-async fn judge_take(tx: &mut Tx<'_>, take: IncrementFreeGenerations) -> Result<QuotaReceipt, Fault> {
-    let arguments = take.fingerprint();
-    let IncrementFreeGenerations { user, key } = take;
-    let used_up = tx.key(key.as_ref());
-    let (id, space, word) = (user.get(), KeySpace::Return.as_str(), used_up.as_str());
-    let find = (&tx.sql().keys.find, vec![&id as _, &space as _, &word as _]);
-    let Loaded { mut account, used, more } = tx.load(user, &used_up, vec![find]).await?;
-    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-        if given_back(&more)?.is_some() {
-            return Err(Error::transition("operation key", &used_up, "returned", "taken").into());
-        }
-        return Ok(first_answer(&replay)?);
-    }
-    let policy = &tx.env().policy;
-    let (quota, source) = account.record.quota().take(policy.today(tx.now()), policy.daily_free_generations)?;
-    account.record.set_quota(quota);
-    let receipt = receipt(tx, &account, source);
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Quota(receipt));
-    Ok(receipt)
-}
-
-async fn judge_return(tx: &mut Tx<'_>, user: UserId, take: OperationKey) -> Result<QuotaReceipt, Fault> {
-    let (id, space, word) = (user.get(), KeySpace::Return.as_str(), take.as_str());
-    let find = (&tx.sql().keys.find, vec![&id as _, &space as _, &word as _]);
-    let Loaded { mut account, used, more } = tx.load(user, &take, vec![find]).await?;
-    if let Some(used) = given_back(&more)? {
-        return Ok(first_answer(&Replay { replayed: used.operation != tx.stamp.operation, used })?);
-    }
-    let taken = IncrementFreeGenerations { user, key: Some(take.clone()) }.fingerprint();
-    let Some(Answer::Quota(taken)) = check_key(user, &take, taken, used)?.map(|used| used.answer) else {
-        return Err(Error::not_found("operation key", &take).into());
-    };
-    account.record.set_quota(account.record.quota().give_back(taken.source)?);
-    let receipt = receipt(tx, &account, taken.source);
-    let arguments = Fingerprint::of("return_free_generation", &[]);
-    keys::settle(tx, &mut account, (KeySpace::Return, &take), arguments, Answer::Quota(receipt));
-    Ok(receipt)
-}
-
-async fn judge_bonus(tx: &mut Tx<'_>, bonus: AddReferralBonus) -> Result<QuotaReceipt, Fault> {
-    let arguments = bonus.fingerprint();
-    let AddReferralBonus { referrer, count, key } = bonus;
-    let used_up = tx.key(key.as_ref());
-    let Loaded { mut account, used, .. } = tx.load(referrer, &used_up, Vec::new()).await?;
-    if let Some(replay) = keys::replay(tx, referrer, &used_up, arguments, used)? {
-        return Ok(first_answer(&replay)?);
-    }
-    account.record.set_quota(account.record.quota().add_bonus(count)?);
-    let receipt = receipt(tx, &account, QuotaSource::Bank);
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Quota(receipt));
-    Ok(receipt)
-}
-
 impl PgStorage {
     /// The user's quota, and the date of today.
     async fn quota(&self, operation: &'static str, user: UserId) -> Result<(Quota, CivilDate)> {
@@ -143,30 +63,25 @@ impl PgStorage {
 
 impl PgStorage {
     /// The express form of a take from the day.
-    fn express_take(&self, take: &IncrementFreeGenerations, stamp: Stamp) -> Express<'_, QuotaReceipt> {
-        let policy = &self.environment().policy;
+    pub(crate) fn express_take(&self, atom: &Atom, user: UserId) -> Express<'_, Reply> {
+        let (policy, stamp) = (&self.environment().policy, atom.stamp());
         let (today, daily) = (policy.today(stamp.now), policy.daily_free_generations);
-        let key = take.key.clone().unwrap_or_else(|| stamp.operation.to_key());
         let values = vec![
-            param(take.user.get()),
+            param(user.get()),
             param(Day(today)),
             param(i64::from(daily)),
-            param(key.as_str().to_owned()),
+            param(atom.key().as_str().to_owned()),
             param(uuid(stamp.operation)),
             param(Moment::At(stamp.now)),
-            param(Uuid::from_bytes(take.fingerprint().to_bytes())),
+            param(Uuid::from_bytes(atom.arguments().to_bytes())),
         ];
         let answer = Box::new(move |row: &Row| {
             let mut fields = Fields::of(row, "daily_free_generations");
             fields.user()?;
             let quota = Quota { date: Some(today), used: fields.count()?, bank: fields.count()? };
             let remaining_after = quota.remaining_on(today, daily);
-            Ok(QuotaReceipt {
-                operation: stamp.operation,
-                source: QuotaSource::Day(today),
-                remaining_after,
-                replayed: false,
-            })
+            let source = QuotaSource::Day(today);
+            Ok(QuotaReceipt { operation: stamp.operation, source, remaining_after, replayed: false }.into())
         });
         Express::new(&self.sql().free_generations.take, values, answer)
     }
@@ -185,40 +100,14 @@ impl FreeGenerations for PgStorage {
     }
 
     async fn increment_free_generations(&self, take: IncrementFreeGenerations) -> Result<QuotaReceipt> {
-        let given = take.key.clone();
-        let express = |stamp| Some(self.express_take(&take, stamp));
-        self.write("increment_free_generations", (Lock::User(take.user), given.as_ref()), express, |tx| {
-            let take = take.clone();
-            Box::pin(judge_take(tx, take))
-        })
-        .await
+        self.apply(take).await
     }
 
     async fn return_free_generation(&self, give_back: ReturnFreeGeneration) -> Result<QuotaReceipt> {
-        let ReturnFreeGeneration { user, take } = give_back;
-        self.write(
-            "return_free_generation",
-            (Lock::User(user), Some(&take)),
-            |_| None,
-            |tx| {
-                let take = take.clone();
-                Box::pin(judge_return(tx, user, take))
-            },
-        )
-        .await
+        self.apply(give_back).await
     }
 
     async fn add_referral_bonus(&self, bonus: AddReferralBonus) -> Result<QuotaReceipt> {
-        let given = bonus.key.clone();
-        self.write(
-            "add_referral_bonus",
-            (Lock::User(bonus.referrer), given.as_ref()),
-            |_| None,
-            |tx| {
-                let bonus = bonus.clone();
-                Box::pin(judge_bonus(tx, bonus))
-            },
-        )
-        .await
+        self.apply(bonus).await
     }
 }

@@ -5,20 +5,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddGenerationToHistory, Answer, Error, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory,
-    History, KeySpace, Newest, OperationKey, Page, Result, UserId,
+    AddGenerationToHistory, Answer, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory, History,
+    KeySpace, Newest, OperationKey, Page, Result, UserId,
 };
 use tokio_postgres::Row;
 
 use crate::account::Account;
 use crate::codec::{Micros, Moment};
-use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::keys;
-use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Loaded, Param, Tx, param};
+use crate::tx::{Param, Tx, param};
 use crate::users::surplus;
 
 macro_rules! generation_columns {
@@ -104,32 +102,6 @@ pub(crate) fn record(
     Ok(())
 }
 
-async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationToHistory) -> Result<GenerationReceipt, Fault> {
-    let arguments = add.fingerprint();
-    let AddGenerationToHistory { user, id, model_id, model_name, params, result_urls, price } = add;
-    let id = id.map_or_else(|| GenerationId::new(tx.stamp.operation.to_string()), Ok)?;
-    let (number, space, word) = (user.get(), KeySpace::Generation.as_str(), id.as_str());
-    let find = (&tx.sql().keys.find, vec![&number as _, &space as _, &word as _]);
-    let Loaded { mut account, more, .. } = tx.load(user, &tx.key(None), vec![find]).await?;
-    let used = more.first().and_then(|rows| rows.first()).map(keys::used_key).transpose()?;
-    match used.map(|(.., used)| used) {
-        Some(used) if used.arguments == arguments => {
-            let replayed = used.operation != tx.stamp.operation;
-            return Ok(GenerationReceipt { id, replayed });
-        }
-        Some(_) => {
-            return Err(Error::conflict("generation", &id, "it was recorded with other arguments").into());
-        }
-        None => {}
-    }
-    account.record.spend(price)?;
-    let entry = Generation { id: id.clone(), model_id, model_name, params, result_urls, price, at: tx.now() };
-    // What is recorded now stays, also when the clock went back: the others make room.
-    trim(tx, user, tx.env().policy.history.limit() - 1);
-    record(tx, &mut account, &entry, arguments)?;
-    Ok(GenerationReceipt { id, replayed: false })
-}
-
 impl PgStorage {
     async fn page_of_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
         let filter = list.filter();
@@ -151,17 +123,7 @@ pub(crate) fn behind<Id: Display>(after: Option<Newest<Id>>) -> (Moment, String)
 #[async_trait]
 impl History for PgStorage {
     async fn add_generation_to_history(&self, add: AddGenerationToHistory) -> Result<GenerationReceipt> {
-        let given = add.id.as_ref().map(|id| OperationKey::new(id.as_str())).transpose()?;
-        self.write(
-            "add_generation_to_history",
-            (Lock::User(add.user), given.as_ref()),
-            |_| None,
-            |tx| {
-                let add = add.clone();
-                Box::pin(judge_add(tx, add))
-            },
-        )
-        .await
+        self.apply(add).await
     }
 
     async fn get_user_generations_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {

@@ -74,6 +74,7 @@ mod reserves;
 mod restore;
 mod routes;
 mod scratch;
+mod seen;
 mod snapshot;
 mod statement;
 mod store;

@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage_core::UserId;
+use storage_core::kernel::{self, Atom};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What a change locks, as far as its arguments tell.
@@ -25,6 +26,13 @@ pub(crate) enum Lock {
 }
 
 impl Lock {
+    /// What an atom locks.
+    pub(crate) fn of(atom: &Atom) -> Self {
+        match atom.lock() {
+            kernel::Lock::User(user) => Self::User(user),
+        }
+    }
+
     /// The queues to stand in, in their order; `owner` is whoever was found to be the owner.
     pub(crate) fn queues(self, owner: Option<UserId>) -> [Option<Queue>; 3] {
         let user = |user| Some(Queue::User(user));

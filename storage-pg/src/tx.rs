@@ -14,7 +14,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use storage_core::{Environment, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
+use storage_core::kernel::{Atom, Call, Reply};
+use storage_core::{Environment, Error, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -362,6 +363,26 @@ impl PgStorage {
                 return answer;
             }
         }
+    }
+
+    /// Lets the kernel decide a call; by the express statement where there is one and the case is plain.
+    pub(crate) async fn apply<T: TryFrom<Reply, Error = Error>>(&self, call: impl Into<Call>) -> Result<T> {
+        let (begun, call) = (Instant::now(), call.into());
+        let operation = call.operation();
+        let applying = async {
+            let pool = self.enter().await?;
+            let atom = Atom::new(call, self.environment())?;
+            let course = Course::new(atom.key());
+            let express = self.express(&atom);
+            let how = (atom.stamp(), &course, Lock::of(&atom));
+            let reply = self.write_on(begun, &pool, how, express, |tx| {
+                // An earlier attempt may stand: then its key tells.
+                let atom = if course.is_unsure() { atom.again() } else { atom.clone() };
+                Box::pin(async move { tx.decide(&atom).await })
+            });
+            reply.await.and_then(T::try_from)
+        };
+        applying.await.map_err(|error| error.in_operation(operation))
     }
 
     /// Changes something: by the express statement where there is one and the case is plain, else by judging.

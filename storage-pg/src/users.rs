@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use storage_core::kernel::Call;
 use storage_core::{
-    AccountRecord, Acknowledged, Answer, Fingerprint, GiftClaim, Language, Page, PageRequest, Policy, Result,
-    SetGiftClaimed, SetUserLanguage, User, UserId, Users,
+    Acknowledged, Fingerprint, GiftClaim, Language, Page, PageRequest, Result, SetGiftClaimed, SetUserLanguage, User,
+    UserId, Users,
 };
 
 use crate::account::{self, account_columns, account_tables};
 use crate::fields::Fields;
 use crate::gather::Gatherer;
-use crate::keys;
-use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::Loaded;
 
 statements! {
     /// Statements of users.
@@ -26,18 +24,6 @@ statements! {
         language(INT8) = "SELECT language FROM {s}.user_settings WHERE user_id = $1";
         gift(INT8) = "SELECT gift_claimed FROM {s}.user_settings WHERE user_id = $1";
     }
-}
-
-fn shown(record: &AccountRecord, policy: &Policy) -> Arc<User> {
-    Arc::new(User {
-        id: record.user,
-        balance: record.balance,
-        language: record.language.clone().unwrap_or_else(|| policy.default_language.clone()),
-        gift_claimed: record.gift_claimed,
-        referrer: record.referrer,
-        created_at: record.created_at,
-        updated_at: record.updated_at,
-    })
 }
 
 impl PgStorage {
@@ -52,7 +38,8 @@ impl PgStorage {
         let limit = surplus(page.size);
         let rows = self.read("list_users", &self.sql().users.list, &[&lowest, &limit]).await?;
         let policy = &self.environment().policy;
-        let users = rows.iter().map(|row| Ok(shown(&account::record(row)?.0, policy))).collect::<Result<_>>()?;
+        let users =
+            rows.iter().map(|row| Ok(Arc::new(User::of(&account::record(row)?.0, policy)))).collect::<Result<_>>()?;
         Ok(Page::from_surplus(users, page.size, filter, |user| user.id))
     }
 }
@@ -72,21 +59,9 @@ impl Users for PgStorage {
         let rows = self.read_gathered("get_user", gathered, statement, &[&id]).await?;
         if let Some(row) = rows.first() {
             let (record, _) = account::record(row).map_err(|error| error.in_operation("get_user"))?;
-            return Ok(shown(&record, &self.environment().policy));
+            return Ok(Arc::new(User::of(&record, &self.environment().policy)));
         }
-        self.write(
-            "get_user",
-            (Lock::User(user), None),
-            |_| None,
-            |tx| {
-                Box::pin(async move {
-                    let Loaded { mut account, .. } = tx.load(user, &tx.key(None), Vec::new()).await?;
-                    account::put(tx, &mut account);
-                    Ok(shown(&account.record, &tx.env().policy))
-                })
-            },
-        )
-        .await
+        self.apply(Call::GetUser(user)).await
     }
 
     async fn find_user(&self, user: UserId) -> Result<Option<Arc<User>>> {
@@ -96,7 +71,7 @@ impl Users for PgStorage {
         let rows = self.read_gathered("find_user", gathered, statement, &[&id]).await?;
         let record = rows.first().map(account::record).transpose();
         let record = record.map_err(|error| error.in_operation("find_user"))?;
-        Ok(record.map(|(record, _)| shown(&record, &self.environment().policy)))
+        Ok(record.map(|(record, _)| Arc::new(User::of(&record, &self.environment().policy))))
     }
 
     async fn list_users(&self, page: PageRequest) -> Result<Page<User>> {
@@ -113,33 +88,7 @@ impl Users for PgStorage {
     }
 
     async fn set_user_language(&self, set: SetUserLanguage) -> Result<Acknowledged> {
-        let given = set.key.clone();
-        self.write(
-            "set_user_language",
-            (Lock::User(set.user), given.as_ref()),
-            |_| None,
-            |tx| {
-                let set = set.clone();
-                Box::pin(async move {
-                    let arguments = set.fingerprint();
-                    let SetUserLanguage { user, language, key } = set;
-                    let used_up = tx.key(key.as_ref());
-                    let Loaded { mut account, used, .. } = tx.load(user, &used_up, Vec::new()).await?;
-                    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-                        return Ok(Acknowledged { replayed: replay.replayed });
-                    }
-                    if account.record.language.as_ref() == Some(&language) {
-                        keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Record);
-                    } else {
-                        account.record.language = Some(language);
-                        account.record.updated_at = tx.now();
-                        keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
-                    }
-                    Ok(Acknowledged { replayed: false })
-                })
-            },
-        )
-        .await
+        self.apply(set).await
     }
 
     async fn has_claimed_gift(&self, user: UserId) -> Result<bool> {
@@ -150,34 +99,6 @@ impl Users for PgStorage {
     }
 
     async fn set_gift_claimed(&self, claim: SetGiftClaimed) -> Result<GiftClaim> {
-        let given = claim.key.clone();
-        self.write(
-            "set_gift_claimed",
-            (Lock::User(claim.user), given.as_ref()),
-            |_| None,
-            |tx| {
-                let claim = claim.clone();
-                Box::pin(async move {
-                    let arguments = claim.fingerprint();
-                    let SetGiftClaimed { user, key } = claim;
-                    let used_up = tx.key(key.as_ref());
-                    let Loaded { mut account, used, .. } = tx.load(user, &used_up, Vec::new()).await?;
-                    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-                        let first = replay.used.answer == Answer::Gift(true);
-                        return Ok(GiftClaim { first, replayed: replay.replayed });
-                    }
-                    let first = !account.record.gift_claimed;
-                    if first {
-                        account.record.gift_claimed = true;
-                        account.record.updated_at = tx.now();
-                        keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Gift(true));
-                    } else {
-                        keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Gift(false));
-                    }
-                    Ok(GiftClaim { first, replayed: false })
-                })
-            },
-        )
-        .await
+        self.apply(claim).await
     }
 }

@@ -1,7 +1,7 @@
 //! Admin limits.
 
 use async_trait::async_trait;
-use storage_core::{Acknowledged, AdminLimit, AdminLimits, Answer, Money, Result, SetAdminLimit, Total, UserId};
+use storage_core::{Acknowledged, AdminLimit, AdminLimits, Money, Result, SetAdminLimit, Total, UserId};
 
 use crate::MemoryStorage;
 use crate::state::State;
@@ -27,20 +27,7 @@ impl AdminLimits for MemoryStorage {
     }
 
     async fn set_admin_limit(&self, set: SetAdminLimit) -> Result<Acknowledged> {
-        self.write("set_admin_limit", |state, stamp| {
-            let arguments = set.fingerprint();
-            let SetAdminLimit { user, limit, key } = set;
-            if state.replay(user, key.as_ref(), arguments)?.is_some() {
-                return Ok(Acknowledged { replayed: true });
-            }
-            let present = state.account(user, stamp.now).admin_limit.replace(limit);
-            if present == Some(limit) {
-                state.settle_unchanged(user, key, arguments, Answer::Record, stamp);
-            } else {
-                state.settle(user, key, arguments, Answer::Record, stamp);
-            }
-            Ok(Acknowledged { replayed: false })
-        })
+        self.apply(set)
     }
 
     async fn get_admin_spent(&self, user: UserId) -> Result<Total> {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use storage_core::dump::KeyRecord;
+use storage_core::kernel::{Changes, Record, Trim};
 use storage_core::{
-    AccountRecord, AddGenerationToHistory, Answer, Error, Fingerprint, ImportOutcome, ImportRecord, Job, Memo, Money,
-    OperationKind, Payment, Policy, Result, SignedMoney, Stamp, Timestamp, UserId,
+    AccountRecord, AddGenerationToHistory, Answer, Error, Fingerprint, ImportOutcome, ImportRecord, Job, KeySpace,
+    Memo, Money, OperationKey, OperationKind, Payment, Policy, Result, SignedMoney, Stamp, Timestamp, UsedKey, UserId,
 };
 
 use crate::state::{Posting, State};
-use crate::{history, jobs, payments, referrals};
+use crate::{jobs, payments, referrals};
 
 /// Puts one record in, unless the store knows better. Only a defect is an error.
 pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, stamp: Stamp) -> Result<ImportOutcome> {
@@ -25,12 +27,18 @@ pub(crate) fn put_in(state: &mut State, record: ImportRecord, policy: &Policy, s
                 price: generation.price,
             }
             .fingerprint();
-            if let Some(known) = history::used_id(state, user, &generation.id)? {
-                return Ok(same_or_kept(known == arguments, "another generation under this id"));
+            let key = OperationKey::from(&generation.id);
+            if let Some(known) = state.keys.get(&(user, KeySpace::Generation, key.clone())) {
+                return Ok(same_or_kept(known.arguments == arguments, "another generation under this id"));
             }
             state.account(user, stamp.now);
-            history::record(state, user, generation, arguments, stamp.operation)?;
-            history::trim(state, user, policy.history.limit());
+            let used = UsedKey { arguments, operation: stamp.operation, answer: Answer::Record };
+            state.put(Changes {
+                key: Some(KeyRecord { user, space: KeySpace::Generation, key, used }),
+                record: Some(Record::Generation(user, generation)),
+                trim: Some(Trim::After(policy.history.limit())),
+                ..Changes::default()
+            });
             Ok(ImportOutcome::Added)
         }
         ImportRecord::Job(job) => Ok(put_job(state, job, stamp)),

@@ -23,6 +23,7 @@ mod users;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use storage_core::kernel::{Atom, Call, Halt, Reply, decide};
 use storage_core::{Destination, Environment, Error, ErrorKind, Policy, Result, Stamp};
 
 use crate::state::State;
@@ -88,13 +89,28 @@ impl MemoryStorage {
         self.check_open().and_then(|()| look(&snapshot)).map_err(|error| error.in_operation(operation))
     }
 
-    /// Changes a copy, and puts it in place when the whole change succeeded.
+    /// Lets the kernel decide a call, and writes down what it changes.
+    fn apply<T: TryFrom<Reply, Error = Error>>(&self, call: impl Into<Call>) -> Result<T> {
+        let call = call.into();
+        self.change(call.operation(), |state| {
+            let atom = Atom::new(call, &self.environment)?;
+            let decision = decide(&atom, state, self.policy()).map_err(Halt::into_error)?;
+            state.put(decision.changes);
+            decision.reply.try_into()
+        })
+    }
+
+    /// An operation that decides by itself.
     fn write<T>(&self, operation: &'static str, change: impl FnOnce(&mut State, Stamp) -> Result<T>) -> Result<T> {
+        self.change(operation, |state| change(state, self.environment.stamp()))
+    }
+
+    /// Changes a copy, and puts it in place when the whole change succeeded.
+    fn change<T>(&self, operation: &'static str, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut place = self.place.lock();
         self.check_open().map_err(|error| error.in_operation(operation))?;
-        let stamp = self.environment.stamp();
         let mut copy = State::clone(&place);
-        let answer = change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?;
+        let answer = change(&mut copy).map_err(|error| error.in_operation(operation))?;
         if let Some(to) = place.moved.as_ref().filter(|_| copy != **place) {
             return Err(Error::new(ErrorKind::Moved { to: to.to_string() }).in_operation(operation));
         }

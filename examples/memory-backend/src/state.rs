@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use storage_core::dump::KeyRecord;
+use storage_core::kernel::{Account, Changes, Halt, Record, Trim, View};
 use storage_core::{
     AccountRecord, Answer, Destination, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId,
     KeySpace, LedgerRow, Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt,
@@ -36,7 +38,40 @@ pub(crate) struct Posting {
     pub(crate) memo: Memo,
 }
 
+impl View for State {
+    fn account(&self, user: UserId) -> Result<Option<Account>, Halt> {
+        let rows = self.ledger.get(&user).map_or(0, |rows| rows.len() as u64);
+        Ok(self.accounts.get(&user).map(|record| Account { record: record.clone(), rows }))
+    }
+    fn key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>, Halt> {
+        Ok(self.keys.get(&(user, space, key.clone())).cloned())
+    }
+}
+
 impl State {
+    /// Writes down what an atom changes.
+    pub(crate) fn put(&mut self, changes: Changes) {
+        let Changes { accounts, key, record, trim } = changes;
+        self.accounts.extend(accounts.into_iter().flatten().map(|account| (account.record.user, account.record)));
+        self.keys.extend(key.map(|KeyRecord { user, space, key, used }| ((user, space, key), used)));
+        match record {
+            Some(Record::Generation(user, generation)) => self.put_generation(user, generation, trim),
+            None => {}
+        }
+    }
+
+    fn put_generation(&mut self, user: UserId, generation: Generation, trim: Option<Trim>) {
+        let entries = self.history.entry(user).or_default();
+        if let Some(Trim::Before(kept)) = trim {
+            entries.truncate(kept);
+        }
+        entries.push(Arc::new(generation));
+        entries.sort_by(|one, other| (other.at, &other.id).cmp(&(one.at, &one.id)));
+        if let Some(Trim::After(kept)) = trim {
+            entries.truncate(kept);
+        }
+    }
+
     /// The account, created when missing.
     pub(crate) fn account(&mut self, user: UserId, now: Timestamp) -> &mut AccountRecord {
         self.accounts.entry(user).or_insert_with(|| AccountRecord::new(user, now))

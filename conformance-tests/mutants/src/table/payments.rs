@@ -48,8 +48,8 @@ pub(super) const ALL: &[Mutant] = &[
             ),
             Replace(
                 "lib.rs",
-                "change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?",
-                "let answer = change(&mut copy, stamp); if answer.is_err() { *place = Arc::new(copy.clone()); } \
+                "change(&mut copy).map_err(|error| error.in_operation(operation))?",
+                "let answer = change(&mut copy); if answer.is_err() { *place = Arc::new(copy.clone()); } \
                  answer.map_err(|error| error.in_operation(operation))?",
             ),
         ],

@@ -6,7 +6,7 @@ use super::Mutant;
 /// Where a write makes its copy, under the lock.
 const COPY: &str = "let mut copy = «State::clone(&place)»;";
 /// Where a write changes its copy.
-const CHANGE: &str = "change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?";
+const CHANGE: &str = "change(&mut copy).map_err(|error| error.in_operation(operation))?";
 /// The end of a page.
 const PAGE: &str = "let rows = rows.take(request.size.get() + 1).collect();\n    Ok(Page::from_surplus(rows, request.size, filter, position))";
 /// Where a key is looked up.
@@ -106,7 +106,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "lib.rs",
             CHANGE,
-            "let answer = change(&mut copy, stamp).map_err(|error| error.in_operation(operation))?; \
+            "let answer = change(&mut copy).map_err(|error| error.in_operation(operation))?; \
              let before = std::mem::replace(&mut *place, Arc::new(copy.clone())); \
              for state in [Some(before), None].into_iter().take(2 * usize::from(switch::note(String::new()) < 200)) { \
              drop(place); std::thread::sleep(std::time::Duration::from_millis(1)); place = self.place.lock(); \
@@ -120,7 +120,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "lib.rs",
             CHANGE,
-            "let answer = change(&mut copy, stamp); if answer.is_err() { *place = Arc::new(copy.clone()); } \
+            "let answer = change(&mut copy); if answer.is_err() { *place = Arc::new(copy.clone()); } \
              answer.map_err(|error| error.in_operation(operation))?",
         )],
     },
@@ -128,7 +128,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "operation-not-named",
         defect: "an error does not say which operation failed (E1)",
         caught_by: "errors::a_refusal_names_operation_record_and_figures",
-        changes: &[Replace("lib.rs", CHANGE, "change(&mut copy, stamp)?")],
+        changes: &[Replace("lib.rs", CHANGE, "change(&mut copy)?")],
     },
     Mutant {
         name: "refusal-unknown",
@@ -137,7 +137,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "lib.rs",
             CHANGE,
-            "change(&mut copy, stamp).map_err(|error| error.in_operation(operation).unknown(None))?",
+            "change(&mut copy).map_err(|error| error.in_operation(operation).unknown(None))?",
         )],
     },
     Mutant {
@@ -304,7 +304,11 @@ pub(super) const ALL: &[Mutant] = &[
         name: "no-minted-key",
         defect: "a call without a key leaves none behind (R6)",
         caught_by: "edges::a_minted_key_gives_a_take_back",
-        changes: &[Replace("state.rs", "key.or_else(|| Some(stamp.operation.to_key()))", "key")],
+        changes: &[Replace(
+            "kernel/decision.rs",
+            "let key = «Some(KeyRecord { user, space: atom.space(), key: atom.key().clone(), used })»;",
+            "atom.is_repeatable().then(|| KeyRecord { user, space: atom.space(), key: atom.key().clone(), used })",
+        )],
     },
     Mutant {
         name: "small-page-gives-all",
@@ -529,7 +533,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "id-for-a-look",
         defect: "a look at a known user draws an id (V11)",
         caught_by: "clocks::each_call_draws_one_id_and_a_look_draws_none",
-        changes: &[Before("users.rs", "match self.read(\"get_user\", known)? {", "let _ = self.environment.stamp();")],
+        changes: &[Before("users.rs", "match self.known(\"get_user\", user)? {", "let _ = self.environment.stamp();")],
     },
     Mutant {
         name: "import-with-a-taken-task",

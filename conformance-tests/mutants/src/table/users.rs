@@ -10,57 +10,53 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "users::created_at_is_stored_and_not_invented_at_each_read",
         changes: &[Replace(
             "users.rs",
-            "created_at: «account.created_at»,",
-            "storage_core::Clock::now(&storage_core::SystemClock)",
+            "|account| Arc::new(«User::of(account, policy)»)",
+            "User { created_at: storage_core::Clock::now(&storage_core::SystemClock), ..User::of(account, policy) }",
         )],
     },
     Mutant {
         name: "find-inserts",
         defect: "looking for a user creates them (W19)",
         caught_by: "users::finding_a_user_creates_nothing",
-        changes: &[Replace(
-            "users.rs",
-            "self.read(\"find_user\", |state| Ok(state.accounts.get(&user).map(|account| user_of(account, self.policy()))))",
-            "self.write(\"find_user\", |state, stamp| Ok(Some(user_of(state.account(user, stamp.now), self.policy()))))",
-        )],
+        changes: &[Replace("users.rs", "self.known(\"find_user\", user)", "self.apply(Call::GetUser(user)).map(Some)")],
     },
     Mutant {
         name: "unknown-user-refused",
         defect: "a language for an unknown user fails like a foreign key (W18)",
         caught_by: "users::choosing_a_language_creates_the_user",
         changes: &[Before(
-            "users.rs",
-            "let SetUserLanguage { user, language, key } = set;",
-            "if !state.accounts.contains_key(&set.user) { return Err(storage_core::Error::not_found(\"user\", set.user)); }",
+            "kernel/users.rs",
+            "let SetUserLanguage { user, language, key: _ } = set;",
+            "if view.account(set.user)?.is_none() { return Err(storage_core::Error::not_found(\"user\", set.user).into()); }",
         )],
     },
     Mutant {
         name: "gift-again",
         defect: "every claim of the gift is the first (W33)",
         caught_by: "users::a_gift_is_claimed_once",
-        changes: &[Replace("users.rs", "let first = «!account.gift_claimed»;", "true")],
+        changes: &[Replace("kernel/users.rs", "if «account.record.gift_claimed» {", "false")],
     },
     Mutant {
         name: "gift-replay-not-first",
         defect: "the replay of the first claim says that it was not the first (R6)",
         caught_by: "keys::a_replayed_gift_claim_answers_first_again",
-        changes: &[Replace("users.rs", "used.answer == Answer::Gift(true)", "false")],
+        changes: &[Replace("kernel/users.rs", "first.used.answer == Answer::Gift(true)", "false")],
     },
     Mutant {
         name: "gift-leaves-updated-at",
         defect: "claiming the gift does not move `updated_at`",
         caught_by: "users::updated_at_moves_exactly_when_a_field_changes",
         changes: &[Replace(
-            "users.rs",
-            "account.gift_claimed = true;\n                account.updated_at = stamp.now;",
-            "account.gift_claimed = true;",
+            "kernel/users.rs",
+            "account.record.gift_claimed = true;\n    account.record.updated_at = atom.stamp().now;",
+            "account.record.gift_claimed = true;",
         )],
     },
     Mutant {
         name: "same-language-moves-updated-at",
         defect: "choosing the present language again moves `updated_at`",
         caught_by: "users::choosing_the_same_language_again_changes_nothing",
-        changes: &[Replace("users.rs", "account.language.as_ref() == Some(&language)", "false")],
+        changes: &[Replace("kernel/users.rs", "account.record.language.as_ref() == Some(language)", "false")],
     },
     Mutant {
         name: "default-language-fixed",
@@ -68,8 +64,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "users::the_default_language_follows_the_policy",
         changes: &[Replace(
             "users.rs",
-            "«policy.default_language.clone()»),\n        gift_claimed",
-            "Policy::default().default_language",
+            "Ok(chosen.unwrap_or_else(|| «self.policy().default_language.clone()»))",
+            "storage_core::Policy::default().default_language",
         )],
     },
     Mutant {
@@ -129,9 +125,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a limit for an unknown user is lost (W18)",
         caught_by: "admin_limits::setting_a_limit_creates_the_user",
         changes: &[Before(
-            "admin_limits.rs",
-            "let present = state.account(user, stamp.now).admin_limit.replace(limit);",
-            "if !state.accounts.contains_key(&user) { return Ok(Acknowledged { replayed: false }); }",
+            "kernel/admin_limits.rs",
+            "let mut account = account_or_new(atom, *user, view)?;",
+            "if view.account(*user)?.is_none() { return Ok(Changes::default().answering(Acknowledged { replayed: false })); }",
         )],
     },
     Mutant {

@@ -4,7 +4,9 @@ use super::Change::{Before, Replace};
 use super::Mutant;
 
 /// Where a write gets its moment and its id.
-const STAMP: &str = "let stamp = «self.environment.stamp()»;";
+const STAMP: &str = "let stamp = «environment.stamp()»;";
+/// The same of an operation that decides by itself.
+const OWN_STAMP: &str = "change(state, «self.environment.stamp()»)";
 
 pub(super) const ALL: &[Mutant] = &[
     Mutant {
@@ -22,9 +24,10 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a key of 200 bytes is cut (V3)",
         caught_by: "keys::the_longest_key_is_a_key",
         changes: &[Replace(
-            "state.rs",
-            "let place = (user, KeySpace::Operation, «key»);",
-            "key.as_str().get(..198).and_then(|cut| cut.trim().parse().ok()).unwrap_or(key)",
+            "kernel/decision.rs",
+            "let key = «Some(KeyRecord { user, space: atom.space(), key: atom.key().clone(), used })»;",
+            "let cut = atom.key().as_str().get(..198).and_then(|cut| cut.trim().parse().ok()); \
+             Some(KeyRecord { user, space: atom.space(), key: cut.unwrap_or(atom.key().clone()), used })",
         )],
     },
     Mutant {
@@ -65,9 +68,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a language is kept in lower case (V7)",
         caught_by: "users::a_chosen_language_is_kept_as_written",
         changes: &[Replace(
-            "users.rs",
-            "account.language = Some(«language»);",
-            "Language::new(language.as_str().to_lowercase())?",
+            "kernel/users.rs",
+            "account.record.language = Some(«language.clone()»);",
+            "storage_core::Language::new(language.as_str().to_lowercase())?",
         )],
     },
     Mutant {
@@ -85,32 +88,54 @@ pub(super) const ALL: &[Mutant] = &[
         name: "times-in-milliseconds",
         defect: "times are kept to the millisecond (V9)",
         caught_by: "values::times_from_1970_to_9999_are_kept_to_the_microsecond",
-        changes: &[Replace(
-            "lib.rs",
-            STAMP,
-            "let stamp = self.environment.stamp(); \
+        changes: &[
+            Replace(
+                "kernel/atom.rs",
+                STAMP,
+                "let stamp = environment.stamp(); \
              Stamp { now: storage_core::Timestamp::from_micros(stamp.now.micros() / 1000 * 1000)?, ..stamp }",
-        )],
+            ),
+            Replace(
+                "lib.rs",
+                OWN_STAMP,
+                "let stamp = self.environment.stamp(); \
+             Stamp { now: storage_core::Timestamp::from_micros(stamp.now.micros() / 1000 * 1000)?, ..stamp }",
+            ),
+        ],
     },
     Mutant {
         name: "own-clock",
         defect: "the machine's clock is read, not the store's (V11)",
         caught_by: "values::time_and_ids_come_from_the_environment",
-        changes: &[Replace(
-            "lib.rs",
-            STAMP,
-            "Stamp { now: storage_core::Clock::now(&storage_core::SystemClock), ..self.environment.stamp() }",
-        )],
+        changes: &[
+            Replace(
+                "kernel/atom.rs",
+                STAMP,
+                "Stamp { now: storage_core::Clock::now(&storage_core::SystemClock), ..environment.stamp() }",
+            ),
+            Replace(
+                "lib.rs",
+                OWN_STAMP,
+                "Stamp { now: storage_core::Clock::now(&storage_core::SystemClock), ..self.environment.stamp() }",
+            ),
+        ],
     },
     Mutant {
         name: "own-ids",
         defect: "ids are minted beside the store's source (V11)",
         caught_by: "values::time_and_ids_come_from_the_environment",
-        changes: &[Replace(
-            "lib.rs",
-            STAMP,
-            "Stamp { operation: storage_core::IdSource::next_id(&storage_core::SystemIds), ..self.environment.stamp() }",
-        )],
+        changes: &[
+            Replace(
+                "kernel/atom.rs",
+                STAMP,
+                "Stamp { operation: storage_core::IdSource::next_id(&storage_core::SystemIds), ..environment.stamp() }",
+            ),
+            Replace(
+                "lib.rs",
+                OWN_STAMP,
+                "Stamp { operation: storage_core::IdSource::next_id(&storage_core::SystemIds), ..self.environment.stamp() }",
+            ),
+        ],
     },
     Mutant {
         name: "page-of-999",
@@ -149,9 +174,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the largest bonus is refused",
         caught_by: "free_generations::a_bonus_fills_the_bank",
         changes: &[Before(
-            "free_generations.rs",
-            "let AddReferralBonus { referrer, count, key } = bonus;",
-            "if bonus.count.get() >= 1_000_000 { return Err(Error::invalid(\"bonus\", \"is large\")); }",
+            "kernel/free_generations.rs",
+            "let AddReferralBonus { referrer, count, key: _ } = bonus;",
+            "if bonus.count.get() >= 1_000_000 { return Err(Error::invalid(\"bonus\", \"is large\").into()); }",
         )],
     },
 ];

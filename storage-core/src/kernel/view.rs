@@ -1,0 +1,61 @@
+//! What a decision looks at, and why it stops.
+
+use super::Need;
+use crate::{AccountRecord, Error, KeySpace, OperationKey, Result, Timestamp, UsedKey, UserId};
+
+/// A user as a decision sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// What the store knows of the user.
+    pub record: AccountRecord,
+    /// Rows in the user's ledger: the next one has this number plus one.
+    pub rows: u64,
+}
+
+impl Account {
+    /// Of a user who is not there yet.
+    pub fn new(user: UserId, now: Timestamp) -> Self {
+        Self { record: AccountRecord::new(user, now), rows: 0 }
+    }
+}
+
+/// What a store holds, as an atom finds it: its own batch's earlier changes included. One method for each [`Need`].
+pub trait View {
+    /// The user's account; `None` for a user who is not there.
+    ///
+    /// # Errors
+    /// `Halt::Failed` when the store cannot tell, `Halt::Missing` when it was not loaded; so with every method.
+    fn account(&self, user: UserId) -> Result<Option<Account>, Halt>;
+    /// What the user used the key for.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>, Halt>;
+}
+
+/// Why there is no decision.
+#[derive(Debug)]
+pub enum Halt {
+    /// The contract refuses the call: nothing changes.
+    Refused(Error),
+    /// The store could not tell.
+    Failed(Error),
+    /// This is to be loaded first; then the same atom is decided again.
+    Missing(Need),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Halt {
+    /// The error for the caller, of a store that has everything at hand.
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Refused(error) | Self::Failed(error) => error,
+            Self::Missing(need) => Error::internal(format!("a decision needs what the store did not load: {need:?}")),
+        }
+    }
+}

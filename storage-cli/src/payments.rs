@@ -86,7 +86,10 @@ async fn decide(context: &Context, arguments: DecisionArgs, status: PaymentStatu
         .await?;
     let (payment, balance) = found.ok_or_else(|| context.no_store())?;
     let mark = MarkPaymentStatus { payment: id, status, admin, notes: reason, key };
-    let done = payment.judge_mark(&mark, payment.updated_at)?.is_none();
+    let done = payment.status == status;
+    if !done {
+        payment.may_become(status)?;
+    }
     let user = payment.user;
     let moves = match (status, payment.origin) {
         _ if done => "nothing: it is so already",

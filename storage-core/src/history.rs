@@ -27,6 +27,14 @@ pub struct Generation {
     pub at: Timestamp,
 }
 
+impl Generation {
+    /// The call that records it.
+    pub fn recorded(&self, user: UserId) -> AddGenerationToHistory {
+        let Self { id, model_id, model_name, params, result_urls, price, at: _ } = self.clone();
+        AddGenerationToHistory { user, id: Some(id), model_id, model_name, params, result_urls, price }
+    }
+}
+
 /// Arguments of [`History::add_generation_to_history`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddGenerationToHistory {

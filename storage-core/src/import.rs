@@ -2,9 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{
-    AccountRecord, CivilDate, Generation, Job, Language, Money, Payment, Result, Timestamp, Total, UserId, check_spent,
-};
+use crate::{CivilDate, Fingerprint, Generation, Job, Language, Money, Payment, Timestamp, Total, UserId};
 
 /// One record that another system left. Backends put it in when they know nothing of it yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +91,16 @@ pub enum ImportOutcome {
 }
 
 impl ImportRecord {
+    /// What the key of the record remembers: a balance's that it was imported, a generation's what a call that records it again
+    /// repeats. The others leave no key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Balance { balance, .. } => Fingerprint::of("opening", &[&balance.to_string()]),
+            Self::Generation { user, generation } => generation.recorded(*user).fingerprint(),
+            _ => Fingerprint::of("import_records", &[]),
+        }
+    }
+
     /// The user whom the record concerns.
     pub fn user(&self) -> UserId {
         match self {
@@ -108,64 +116,4 @@ impl ImportRecord {
             Self::Payment(payment) => payment.user,
         }
     }
-
-    /// Applies a record that concerns only the account's own fields. `None` for every other record.
-    ///
-    /// Balances are not among them: they need a ledger row.
-    ///
-    /// # Errors
-    /// `InvalidInput`, and an account as it was, for a value over its limit: a bank over [`MAX_BANK`](crate::MAX_BANK),
-    /// a negative sum spent or one over [`MAX_SPENT`](crate::MAX_SPENT). The record's outcome is then `Refused`.
-    pub fn apply_to_account(&self, account: &mut AccountRecord, now: Timestamp) -> Result<Option<ImportOutcome>> {
-        let outcome = match self {
-            Self::Language { language, .. } => match &account.language {
-                None => {
-                    account.language = Some(language.clone());
-                    account.updated_at = now;
-                    ImportOutcome::Added
-                }
-                Some(present) => kept_or_same(present == language, present),
-            },
-            Self::Gift { .. } if account.gift_claimed => ImportOutcome::Same,
-            Self::Gift { .. } => {
-                account.gift_claimed = true;
-                account.updated_at = now;
-                ImportOutcome::Added
-            }
-            Self::Quota { date, used, bank, .. } => {
-                let (known, given) = (account.quota(), crate::Quota { date: *date, used: *used, bank: *bank });
-                given.check()?;
-                if known == given {
-                    ImportOutcome::Same
-                } else if known == crate::Quota::default() {
-                    account.set_quota(given);
-                    ImportOutcome::Added
-                } else {
-                    ImportOutcome::Kept(format!("{} taken, {} in the bank", known.used, known.bank))
-                }
-            }
-            Self::AdminLimit { limit, .. } => match account.admin_limit {
-                None => {
-                    account.admin_limit = Some(*limit);
-                    ImportOutcome::Added
-                }
-                Some(present) => kept_or_same(present == *limit, &present),
-            },
-            Self::Spent { spent, .. } => {
-                check_spent(*spent)?;
-                if account.spent == Total::ZERO && *spent != Total::ZERO {
-                    account.spent = *spent;
-                    ImportOutcome::Added
-                } else {
-                    kept_or_same(account.spent == *spent, &account.spent)
-                }
-            }
-            _ => return Ok(None),
-        };
-        Ok(Some(outcome))
-    }
-}
-
-fn kept_or_same(same: bool, present: &dyn std::fmt::Display) -> ImportOutcome {
-    if same { ImportOutcome::Same } else { ImportOutcome::Kept(format!("the store has {present}")) }
 }

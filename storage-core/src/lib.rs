@@ -46,10 +46,9 @@
 //!
 //! # Writing a backend
 //!
-//! One file for each domain, the same names as here. What core can decide, a backend does not: status machines
-//! ([`Job::judge_update`], [`Payment::judge_mark`], [`Hold::judge_commit`]), quota arithmetic ([`Quota`]), replay
-//! comparison ([`check_key`]), chains of referrers ([`judge_chain`]) and the audit ([`AuditTrail`]) live here as
-//! functions over values. The suite in `conformance-tests` proves the rest.
+//! A backend knows how to lock, load and write. What an operation does is decided once, in [`kernel`]; the audit
+//! ([`AuditTrail`]) and the dump ([`dump`]) are here as well. One file for each domain, the same names as here. The suite in
+//! `conformance-tests` proves the rest.
 
 mod admin_limits;
 mod balances;
@@ -108,12 +107,10 @@ pub use payments::{
     AddPayment, ListPayments, MarkPaymentStatus, Payment, PaymentOrigin, PaymentStatus, Payments, RefundPayment,
 };
 pub use policy::{HistoryRetention, Policy, TimeZone};
-pub use referrals::{
-    GetReferrals, MAX_REFERRAL_CHAIN, Referral, Referrals, SetReferrer, height_below, judge_chain, judge_chains,
-};
-pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey, check_key, made_by_key};
+pub use referrals::{GetReferrals, MAX_REFERRAL_CHAIN, Referral, Referrals, SetReferrer, height_below, judge_chains};
+pub use replay::{Acknowledged, Answer, Fingerprint, Receipt, Stored, UsedKey};
 pub use reserves::{
-    CommitReserve, Hold, HoldPlace, HoldStatus, HoldStep, ListReserves, ReleaseReserve, ReserveBalance, Reserves, Sweep,
+    CommitReserve, Hold, HoldPlace, HoldStatus, ListReserves, ReleaseReserve, ReserveBalance, Reserves, Sweep,
 };
 pub use storage::{BackendInfo, SharedStorage, Storage, Store};
 pub use text::{

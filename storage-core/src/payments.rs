@@ -115,6 +115,13 @@ impl RefundPayment {
     }
 }
 
+impl RefundPayment {
+    /// What a replay must repeat: that of the decision it is.
+    pub fn fingerprint(&self) -> Fingerprint {
+        MarkPaymentStatus::from(self.clone()).fingerprint()
+    }
+}
+
 impl From<RefundPayment> for MarkPaymentStatus {
     fn from(refund: RefundPayment) -> Self {
         let RefundPayment { payment, admin, notes, key } = refund;

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{BonusCount, Error, Fingerprint, OperationKey, Page, PageRequest, Result, Stored, Timestamp, UserId};
+use crate::{
+    AccountRecord, BonusCount, Error, Fingerprint, OperationKey, Page, PageRequest, Result, Stored, Timestamp, UserId,
+};
 
 /// The longest chain of referrers.
 pub const MAX_REFERRAL_CHAIN: usize = 1000;
@@ -22,6 +24,11 @@ pub struct Referral {
 }
 
 impl Referral {
+    /// The referral of an account, if somebody brought the user.
+    pub fn of(account: &AccountRecord) -> Option<Self> {
+        let (referrer, since) = account.referrer.zip(account.referred_at)?;
+        Some(Self { user: account.user, referrer, since, bonus: account.referral_bonus })
+    }
     /// Judges setting a referrer where this one stands: a replay, or `Conflict`.
     pub fn judge_set(&self, referrer: UserId) -> Result<()> {
         if self.referrer == referrer {
@@ -61,40 +68,6 @@ impl SetReferrer {
         let bonus = self.bonus.map_or_else(String::new, |bonus| bonus.get().to_string());
         Fingerprint::of("set_referrer", &[&self.referrer.to_string(), &bonus])
     }
-}
-
-/// Judges a new edge `user -> referrer`: oneself, a cycle, and a chain longer than [`MAX_REFERRAL_CHAIN`] edges
-/// are `InvalidInput`.
-///
-/// Walks up from the referrer, and asks for the height of the user's own tree, because an edge in the middle joins the
-/// chain above it to the longest one below: how many edges that has, exactly as far as a chain may reach. A backend
-/// that does not keep heights has [`height_below`].
-pub fn judge_chain(
-    user: UserId,
-    referrer: UserId,
-    mut referrer_of: impl FnMut(UserId) -> Option<UserId>,
-    height_of: impl FnOnce(UserId) -> usize,
-) -> Result<()> {
-    let refuse = |rule| Err(Error::invalid("referrer", rule));
-    let too_long = "must not make a chain of more than 1000 referrers";
-    if user == referrer {
-        return refuse("must not be the user");
-    }
-    let (mut edges, mut above) = (1, referrer);
-    while let Some(next) = referrer_of(above) {
-        if next == user {
-            return refuse("must not close a circle");
-        }
-        edges += 1;
-        above = next;
-        if edges > MAX_REFERRAL_CHAIN {
-            return refuse(too_long);
-        }
-    }
-    if height_of(user) > MAX_REFERRAL_CHAIN - edges {
-        return refuse(too_long);
-    }
-    Ok(())
 }
 
 /// The height of the tree of those whom a user brought, and whom those brought: the edges of its longest chain, found by
@@ -231,21 +204,6 @@ mod tests {
 
     fn user(id: i64) -> UserId {
         UserId::new(id).unwrap()
-    }
-
-    #[test]
-    fn chains_from_both_sides() {
-        // 1 <- 2 <- 3 ... : the referrer of n is n - 1.
-        let up = |of: UserId| (of.get() > 1).then(|| user(of.get() - 1));
-        let alone = |_| 0;
-        assert!(judge_chain(user(5000), user(1000), up, alone).is_ok(), "1000 edges");
-        assert!(judge_chain(user(5000), user(1001), up, alone).is_err(), "1001 edges");
-        assert!(judge_chain(user(1), user(1), |_| None, alone).is_err());
-        assert!(judge_chain(user(1), user(3), up, alone).is_err(), "a circle of three");
-        assert!(judge_chain(user(1), user(5000), |_| None, |_| 999).is_ok(), "999 edges below and one above");
-        assert!(judge_chain(user(1), user(5000), |_| None, |_| 1000).is_err(), "1000 edges below and one above");
-        assert!(judge_chain(user(5000), user(500), up, |_| 500).is_ok(), "500 on either side");
-        assert!(judge_chain(user(5000), user(500), up, |_| 501).is_err(), "501 below and 500 above");
     }
 
     #[test]

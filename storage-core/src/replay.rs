@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::digits::Digits;
-use crate::{Error, Money, OperationId, OperationKey, Result, UserId};
+use crate::{Error, Money, OperationId, Result};
 
 /// A digest of an operation's kind and arguments: the first 128 bits of their SHA-256.
 ///
@@ -131,37 +131,6 @@ pub enum Answer {
     Gift(bool),
     /// An operation that answers the record as it stands, or nothing at all.
     Record,
-}
-
-/// Compares a call with what is known of its key.
-///
-/// `Ok(None)`: the key is new. `Ok(Some(used))`: a replay of that answer. `Conflict`: the key was used for
-/// something else.
-pub fn check_key(
-    user: UserId,
-    key: &OperationKey,
-    arguments: Fingerprint,
-    used: Option<UsedKey>,
-) -> Result<Option<UsedKey>> {
-    match used {
-        None => Ok(None),
-        Some(used) if used.arguments == arguments => Ok(Some(used)),
-        Some(_) => Err(Error::conflict(
-            "operation key",
-            key,
-            format!("user {user} used it for another operation or with other arguments"),
-        )),
-    }
-}
-
-/// The record that a used key made. The store removes no record: one that is not there was removed by hand, or the store was
-/// restored from one where it had been, and that is a `Conflict` over the key.
-pub fn made_by_key<T>(key: Option<&OperationKey>, kind: &'static str, record: Option<T>) -> Result<T> {
-    record.ok_or_else(|| {
-        let key = key.map_or_else(String::new, ToString::to_string);
-        let reason = format!("the {kind} that it made was removed by hand since; another key makes a new one");
-        Error::conflict("operation key", key, reason)
-    })
 }
 
 #[cfg(test)]

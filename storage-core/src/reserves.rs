@@ -11,7 +11,7 @@ use crate::{
     Amount, Fingerprint, HoldName, Memo, OperationKey, Page, PageRequest, PageSize, Receipt, Result, Timestamp, UserId,
 };
 
-pub use hold::{Hold, HoldPlace, HoldStatus, HoldStep};
+pub use hold::{Hold, HoldPlace, HoldStatus};
 pub use sweep::Sweep;
 
 /// Arguments of [`Reserves::reserve_balance`].

@@ -170,6 +170,11 @@ macro_rules! taken_for {
 taken_for! {
     GenerationId as OperationKey
     OperationKey as GenerationId
+    OperationKey as JobId
+    OperationKey as PaymentId
+    TaskId as JobId
+    HoldName as Reference
+    PaymentId as Reference
 }
 
 /// The URLs of a generation's results: at most 64, each 1 to 2,048 bytes without control characters.

@@ -6,7 +6,7 @@ use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError, RwLoc
 use std::time::{Duration, Instant};
 
 use storage_core::kernel::{Atom, Call, Halt, Reply, decide};
-use storage_core::{Environment, Error, ErrorKind, HeapSize as _, OperationKey, Result, Stamp};
+use storage_core::{Environment, Error, ErrorKind, HeapSize as _, Result};
 use tokio::sync::oneshot;
 
 use crate::ahead::Ahead;
@@ -21,7 +21,6 @@ use crate::presence::Presence;
 pub(crate) use crate::queue::Queue;
 use crate::queue::{Room, Work};
 use crate::state::{FileId, Position, State};
-use crate::tx::Tx;
 use crate::watch::{Changed, Trouble, Watch};
 
 /// A poisoned lock only says that a thread panicked; what it guards is replaced whole, never left half-done.
@@ -361,42 +360,12 @@ impl JsonStorage {
         self.shared.check_open()?;
         let heap = call.heap_size();
         let atom = Atom::new(call, self.env())?;
-        let (stamp, key) = (atom.stamp(), atom.key().clone());
-        let decide = move |tx: &mut Tx<'_>| {
+        let (deadline, room, key) = (self.shared.options.deadline, Room::of(&self.shared.options), atom.key().clone());
+        let mut answer = self.shared.queue.call(room, key, heap, move |tx| {
             let decision = decide(&atom, tx, &tx.env.policy).map_err(Halt::into_error)?;
             tx.put(decision.changes)?;
             Ok(decision.reply)
-        };
-        self.queued(stamp, Some(key), heap, decide).await
-    }
-
-    /// [`JsonStorage::apply`] for an operation that decides by itself, and whose arguments keep so many bytes on the heap.
-    pub(crate) async fn write<T, F>(
-        &self,
-        operation: &'static str,
-        key: Option<OperationKey>,
-        heap: usize,
-        decide: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let writing = async {
-            self.shared.check_open()?;
-            self.queued(self.env().stamp(), key, heap, decide).await
-        };
-        writing.await.map_err(|error| error.in_operation(operation))
-    }
-
-    async fn queued<T, F>(&self, stamp: Stamp, key: Option<OperationKey>, heap: usize, decide: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let deadline = self.shared.options.deadline;
-        let room = Room::of(&self.shared.options);
-        let mut answer = self.shared.queue.call(room, stamp, key, heap, decide)?;
+        })?;
         match tokio::time::timeout(deadline, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {

@@ -43,6 +43,16 @@ pub(crate) struct Row {
     pub(crate) at: Timestamp,
 }
 
+impl From<LedgerRow> for Row {
+    fn from(row: LedgerRow) -> Self {
+        let LedgerRow {
+            user: _, seq, operation: _, kind, balance_change, held_change, balance_after, held_after, ..
+        } = row;
+        let LedgerRow { key: _, reference, reason, actor, at, .. } = row;
+        Self { seq, kind, balance_change, held_change, balance_after, held_after, reference, reason, actor, at }
+    }
+}
+
 /// One operation: its key, its receipt, its rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
@@ -59,11 +69,6 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// A line without rows.
-    pub(crate) fn of(user: UserId, (space, key): (KeySpace, OperationKey), used: UsedKey) -> Self {
-        let UsedKey { arguments, operation, answer } = used;
-        Self { user, space, key, operation, arguments, answer, rows: Vec::new(), prev: None }
-    }
     pub(crate) fn used(&self) -> UsedKey {
         UsedKey { arguments: self.arguments, operation: self.operation, answer: self.answer.clone() }
     }

@@ -52,7 +52,6 @@ mod follow;
 mod free_generations;
 mod history;
 mod holder;
-mod import;
 mod index;
 mod jobs;
 mod journal;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use storage_core::{Applied, Error, ErrorKind, OperationKey, Result, Stamp};
+use storage_core::{Applied, Error, ErrorKind, OperationKey, Result};
 
 use crate::engine::{Shared, unpoisoned};
 use crate::locks::LockFile;
@@ -91,7 +91,6 @@ pub(crate) trait Op: Send + Sync {
     fn decide(&self, tx: Tx<'_>) -> Option<Decided>;
     /// Puts a refusal in the place of what was decided.
     fn refuse(&self, error: Error);
-    fn stamp(&self) -> Stamp;
     /// Leaves the answer for the caller, who is yet to be woken; `Err` replaces it for an operation that could not be
     /// stored. `None` when the caller had given it up.
     fn finish(&self, stored: Result<(), &Error>) -> Option<Finished>;
@@ -124,8 +123,8 @@ impl Drop for Queued {
 }
 
 struct Call<T, F> {
-    stamp: Stamp,
-    key: Option<OperationKey>,
+    /// What the store knows the operation by.
+    key: OperationKey,
     /// What it counts for in the queue.
     bytes: u64,
     slot: Mutex<Slot<T, F>>,
@@ -151,10 +150,6 @@ impl<T, F> Slot<T, F> {
 impl<T, F> Call<T, F> {
     fn slot(&self) -> MutexGuard<'_, Slot<T, F>> {
         unpoisoned(self.slot.lock())
-    }
-    /// The key that the store knows the operation by.
-    fn key(&self) -> OperationKey {
-        self.key.clone().unwrap_or_else(|| self.stamp.operation.to_key())
     }
 }
 
@@ -186,9 +181,6 @@ where
         slot.answer = Some(Err(error.not_applied()));
         slot.wrote = false;
     }
-    fn stamp(&self) -> Stamp {
-        self.stamp
-    }
     fn finish(&self, stored: Result<(), &Error>) -> Option<Finished> {
         let mut slot = self.slot();
         if slot.phase == Phase::Cancelled {
@@ -204,7 +196,8 @@ where
             Err(error) => {
                 let error = error.clone();
                 let unknown = slot.wrote && error.applied() == Applied::Unknown;
-                slot.answer = Some(Err(if unknown { error.unknown(Some(self.key())) } else { error.not_applied() }));
+                slot.answer =
+                    Some(Err(if unknown { error.unknown(Some(self.key.clone())) } else { error.not_applied() }));
             }
         }
         slot.phase = Phase::Answered;
@@ -245,7 +238,7 @@ impl<T, F> Answer<'_, T, F> {
                 drop(slot);
                 Err(busy.message(kept()))
             }
-            Phase::Taken => Err(busy.message("the disk did not confirm in time").unknown(Some(self.call.key()))),
+            Phase::Taken => Err(busy.message("the disk did not confirm in time").unknown(Some(self.call.key.clone()))),
             // In the very moment in which the time was up.
             Phase::Answered => slot.given(),
         }
@@ -278,7 +271,7 @@ impl<T, F> Future for Answer<'_, T, F> {
                 // The thread is gone: it was told to stop, or a defect ended it in the middle of a batch.
                 Phase::Taken if slot.abandoned => {
                     let error = Error::internal("the writer thread ended in the middle of a batch");
-                    Err(error.unknown(Some(self.call.key())))
+                    Err(error.unknown(Some(self.call.key.clone())))
                 }
                 _ if slot.abandoned => Err(Error::closed()),
                 _ => {
@@ -435,14 +428,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Busy` when there is no room.
-    pub(crate) fn call<T, F>(
-        &self,
-        room: Room,
-        stamp: Stamp,
-        key: Option<OperationKey>,
-        heap: usize,
-        decide: F,
-    ) -> Result<Answer<'_, T, F>>
+    pub(crate) fn call<T, F>(&self, room: Room, key: OperationKey, heap: usize, decide: F) -> Result<Answer<'_, T, F>>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
@@ -457,7 +443,7 @@ impl Queue {
             abandoned: false,
             waker: None,
         };
-        let call = Arc::new(Call { stamp, key, bytes, slot: Mutex::new(slot) });
+        let call = Arc::new(Call { key, bytes, slot: Mutex::new(slot) });
         let op: Arc<dyn Op> = Arc::<Call<T, F>>::clone(&call);
         self.push(Work::Op(Queued(op)));
         Ok(Answer { queue: self, call })

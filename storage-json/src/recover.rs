@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use storage_core::dump::KeyRecord;
+use storage_core::kernel::{self, Changes};
 use storage_core::{
-    Answer, Error, Fingerprint, KeySpace, Memo, Money, OperationKey, OperationKind, Payment, PaymentOrigin,
-    PaymentStatus, Place, Result, Stamp, Timestamp, UserId,
+    AccountRecord, Answer, Error, Fingerprint, KeySpace, LedgerRow, Money, OperationKey, OperationKind, Payment,
+    PaymentOrigin, PaymentStatus, Place, Receipt, Result, SignedMoney, Stamp, Timestamp, UsedKey, UserId,
 };
 
 use crate::checkpoint::{self, Base, FINAL, Written};
@@ -19,7 +21,7 @@ use crate::open::{Edits, index_ledger, lost_journal, read_complete, read_files, 
 use crate::options::{JsonOptions, PolicyMismatch};
 use crate::shapes::{self, Loaded};
 use crate::state::{FileId, FileSet, Position, State};
-use crate::tx::{Overlay, Posting, Tx};
+use crate::tx::{Overlay, Tx};
 
 /// What was found on disk, before anything is judged.
 struct Left {
@@ -295,13 +297,13 @@ struct Lines<'r> {
 }
 
 impl Lines<'_> {
-    /// Decides one operation, and lets the state have it.
-    fn decide(&mut self, state: &mut State, decide: impl FnOnce(&mut Tx<'_>) -> Result<()>) -> Result<()> {
+    /// Writes one operation down, and lets the state have it.
+    fn put(&mut self, state: &mut State, changes: impl FnOnce(&State, Stamp) -> Result<Changes>) -> Result<()> {
         let environment = &self.options.environment;
-        let stamp: Stamp = environment.stamp();
+        let changes = changes(state, environment.stamp())?;
         let batch = Overlay::default();
-        let mut tx = Tx::new(state, &batch, self.ledger, environment, stamp, state.position.ledger);
-        decide(&mut tx)?;
+        let mut tx = Tx::new(state, &batch, self.ledger, environment, state.position.ledger);
+        tx.put(changes)?;
         let decided = tx.finish();
         state.position.ledger += decided.lines.len() as u64;
         self.bytes.extend_from_slice(&decided.lines);
@@ -319,16 +321,17 @@ impl Lines<'_> {
 fn use_up_generations(state: &mut State, lines: &mut Lines<'_>) -> Result<()> {
     let mut added = Vec::new();
     for (user, generation) in state.history.all() {
-        let key = OperationKey::new(generation.id.as_str())?;
+        let key = OperationKey::from(&generation.id);
         // Looked for before the first line is made, which cannot be read back before it is written.
         if state.keys.find(lines.ledger, user, KeySpace::Generation, &key)?.is_none() {
-            added.push((user, key, crate::import::arguments_of(user, generation)));
+            added.push((user, key, generation.recorded(user).fingerprint()));
         }
     }
     for (user, key, arguments) in added {
-        lines.decide(state, |tx| {
-            let account = tx.account_or_new(user);
-            tx.settle(account, (KeySpace::Generation, key), arguments, Answer::Record, Vec::new())
+        lines.put(state, |_, stamp| {
+            let used = UsedKey { arguments, operation: stamp.operation, answer: Answer::Record };
+            let key = Some(KeyRecord { user, space: KeySpace::Generation, key, used });
+            Ok(Changes { key, ..Changes::default() })
         })?;
     }
     Ok(())
@@ -343,19 +346,39 @@ fn post_external_edits(state: &mut State, lines: &mut Lines<'_>, says: &LedgerSa
         .map(|account| account.record.user)
         .collect();
     for user in differing {
-        lines.decide(state, |tx| {
-            let mut account = tx.account_or_new(user);
-            let edited = account.record.balance;
-            account.record.balance = says.balance(user);
-            let held = account.record.held;
-            let posting = Posting { kind: OperationKind::ExternalEdit, balance: edited, held, memo: Memo::default() };
-            let row = tx.post(&mut account, posting).map_err(|error| {
+        lines.put(state, |state, Stamp { now, operation }| {
+            let known =
+                state.account(user).ok_or_else(|| Error::internal("a user whose balance was edited is gone"))?;
+            let (edited, held) = (known.record.balance, known.record.held);
+            edited.checked_add(held).map_err(|error| {
                 let place = Place::new(FileId::Balances.name()).key(user.to_string());
                 let problem = format!("the balance set by hand breaks a rule: {error}; set one that keeps it");
                 Error::corrupt(place, problem)
             })?;
-            let answer = Answer::Money(tx.receipt(edited));
-            tx.settle_operation(account, None, Fingerprint::of("external_edit", &[]), answer, vec![row])
+            let row = LedgerRow {
+                user,
+                seq: known.rows + 1,
+                operation,
+                kind: OperationKind::ExternalEdit,
+                balance_change: edited.change_since(says.balance(user)),
+                held_change: SignedMoney::ZERO,
+                balance_after: edited,
+                held_after: held,
+                key: operation.to_key(),
+                reference: None,
+                reason: None,
+                actor: None,
+                at: now,
+            };
+            let record = AccountRecord { updated_at: now, ..known.record.clone() };
+            let answer = Answer::Money(Receipt { operation, balance_after: edited, replayed: false });
+            let used = UsedKey { arguments: Fingerprint::of("external_edit", &[]), operation, answer };
+            Ok(Changes {
+                accounts: [Some(kernel::Account { record, rows: row.seq }), None],
+                rows: vec![row],
+                key: Some(KeyRecord { user, space: KeySpace::Operation, key: operation.to_key(), used }),
+                ..Changes::default()
+            })
         })?;
     }
     Ok(())

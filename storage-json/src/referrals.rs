@@ -4,14 +4,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use storage_core::{
-    AccountRecord, Answer, GetReferrals, HeapSize as _, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored,
-    Timestamp, UserId, judge_chain, made_by_key,
-};
+use storage_core::{GetReferrals, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored, Timestamp, UserId};
 
 use crate::engine::JsonStorage;
 use crate::state::State;
-use crate::tx::Tx;
 
 /// Whom a referrer brought, by time and user id.
 pub(crate) fn brought_by(state: &State, referrer: UserId) -> impl Iterator<Item = (Timestamp, UserId)> {
@@ -24,17 +20,6 @@ fn first_of(referrer: UserId, since: Timestamp) -> (UserId, Timestamp, UserId) {
     (referrer, since, UserId::new(i64::MIN).unwrap_or(referrer))
 }
 
-fn shown(record: &AccountRecord) -> Option<Referral> {
-    let (referrer, since) = record.referrer.zip(record.referred_at)?;
-    Some(Referral { user: record.user, referrer, since, bonus: record.referral_bonus })
-}
-
-/// Judges a new edge against everything decided so far.
-pub(crate) fn judge(tx: &Tx<'_>, user: UserId, referrer: UserId) -> Result<()> {
-    let referrer_of = |of: UserId| tx.account(of).and_then(|account| account.record.referrer);
-    judge_chain(user, referrer, referrer_of, |of| tx.height(of))
-}
-
 impl JsonStorage {
     async fn page_of_referrals(&self, list: GetReferrals) -> Result<Page<Referral>> {
         let filter = list.filter();
@@ -44,7 +29,7 @@ impl JsonStorage {
         let rows = self
             .read("get_referrals", |state| {
                 let mine = state.referred.range((lower, Bound::Unbounded)).take_while(|(by, ..)| *by == referrer);
-                let referrals = mine.filter_map(|(_, _, user)| shown(&state.account(*user)?.record));
+                let referrals = mine.filter_map(|(_, _, user)| Referral::of(&state.account(*user)?.record));
                 referrals.take(page.size.get() + 1).map(Arc::new).collect()
             })
             .await?;
@@ -58,41 +43,14 @@ impl Referrals for JsonStorage {
         set.check().map_err(|error| self.refuse("set_referrer", error))?;
         // The usual call is a repetition, by a user who follows the same link again: a look answers it.
         if set.key.is_none() {
-            let look = |state: &State| state.account(set.user).and_then(|account| shown(&account.record));
+            let look = |state: &State| state.account(set.user).and_then(|account| Referral::of(&account.record));
             if let Some(standing) = self.read("set_referrer", look).await? {
                 let judged = standing.judge_set(set.referrer);
                 judged.map_err(|error| error.not_applied().in_operation("set_referrer"))?;
                 return Ok(Stored { record: Arc::new(standing), replayed: true });
             }
         }
-        self.write("set_referrer", set.key.clone(), set.heap_size(), move |tx| {
-            let fingerprint = set.fingerprint();
-            let SetReferrer { user, referrer, bonus, key } = set;
-            let standing = tx.account(user).and_then(|account| shown(&account.record));
-            if tx.replayed(user, key.as_ref(), fingerprint)?.is_some() {
-                let record = made_by_key(key.as_ref(), "referral", standing)?;
-                // A hand edit may have named another one since.
-                record.judge_set(referrer)?;
-                return Ok(Stored { record: Arc::new(record), replayed: true });
-            }
-            if let Some(record) = standing {
-                record.judge_set(referrer)?;
-                tx.settle_unchanged(user, key, fingerprint, Answer::Record)?;
-                return Ok(Stored { record: Arc::new(record), replayed: true });
-            }
-            judge(tx, user, referrer)?;
-            let mut account = tx.account_or_new(user);
-            let mut above = tx.account_or_new(referrer);
-            if let Some(count) = account.record.refer(referrer, tx.now(), bonus, tx.now()) {
-                above.record.set_quota(above.record.quota().add_bonus(count)?);
-            }
-            tx.put_account(above);
-            let record = Referral { user, referrer, since: tx.now(), bonus: account.record.referral_bonus };
-            tx.settle_operation(account, key, fingerprint, Answer::Record, Vec::new())?;
-            tx.raise_above(user);
-            Ok(Stored { record: Arc::new(record), replayed: false })
-        })
-        .await
+        self.apply(set).await
     }
 
     async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>> {

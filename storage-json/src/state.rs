@@ -39,6 +39,9 @@ impl Account {
     pub(crate) fn new(record: AccountRecord) -> Self {
         Self { record, rows: 0, last: None, history: 0, height: 0 }
     }
+    pub(crate) fn with_rows(self, rows: u64) -> Self {
+        Self { rows, ..self }
+    }
     /// The same user as a decision leaves them.
     pub(crate) fn becoming(&self, account: kernel::Account) -> Self {
         let Self { record: _, rows: _, last, history, height } = *self;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use storage_core::dump::DumpSource;
+use storage_core::kernel::Call;
 use storage_core::{
     BackendInfo, Destination, DumpSummary, Error, ErrorKind, HeapSize as _, ImportOutcome, ImportRecord, Result, Store,
 };
@@ -16,11 +17,11 @@ use crate::checkpoint::{Extent, checkpoint};
 use crate::engine::{JsonStorage, Shared, unpoisoned};
 use crate::follow::catch_up;
 use crate::locks::LockFile;
+use crate::moved;
 use crate::options::JsonOptions;
 use crate::presence::Company;
 use crate::queue::Work;
 use crate::writer::locked;
-use crate::{import, moved};
 
 /// How many imported records are decided in one batch.
 const IMPORT_BATCH: u64 = 256;
@@ -90,12 +91,8 @@ impl Store for JsonStorage {
         while records.peek().is_some() {
             // Each record is an operation of its own, but many share a batch and its sync.
             let some = import_batch(&mut records, &self.shared.options);
-            let puts = some.into_iter().map(|record| {
-                self.write("import_records", None, record.heap_size(), move |tx| {
-                    // A refusal of one record never stops the others.
-                    import::put(tx, record)
-                })
-            });
+            // A refusal of one record never stops the others.
+            let puts = some.into_iter().map(|record| self.apply(Call::Import(record)));
             for outcome in join_all(puts.collect()).await {
                 outcomes.push(outcome?);
             }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use storage_core::dump::{GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
 use storage_core::kernel::{self, Changes, Halt, Record, Trim, View};
 use storage_core::{
-    AccountRecord, Answer, Environment, Fingerprint, Generation, GenerationId, Hold, HoldName, Job, JobId, KeySpace,
-    Memo, Money, OperationKey, OperationKind, Payment, PaymentId, ProviderKey, Receipt, Reference, Result, Stamp,
-    TaskId, Timestamp, UsedKey, UserId, check_key,
+    AccountRecord, Environment, Error, Generation, GenerationId, Hold, HoldName, Job, JobId, KeySpace, LedgerRow,
+    MAX_REFERRAL_CHAIN, OperationKey, Payment, PaymentId, ProviderKey, Result, TaskId, Timestamp, UsedKey, UserId,
 };
 
 use crate::ledger::{Ledger, Line, Row};
@@ -80,7 +79,6 @@ pub(crate) struct Tx<'a> {
     own: Own,
     ledger: &'a Ledger,
     pub(crate) env: &'a Environment,
-    pub(crate) stamp: Stamp,
     /// For the journal, in order, less the accounts.
     changes: Vec<Change>,
     /// The texts of the new ledger lines, one behind the other, and what to remember of each.
@@ -111,15 +109,6 @@ impl Decided {
     }
 }
 
-/// A change of a user's money, before it has its place in the ledger.
-#[derive(Debug)]
-pub(crate) struct Posting {
-    pub(crate) kind: OperationKind,
-    pub(crate) balance: Money,
-    pub(crate) held: Money,
-    pub(crate) memo: Memo,
-}
-
 impl View for Tx<'_> {
     fn account(&self, user: UserId) -> Result<Option<kernel::Account>, Halt> {
         let seen = |account: &Account| kernel::Account { record: account.record.clone(), rows: account.rows };
@@ -127,6 +116,42 @@ impl View for Tx<'_> {
     }
     fn key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>, Halt> {
         self.used_key(user, space, key).map_err(Halt::Failed)
+    }
+    fn hold(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>, Halt> {
+        let slot = (user, name.clone());
+        let places = [self.own.rare.holds.get(&slot), self.batch.rare.holds.get(&slot), self.state.holds.get(&slot)];
+        Ok(places.into_iter().flatten().next().cloned())
+    }
+    fn job(&self, job: &JobId) -> Result<Option<Arc<Job>>, Halt> {
+        let places = [self.own.rare.jobs.get(job), self.batch.rare.jobs.get(job), self.state.jobs.get(job)];
+        Ok(places.into_iter().flatten().next().cloned())
+    }
+    fn job_of(&self, task: &TaskId) -> Result<Option<Arc<Job>>, Halt> {
+        let tasks = [self.own.rare.tasks.get(task), self.batch.rare.tasks.get(task), self.state.jobs_by_task.get(task)];
+        // An entry further down may be out of date: the job it names has another external id by now.
+        for id in tasks.into_iter().flatten() {
+            if let Some(job) = self.job(id)?.filter(|job| job.external_task_id.as_ref() == Some(task)) {
+                return Ok(Some(job));
+            }
+        }
+        Ok(None)
+    }
+    fn payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>, Halt> {
+        let (own, batch) = (&self.own.rare.payments, &self.batch.rare.payments);
+        let places = [own.get(payment), batch.get(payment), self.state.payments.get(payment)];
+        Ok(places.into_iter().flatten().next().cloned())
+    }
+    fn payment_of(&self, provider: &ProviderKey) -> Result<Option<Arc<Payment>>, Halt> {
+        let (own, batch) = (&self.own.rare.providers, &self.batch.rare.providers);
+        let ids = [own.get(provider), batch.get(provider), self.state.payments_by_provider.get(provider)];
+        ids.into_iter().flatten().next().map_or(Ok(None), |id| self.payment(id))
+    }
+    fn chain(&self, user: UserId) -> Result<Vec<UserId>, Halt> {
+        let above = std::iter::successors(self.referrer_of(user), |user| self.referrer_of(*user));
+        Ok(above.take(MAX_REFERRAL_CHAIN).collect())
+    }
+    fn height(&self, user: UserId) -> Result<usize, Halt> {
+        Ok(self.height_of(user))
     }
 }
 
@@ -136,11 +161,10 @@ impl<'a> Tx<'a> {
         batch: &'a Overlay,
         ledger: &'a Ledger,
         env: &'a Environment,
-        stamp: Stamp,
         ledger_end: u64,
     ) -> Self {
         let (own, changes, lines, marks) = Default::default();
-        Self { state, batch, own, ledger, env, stamp, changes, lines, marks, ledger_end }
+        Self { state, batch, own, ledger, env, changes, lines, marks, ledger_end }
     }
 
     pub(crate) fn decided(self) -> Decided {
@@ -154,24 +178,37 @@ impl<'a> Tx<'a> {
         decided
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
-        self.stamp.now
-    }
-
     /// Writes down what a decision changes.
     pub(crate) fn put(&mut self, changes: Changes) -> Result<()> {
-        let Changes { accounts, key, record, trim } = changes;
+        let Changes { accounts, rows, key, record, trim } = changes;
+        let mut brought = None;
         for account in accounts.into_iter().flatten() {
-            let account = match self.account(account.record.user) {
-                Some(present) => present.becoming(account),
-                None => Account::new(account.record),
+            let user = account.record.user;
+            let account = match self.account(user) {
+                Some(present) => {
+                    let is_new = account.record.referrer.is_some() && present.record.referrer.is_none();
+                    brought = brought.or(is_new.then_some(user));
+                    present.becoming(account)
+                }
+                None => {
+                    brought = brought.or(account.record.referrer.map(|_| user));
+                    Account::new(account.record).with_rows(account.rows)
+                }
             };
             self.put_account(account);
         }
-        if let Some(KeyRecord { user, space, key, used }) = key {
-            self.put_line(Line::of(user, (space, key), used))?;
+        if let Some(user) = brought {
+            self.raise_above(user);
+        }
+        match key {
+            Some(key) => self.put_line(key, rows)?,
+            None if rows.is_empty() => {}
+            None => return Err(Error::internal("ledger rows without a key")),
         }
         match record {
+            Some(Record::Hold(hold)) => self.put_hold(hold),
+            Some(Record::Job(job)) => self.put_job(job),
+            Some(Record::Payment(payment)) => self.put_payment(payment),
             Some(Record::Generation(user, generation)) => {
                 if let Some(Trim::Before(kept)) = trim {
                     self.trim_history(user, kept);
@@ -186,100 +223,73 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
+    /// Writes what a key remembers and the rows of its operation as one ledger line.
+    fn put_line(&mut self, key: KeyRecord, rows: Vec<LedgerRow>) -> Result<()> {
+        let KeyRecord { user, space, key, used } = key;
+        let offset = self.ledger_end + self.lines.len() as u64;
+        let UsedKey { arguments, operation, answer } = &used;
+        let prev = self.account(user).and_then(|account| account.last).filter(|_| !rows.is_empty());
+        let rows: Vec<Row> = rows.into_iter().map(Row::from).collect();
+        let (arguments, operation, answer) = (*arguments, *operation, answer.clone());
+        let line = Line { user, space, key: key.clone(), operation, arguments, answer, rows, prev };
+        self.lines.reserve(USUAL_LINE);
+        line.write(&mut self.lines)?;
+        let last_row = line.rows.last().map(|row| row.seq);
+        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, last_row });
+        if last_row.is_some()
+            && let Some(account) = self.own.accounts.iter_mut().find(|account| account.record.user == user)
+        {
+            account.last = Some(offset);
+        }
+        self.own.keys.push(((user, space, key), used));
+        Ok(())
+    }
+
     pub(crate) fn account(&self, user: UserId) -> Option<&Account> {
         let own = self.own.accounts.iter().find(|account| account.record.user == user);
         own.or_else(|| self.batch.accounts.get(&user)).or_else(|| self.state.account(user))
     }
-    /// The account, a new one when there is none. Nothing is created before [`Tx::put_account`].
-    pub(crate) fn account_or_new(&self, user: UserId) -> Account {
-        self.account(user).cloned().unwrap_or_else(|| Account::new(AccountRecord::new(user, self.now())))
-    }
-    pub(crate) fn put_account(&mut self, account: Account) {
+    fn put_account(&mut self, account: Account) {
         // An account may be put several times in one operation; its last value says it all.
         match self.own.accounts.iter_mut().find(|present| present.record.user == account.record.user) {
             Some(present) => *present = account,
             None => self.own.accounts.push(account),
         }
     }
-    /// Creates the user when missing.
-    pub(crate) fn ensure_account(&mut self, user: UserId) {
-        if self.account(user).is_none() {
-            let account = self.account_or_new(user);
-            self.put_account(account);
-        }
+    fn referrer_of(&self, user: UserId) -> Option<UserId> {
+        self.account(user).and_then(|account| account.record.referrer)
     }
 
-    pub(crate) fn hold(&self, user: UserId, name: &HoldName) -> Option<Arc<Hold>> {
-        let key = (user, name.clone());
-        self.own
-            .rare
-            .holds
-            .get(&key)
-            .or_else(|| self.batch.rare.holds.get(&key))
-            .or_else(|| self.state.holds.get(&key))
-            .cloned()
-    }
-    pub(crate) fn put_hold(&mut self, hold: Hold) -> Arc<Hold> {
-        let hold = Arc::new(hold);
+    fn put_hold(&mut self, hold: Arc<Hold>) {
         self.changes.push(Change::Hold(Box::new((*hold).clone())));
-        self.own.rare.holds.insert((hold.user, hold.name.clone()), Arc::clone(&hold));
-        hold
+        self.own.rare.holds.insert((hold.user, hold.name.clone()), hold);
     }
-
-    pub(crate) fn job(&self, id: &JobId) -> Option<Arc<Job>> {
-        self.own.rare.jobs.get(id).or_else(|| self.batch.rare.jobs.get(id)).or_else(|| self.state.jobs.get(id)).cloned()
-    }
-    /// The job that has this external task id now.
-    pub(crate) fn job_by_task(&self, task: &TaskId) -> Option<Arc<Job>> {
-        let tasks = [self.own.rare.tasks.get(task), self.batch.rare.tasks.get(task), self.state.jobs_by_task.get(task)];
-        // An entry further down may be out of date: the job it names has another external id by now.
-        tasks
-            .into_iter()
-            .flatten()
-            .find_map(|id| self.job(id).filter(|job| job.external_task_id.as_ref() == Some(task)))
-    }
-    pub(crate) fn put_job(&mut self, job: Job) -> Arc<Job> {
-        let job = Arc::new(job);
+    fn put_job(&mut self, job: Arc<Job>) {
         self.changes.push(Change::Job(Box::new(JobRecord::from((*job).clone()))));
         if let Some(task) = &job.external_task_id {
             self.own.rare.tasks.insert(task.clone(), job.id.clone());
         }
-        self.own.rare.jobs.insert(job.id.clone(), Arc::clone(&job));
-        job
+        self.own.rare.jobs.insert(job.id.clone(), job);
     }
-
-    pub(crate) fn payment(&self, id: &PaymentId) -> Option<Arc<Payment>> {
-        let payments = [self.own.rare.payments.get(id), self.batch.rare.payments.get(id), self.state.payments.get(id)];
-        payments.into_iter().flatten().next().cloned()
-    }
-    pub(crate) fn payment_by_provider(&self, provider: &ProviderKey) -> Option<Arc<Payment>> {
-        let ids = [
-            self.own.rare.providers.get(provider),
-            self.batch.rare.providers.get(provider),
-            self.state.payments_by_provider.get(provider),
-        ];
-        ids.into_iter().flatten().next().and_then(|id| self.payment(id))
-    }
-    pub(crate) fn put_payment(&mut self, payment: Payment) -> Arc<Payment> {
-        let payment = Arc::new(payment);
+    fn put_payment(&mut self, payment: Arc<Payment>) {
         self.changes.push(Change::Payment(Box::new(PaymentRecord::from((*payment).clone()))));
         if let Some(provider) = &payment.provider_key {
             self.own.rare.providers.insert(provider.clone(), payment.id.clone());
         }
-        self.own.rare.payments.insert(payment.id.clone(), Arc::clone(&payment));
-        payment
+        self.own.rare.payments.insert(payment.id.clone(), payment);
     }
 
     /// Adds a history entry.
-    pub(crate) fn put_generation(&mut self, user: UserId, generation: &Generation) {
+    fn put_generation(&mut self, user: UserId, generation: &Generation) {
         self.changes.push(Change::Generation(Box::new(GenerationRecord::new(user, generation))));
         self.own.rare.generations.entry(user).or_default().push((generation.at, generation.id.clone()));
-        let mut account = self.account_or_new(user);
-        account.history += 1;
-        self.put_account(account);
+        if let Some(mut account) = self.account(user).cloned() {
+            account.history += 1;
+            self.put_account(account);
+        }
     }
     /// Drops the oldest history entries beyond this number.
-    pub(crate) fn trim_history(&mut self, user: UserId, kept: usize) {
+    fn trim_history(&mut self, user: UserId, kept: usize) {
         let Some(account) = self.account(user) else { return };
         let surplus = usize::try_from(account.history).unwrap_or(usize::MAX).saturating_sub(kept);
         if surplus == 0 {
@@ -308,28 +318,27 @@ impl<'a> Tx<'a> {
     }
 
     /// The height of the tree of those whom a user brought.
-    pub(crate) fn height(&self, user: UserId) -> usize {
+    fn height_of(&self, user: UserId) -> usize {
         let heights = [self.own.rare.heights.get(&user), self.batch.rare.heights.get(&user)];
         heights.into_iter().flatten().next().copied().unwrap_or_else(|| self.state.height(user))
     }
     /// Notes that a user has a referrer now: the trees of all above may have become higher. The accounts must be put
     /// before.
-    pub(crate) fn raise_above(&mut self, user: UserId) {
-        let mut height = self.height(user);
-        let referrer_of = |tx: &Self, user| tx.account(user).and_then(|account| account.record.referrer);
-        let mut above = referrer_of(self, user);
+    fn raise_above(&mut self, user: UserId) {
+        let mut height = self.height_of(user);
+        let mut above = self.referrer_of(user);
         while let Some(user) = above {
             height += 1;
-            if self.height(user) >= height {
+            if self.height_of(user) >= height {
                 return;
             }
             self.own.rare.heights.insert(user, height);
-            above = referrer_of(self, user);
+            above = self.referrer_of(user);
         }
     }
 
     /// What a key was used for.
-    pub(crate) fn used_key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>> {
+    fn used_key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>> {
         let slot = (user, space, key.clone());
         let own = self.own.keys.iter().find(|(used, _)| *used == slot).map(|(_, used)| used);
         if let Some(used) = own.or_else(|| self.batch.keys.get(&slot)) {
@@ -337,125 +346,4 @@ impl<'a> Tx<'a> {
         }
         Ok(self.state.keys.find(self.ledger, user, space, key)?.map(|line| line.used()))
     }
-    /// Whether a call only repeats one that had succeeded; `Conflict` when its key was used for something else.
-    pub(crate) fn replayed(
-        &self,
-        user: UserId,
-        key: Option<&OperationKey>,
-        arguments: Fingerprint,
-    ) -> Result<Option<UsedKey>> {
-        let Some(key) = key else { return Ok(None) };
-        check_key(user, key, arguments, self.used_key(user, KeySpace::Operation, key)?)
-    }
-    /// [`Tx::replayed`], for an operation that answers a money receipt.
-    pub(crate) fn replayed_receipt(
-        &self,
-        user: UserId,
-        key: Option<&OperationKey>,
-        arguments: Fingerprint,
-    ) -> Result<Option<Receipt>> {
-        Ok(match self.replayed(user, key, arguments)?.map(|used| used.answer) {
-            Some(Answer::Money(receipt)) => Some(Receipt { replayed: true, ..receipt }),
-            _ => None,
-        })
-    }
-    /// The key of the operation: the caller's, else its own id.
-    pub(crate) fn key_or_minted(&self, key: Option<OperationKey>) -> OperationKey {
-        key.unwrap_or_else(|| self.stamp.operation.to_key())
-    }
-    /// The receipt of this operation.
-    pub(crate) fn receipt(&self, balance_after: Money) -> Receipt {
-        Receipt { operation: self.stamp.operation, balance_after, replayed: false }
-    }
-
-    /// Changes an account's money and gives the row that records it.
-    pub(crate) fn post(&self, account: &mut Account, posting: Posting) -> Result<Row> {
-        let Posting { kind, balance, held, memo } = posting;
-        // The most that balance and held money may come to together.
-        balance.checked_add(held)?;
-        let record = &mut account.record;
-        let row = Row {
-            seq: account.rows + 1,
-            kind,
-            balance_change: balance.change_since(record.balance),
-            held_change: held.change_since(record.held),
-            balance_after: balance,
-            held_after: held,
-            reference: memo.reference,
-            reason: memo.reason,
-            actor: memo.actor,
-            at: self.stamp.now,
-        };
-        if balance != record.balance {
-            record.updated_at = self.stamp.now;
-        }
-        (record.balance, record.held) = (balance, held);
-        account.rows += 1;
-        Ok(row)
-    }
-
-    /// Uses a key up: writes the receipt and the rows as one ledger line, and stores the account.
-    pub(crate) fn settle(
-        &mut self,
-        mut account: Account,
-        (space, key): (KeySpace, OperationKey),
-        arguments: Fingerprint,
-        answer: Answer,
-        rows: Vec<Row>,
-    ) -> Result<()> {
-        let used = UsedKey { arguments, operation: self.stamp.operation, answer };
-        let line = Line::of(account.record.user, (space, key), used);
-        let prev = account.last.filter(|_| !rows.is_empty());
-        let has_rows = !rows.is_empty();
-        let offset = self.put_line(Line { rows, prev, ..line })?;
-        if has_rows {
-            account.last = Some(offset);
-        }
-        self.put_account(account);
-        Ok(())
-    }
-    /// Writes a ledger line, and answers where it will stand.
-    fn put_line(&mut self, line: Line) -> Result<u64> {
-        let offset = self.ledger_end + self.lines.len() as u64;
-        self.lines.reserve(USUAL_LINE);
-        line.write(&mut self.lines)?;
-        let last_row = line.rows.last().map(|row| row.seq);
-        let Line { user, space, key, operation, arguments, answer, rows: _, prev: _ } = line;
-        self.marks.push(LineMark { user, space, key: key.as_str().to_owned(), offset, last_row });
-        self.own.keys.push(((user, space, key), UsedKey { arguments, operation, answer }));
-        Ok(offset)
-    }
-    /// [`Tx::settle`] for an operation's key; the caller's, else the minted one.
-    pub(crate) fn settle_operation(
-        &mut self,
-        account: Account,
-        key: Option<OperationKey>,
-        arguments: Fingerprint,
-        answer: Answer,
-        rows: Vec<Row>,
-    ) -> Result<()> {
-        let key = self.key_or_minted(key);
-        self.settle(account, (KeySpace::Operation, key), arguments, answer, rows)
-    }
-    /// Uses an explicit key up for a call that changed nothing. Without a key there is nothing to remember.
-    pub(crate) fn settle_unchanged(
-        &mut self,
-        user: UserId,
-        key: Option<OperationKey>,
-        arguments: Fingerprint,
-        answer: Answer,
-    ) -> Result<()> {
-        match key {
-            None => Ok(()),
-            Some(key) => {
-                let account = self.account_or_new(user);
-                self.settle_operation(account, Some(key), arguments, answer, Vec::new())
-            }
-        }
-    }
-}
-
-/// What a ledger row refers to, from an id that keeps the same rules.
-pub(crate) fn reference(id: &str) -> Result<Option<Reference>> {
-    Reference::new(id).map(Some)
 }

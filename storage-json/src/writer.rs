@@ -137,8 +137,7 @@ fn commit(shared: &Shared, applier: &mut Applier, ops: &[Queued]) -> Result<()> 
         let start = state.position;
         let mut end = start;
         for op in ops {
-            let tx =
-                Tx::new(&state, &batch.overlay, &shared.ledger, &shared.options.environment, op.stamp(), end.ledger);
+            let tx = Tx::new(&state, &batch.overlay, &shared.ledger, &shared.options.environment, end.ledger);
             let Some(decided) = op.decide(tx) else { continue };
             if let Some(refusal) = &refusal {
                 op.refuse(refusal.clone());

@@ -1,8 +1,6 @@
 //! A user's account: locked, loaded, and written back by what differs.
 
-use storage_core::{
-    AccountRecord, LedgerRow, Memo, Money, OperationId, OperationKey, OperationKind, Receipt, Result, Timestamp, UserId,
-};
+use storage_core::{AccountRecord, LedgerRow, Money, OperationId, Receipt, Result, Stamp, Timestamp, UserId};
 use tokio_postgres::Row;
 
 use crate::codec::{Day, Micros, Moment};
@@ -96,16 +94,6 @@ pub(crate) struct Account {
     stored: Option<(AccountRecord, u64)>,
 }
 
-/// A change of a user's money, before it has its place in the ledger.
-#[derive(Debug)]
-pub(crate) struct Posting {
-    pub(crate) kind: OperationKind,
-    /// What both come to.
-    pub(crate) balance: Money,
-    pub(crate) held: Money,
-    pub(crate) memo: Memo,
-}
-
 /// Reads the columns of `account_columns!`.
 pub(crate) fn record(row: &Row) -> Result<(AccountRecord, u64)> {
     let mut fields = Fields::of(row, "users");
@@ -150,11 +138,11 @@ impl Account {
 }
 
 /// Writes down what differs from the tables; parent rows before child rows.
-pub(crate) fn put(tx: &mut Tx<'_>, account: &mut Account) {
+pub(crate) fn put(tx: &mut Tx<'_>, stamp: Stamp, account: &mut Account) {
     let sql = &tx.sql().account;
     let Account { record, rows, stored } = account;
     let user = record.user.get();
-    let (now, operation) = (Moment::At(tx.now()), uuid(tx.stamp.operation));
+    let (now, operation) = (Moment::At(stamp.now), uuid(stamp.operation));
     let before = stored.as_ref().map(|(record, _)| record);
     let core = |record: &AccountRecord, rows: u64| {
         let AccountRecord { created_at, updated_at, balance, held, spent, referral_bonus, .. } = *record;
@@ -210,40 +198,10 @@ pub(crate) fn put(tx: &mut Tx<'_>, account: &mut Account) {
     {
         let since = Moment::At(record.referred_at.unwrap_or(record.created_at));
         let bonus = i64::from(record.referral_bonus);
-        // Nobody gets a referrer here without `Look::raise`.
+        // Nobody gets a referrer here without `Joint::raise`.
         tx.queue(&sql.refer, vec![param(user), param(referrer.get()), param(bonus), param(since), param(true)]);
     }
     *stored = Some((record.clone(), *rows));
-}
-
-/// Changes an account's money and writes the row that says so. The account itself is to be put behind it.
-pub(crate) fn post(tx: &mut Tx<'_>, account: &mut Account, key: &OperationKey, posting: Posting) -> Result<Receipt> {
-    let Posting { kind, balance, held, memo } = posting;
-    // The most that balance and held money may come to together.
-    balance.checked_add(held)?;
-    let record = &mut account.record;
-    let row = LedgerRow {
-        user: record.user,
-        seq: account.rows + 1,
-        operation: tx.stamp.operation,
-        kind,
-        balance_change: balance.change_since(record.balance),
-        held_change: held.change_since(record.held),
-        balance_after: balance,
-        held_after: held,
-        key: key.clone(),
-        reference: memo.reference,
-        reason: memo.reason,
-        actor: memo.actor,
-        at: tx.now(),
-    };
-    if balance != record.balance {
-        record.updated_at = tx.stamp.now;
-    }
-    (record.balance, record.held) = (balance, held);
-    account.rows += 1;
-    tx.queue_child(&tx.sql().account.post, ledger_values(&row));
-    Ok(receipt(tx.stamp.operation, balance))
 }
 
 pub(crate) fn ledger_values(row: &LedgerRow) -> Vec<Param> {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use storage_core::kernel::Atom;
 use storage_core::{Applied, Error, ErrorKind, OperationKey, Result, UserId};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -50,8 +51,13 @@ impl<'k> Course<'k> {
     }
 
     /// Whether something that was sent may have been applied.
-    pub(crate) fn is_unsure(&self) -> bool {
+    fn is_unsure(&self) -> bool {
         self.unsure.load(Ordering::Acquire)
+    }
+
+    /// The atom for the next attempt. An earlier one may stand: then its key tells.
+    pub(crate) fn atom(&self, atom: &Atom) -> Atom {
+        if self.is_unsure() { atom.again() } else { atom.clone() }
     }
 
     /// Something was applied whose answer is of no use.

@@ -1,23 +1,20 @@
 //! Balances.
 
 use async_trait::async_trait;
+use storage_core::kernel::{Atom, Reply};
 use storage_core::{
-    AddBalance, Answer, Balances, Error, Fingerprint, Memo, Money, OperationKey, OperationKind, Receipt, Result,
-    SetBalance, Stamp, SubtractBalance, UserId,
+    AddBalance, Balances, Memo, Money, OperationKind, Receipt, Result, SetBalance, SubtractBalance, UserId,
 };
 use uuid::Uuid;
 
-use crate::account::{self, Account, Posting};
+use crate::account;
 use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
-use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::gather::{Gatherer, Post};
-use crate::keys;
-use crate::queues::Lock;
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
-use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
+use crate::tx::{Express, Param, param, uuid};
 
 /// The rest of a statement whose `posted` changed the balance by `$2` times a sign: the ledger row and the key.
 macro_rules! book {
@@ -77,15 +74,28 @@ pub(crate) fn memo_values(memo: &Memo) -> [Param; 3] {
     ]
 }
 
+impl PgStorage {
+    /// The express form of a credit.
+    pub(crate) fn express_credit(&self, atom: &Atom, add: &AddBalance) -> Express<'_, Reply> {
+        let AddBalance { user, amount, memo, key: _ } = add;
+        express(atom, (&self.sql().balances.add, OperationKind::Credit), (*user, amount.money()), memo)
+    }
+
+    /// The express form of a debit.
+    pub(crate) fn express_debit(&self, atom: &Atom, subtract: &SubtractBalance) -> Express<'_, Reply> {
+        let SubtractBalance { user, amount, memo, key: _ } = subtract;
+        express(atom, (&self.sql().balances.subtract, OperationKind::Debit), (*user, amount.money()), memo)
+    }
+}
+
 /// A statement that changes a balance by an amount, with its ledger row and its key.
 fn express<'s>(
+    atom: &Atom,
     (statement, kind): (&'s Statement, OperationKind),
     (user, amount): (UserId, Money),
     memo: &Memo,
-    (key, arguments): (Option<&OperationKey>, Fingerprint),
-    stamp: Stamp,
-) -> Express<'s, Receipt> {
-    let key = key.cloned().unwrap_or_else(|| stamp.operation.to_key());
+) -> Express<'s, Reply> {
+    let (stamp, key, arguments) = (atom.stamp(), atom.key().clone(), atom.arguments());
     let [reference, reason, actor] = memo_values(memo);
     let values = vec![
         param(user.get()),
@@ -98,38 +108,11 @@ fn express<'s>(
         actor,
         param(Uuid::from_bytes(arguments.to_bytes())),
     ];
-    let answer = Box::new(move |row: &_| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?)));
+    let answer =
+        Box::new(move |row: &_| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?).into()));
     let memo = memo.clone();
     let post = Some(Post { user, kind, amount, memo, key, arguments, stamp });
     Express { post, ..Express::new(statement, values, answer) }
-}
-
-/// Moves a balance to what `after` makes of it, held money staying, and uses the key up.
-async fn judge(
-    tx: &mut Tx<'_>,
-    user: UserId,
-    kind: OperationKind,
-    after: impl Fn(Money) -> Result<Money>,
-    memo: Memo,
-    (key, arguments): (Option<OperationKey>, Fingerprint),
-) -> Result<Receipt, Fault> {
-    let used_up = tx.key(key.as_ref());
-    let Loaded { mut account, used, .. } = tx.load(user, &used_up, Vec::new()).await?;
-    if let Some(first) = keys::replayed_receipt(tx, user, &used_up, arguments, used)? {
-        return Ok(first);
-    }
-    let Account { record, .. } = &account;
-    let (balance, held) = (after(record.balance)?, record.held);
-    if balance == record.balance {
-        // Nothing changes and no row says so, but the user is there from now on.
-        let receipt = account::receipt(tx.stamp.operation, balance);
-        account::put(tx, &mut account);
-        keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Money(receipt));
-        return Ok(receipt);
-    }
-    let receipt = account::post(tx, &mut account, &used_up, Posting { kind, balance, held, memo })?;
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Money(receipt));
-    Ok(receipt)
 }
 
 #[async_trait]
@@ -144,66 +127,14 @@ impl Balances for PgStorage {
     }
 
     async fn set_balance(&self, set: SetBalance) -> Result<Receipt> {
-        let given = set.key.clone();
-        self.write(
-            "set_balance",
-            (Lock::User(set.user), given.as_ref()),
-            |_| None,
-            |tx| {
-                let set = set.clone();
-                Box::pin(async move {
-                    let arguments = set.fingerprint();
-                    let SetBalance { user, balance, memo, key } = set;
-                    judge(tx, user, OperationKind::Adjustment, |_| Ok(balance), memo, (key, arguments)).await
-                })
-            },
-        )
-        .await
+        self.apply(set).await
     }
 
     async fn add_balance(&self, add: AddBalance) -> Result<Receipt> {
-        let arguments = add.fingerprint();
-        let AddBalance { user, amount, memo, key } = add;
-        let amount = amount.money();
-        self.write(
-            "add_balance",
-            (Lock::User(user), key.as_ref()),
-            |stamp| {
-                let statement = (&self.sql().balances.add, OperationKind::Credit);
-                Some(express(statement, (user, amount), &memo, (key.as_ref(), arguments), stamp))
-            },
-            |tx| {
-                let (memo, key) = (memo.clone(), key.clone());
-                Box::pin(async move {
-                    let after = |balance: Money| balance.checked_add(amount);
-                    judge(tx, user, OperationKind::Credit, after, memo, (key, arguments)).await
-                })
-            },
-        )
-        .await
+        self.apply(add).await
     }
 
     async fn subtract_balance(&self, subtract: SubtractBalance) -> Result<Receipt> {
-        let arguments = subtract.fingerprint();
-        let SubtractBalance { user, amount, memo, key } = subtract;
-        let amount = amount.money();
-        self.write(
-            "subtract_balance",
-            (Lock::User(user), key.as_ref()),
-            |stamp| {
-                let statement = (&self.sql().balances.subtract, OperationKind::Debit);
-                Some(express(statement, (user, amount), &memo, (key.as_ref(), arguments), stamp))
-            },
-            |tx| {
-                let (memo, key) = (memo.clone(), key.clone());
-                Box::pin(async move {
-                    let after = |balance: Money| {
-                        balance.checked_sub(amount).ok_or_else(|| Error::insufficient_funds(balance, amount))
-                    };
-                    judge(tx, user, OperationKind::Debit, after, memo, (key, arguments)).await
-                })
-            },
-        )
-        .await
+        self.apply(subtract).await
     }
 }

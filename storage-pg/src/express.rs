@@ -13,7 +13,16 @@ impl PgStorage {
     /// The one statement that does everything when the case is plain, for the calls that have such a form.
     pub(crate) fn express(&self, atom: &Atom) -> Option<Express<'_, Reply>> {
         match atom.call() {
+            Call::AddBalance(add) => Some(self.express_credit(atom, add)),
+            Call::SubtractBalance(subtract) => Some(self.express_debit(atom, subtract)),
+            Call::ReserveBalance(reserve) => Some(self.express_reserve(atom, reserve)),
+            Call::CommitReserve(commit) => Some(self.express_commit(atom, commit)),
+            Call::ReleaseReserve(release) => Some(self.express_release(atom, release)),
             Call::IncrementFreeGenerations(take) => Some(self.express_take(atom, take.user)),
+            Call::AddGenerationJob(add) => Some(self.express_job(atom, add)),
+            Call::UpdateJobStatus(update) => self.express_step(atom, update),
+            Call::AddPayment(add) => Some(self.express_payment(atom, add)),
+            Call::MarkPaymentStatus(mark) => self.express_approval(atom, mark),
             _ => None,
         }
     }

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use storage_core::{
-    AddGenerationToHistory, Answer, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory, History,
-    KeySpace, Newest, OperationKey, Page, Result, UserId,
+    AddGenerationToHistory, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory, History, Newest,
+    Page, Result, UserId,
 };
 use tokio_postgres::Row;
 
-use crate::account::Account;
 use crate::codec::{Micros, Moment};
 use crate::fields::Fields;
-use crate::keys;
 use crate::statement::statements;
 use crate::store::PgStorage;
 use crate::tx::{Param, Tx, param};
@@ -87,19 +85,6 @@ pub(crate) fn trim(tx: &mut Tx<'_>, user: UserId, kept: usize) {
     if let Ok(kept) = i64::try_from(kept) {
         tx.queue_child(&tx.sql().history.trim, vec![param(user.get()), param(kept)]);
     }
-}
-
-/// Writes an entry down, and uses its id up.
-pub(crate) fn record(
-    tx: &mut Tx<'_>,
-    account: &mut Account,
-    generation: &Generation,
-    arguments: storage_core::Fingerprint,
-) -> Result<()> {
-    let key = OperationKey::new(generation.id.as_str())?;
-    keys::settle(tx, account, (KeySpace::Generation, &key), arguments, Answer::Record);
-    tx.queue_child(&tx.sql().history.put, values(account.user(), generation));
-    Ok(())
 }
 
 impl PgStorage {

@@ -5,23 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use storage_core::{
-    AddGenerationToHistory, Answer, Applied, Error, ErrorKind, Fingerprint, Generation, ImportOutcome, ImportRecord,
-    Job, KeySpace, Memo, Money, OperationKey, OperationKind, Payment, ProviderKey, Result, Stamp, TaskId, Timestamp,
-    UserId,
-};
+use storage_core::kernel::{Atom, Call};
+use storage_core::{Applied, Error, ErrorKind, ImportOutcome, ImportRecord, Result, UserId};
 use tokio::time::Instant;
 
-use crate::account::{self, Posting};
+use crate::attempts::Course;
 use crate::fault::Fault;
 use crate::pool::Pool;
 use crate::queues::Lock;
-use crate::routes::leads_somewhere;
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Loaded, Tx};
+use crate::tx::Tx;
 use crate::wire::Value;
-use crate::{history, jobs, keys, payments, referrals};
 
 statements! {
     /// Statements of imports.
@@ -34,8 +29,8 @@ statements! {
     }
 }
 
-/// A record, its place among those that were given, and the moment and id that it was given.
-type Numbered = (usize, Stamp, ImportRecord);
+/// A record on its way, and its place among those that were given.
+type Numbered = (usize, Atom);
 /// What became of records, by their places.
 type Outcomes = Vec<(usize, ImportOutcome)>;
 
@@ -45,15 +40,15 @@ type Sent = Arc<Mutex<Option<(i64, Outcomes)>>>;
 impl PgStorage {
     /// Puts some records in, in their order, in one transaction. Each is decided by itself, and sees those before it.
     async fn import_some(&self, pool: &Pool, some: &[Numbered]) -> Result<Outcomes> {
-        let Some((_, stamp, _)) = some.first() else { return Ok(Vec::new()) };
-        let sent = Sent::default();
-        self.write_at(pool, *stamp, Lock::Many, |tx| {
-            let (some, sent) = (some.to_vec(), Arc::clone(&sent));
+        let Some((_, first)) = some.first() else { return Ok(Vec::new()) };
+        let (sent, course) = (Sent::default(), Course::new(first.key()));
+        self.write_on(Instant::now(), pool, (&course, Lock::Many), None, |tx| {
+            let some: Vec<_> = some.iter().map(|(at, atom)| (*at, course.atom(atom))).collect();
+            let sent = Arc::clone(&sent);
             Box::pin(async move {
                 let mut outcomes = Vec::with_capacity(some.len());
-                for (at, stamp, record) in some {
-                    tx.stamp = stamp;
-                    let outcome = put(tx, record).await?;
+                for (at, atom) in some {
+                    let outcome = tx.decide(&atom).await?.try_into()?;
                     tx.flush().await?;
                     outcomes.push((at, outcome));
                 }
@@ -85,8 +80,10 @@ impl PgStorage {
     pub(crate) async fn import_all(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
         let pool = self.enter().await?;
         let count = records.len();
-        let numbered = records.into_iter().enumerate().map(|(at, record)| (at, self.environment().stamp(), record));
-        let (beside, ordered) = lanes(numbered.collect(), self.at_once());
+        // In their order, each with a moment and an id of its own.
+        let atoms = records.into_iter().map(|record| Atom::new(Call::Import(record), self.environment()));
+        let numbered = atoms.enumerate().map(|(at, atom)| Ok((at, atom?))).collect::<Result<Vec<_>>>()?;
+        let (beside, ordered) = lanes(numbered, self.at_once());
         let mut outcomes: Vec<Option<ImportOutcome>> = vec![None; count];
         let working = beside.into_iter().map(|lane| self.import_lane(&pool, lane));
         for done in join_all(working).await {
@@ -130,6 +127,13 @@ impl Default for Share {
     }
 }
 
+fn imported(atom: &Atom) -> Option<&ImportRecord> {
+    match atom.call() {
+        Call::Import(record) => Some(record),
+        _ => None,
+    }
+}
+
 /// The ids of a record that no two users may have.
 fn claims(record: &ImportRecord) -> Vec<(&'static str, String)> {
     match record {
@@ -151,7 +155,7 @@ fn claims(record: &ImportRecord) -> Vec<(&'static str, String)> {
 fn lanes(records: Vec<Numbered>, at_once: usize) -> (Vec<Vec<Numbered>>, Vec<Numbered>) {
     let mut claimed: HashMap<(&'static str, String), UserId> = HashMap::new();
     let mut in_order: HashSet<UserId> = HashSet::new();
-    for (_, _, record) in &records {
+    for record in records.iter().filter_map(|(_, atom)| imported(atom)) {
         if let ImportRecord::Referral { user, referrer, .. } = record {
             in_order.extend([*user, *referrer]);
         }
@@ -165,7 +169,7 @@ fn lanes(records: Vec<Numbered>, at_once: usize) -> (Vec<Vec<Numbered>>, Vec<Num
     let count = u64::try_from(at_once).unwrap_or(1).max(1);
     let (mut beside, mut ordered) = (vec![Vec::new(); at_once.max(1)], Vec::new());
     for numbered in records {
-        let user = numbered.2.user();
+        let Some(user) = imported(&numbered.1).map(ImportRecord::user) else { continue };
         let lane = usize::try_from(user.get().unsigned_abs() % count).unwrap_or(0);
         let lane = if in_order.contains(&user) { &mut ordered } else { &mut beside[lane] };
         lane.push(numbered);
@@ -207,182 +211,9 @@ fn no_answer() -> Error {
     Error::internal("the server did not say which transaction this is")
 }
 
-/// Puts one record in, unless the store knows something there already. What the record breaks is its outcome;
-/// everything else is an error of the store.
-pub(crate) async fn put(tx: &mut Tx<'_>, record: ImportRecord) -> Result<ImportOutcome, Fault> {
-    let put = match record {
-        ImportRecord::Balance { user, balance, created_at } => put_balance(tx, user, balance, created_at).await,
-        ImportRecord::Generation { user, generation } => put_generation(tx, user, generation).await,
-        ImportRecord::Job(job) => put_job(tx, job).await,
-        ImportRecord::Payment(payment) => put_payment(tx, payment).await,
-        ImportRecord::Referral { user, referrer, since } => put_referral(tx, user, referrer, since).await,
-        field => put_field(tx, field).await,
-    };
-    match put {
-        Err(Fault::Refused(error))
-            if matches!(error.kind(), ErrorKind::InvalidInput { .. } | ErrorKind::Conflict { .. }) =>
-        {
-            tx.discard();
-            Ok(ImportOutcome::Refused(error.to_string()))
-        }
-        other => other,
-    }
-}
-
-fn same_or_kept(same: bool, present: impl FnOnce() -> String) -> ImportOutcome {
-    if same { ImportOutcome::Same } else { ImportOutcome::Kept(present()) }
-}
-
-async fn put_field(tx: &mut Tx<'_>, field: ImportRecord) -> Result<ImportOutcome, Fault> {
-    let Loaded { mut account, .. } = tx.load(field.user(), &tx.key(None), Vec::new()).await?;
-    let is_new = account.is_new();
-    let Some(outcome) = field.apply_to_account(&mut account.record, tx.now())? else {
-        return Err(Error::internal("an imported record of an unknown kind").into());
-    };
-    // A record of nothing but defaults still says that there is such a user.
-    if is_new || outcome == ImportOutcome::Added {
-        account::put(tx, &mut account);
-    }
-    Ok(if is_new { ImportOutcome::Added } else { outcome })
-}
-
-async fn put_balance(
-    tx: &mut Tx<'_>,
-    user: UserId,
-    balance: Money,
-    created_at: Option<Timestamp>,
-) -> Result<ImportOutcome, Fault> {
-    let key = tx.key(None);
-    let Loaded { mut account, used, .. } = tx.load(user, &key, Vec::new()).await?;
-    if used.is_some() {
-        // An earlier attempt of this very call, whose answer was lost.
-        return Ok(ImportOutcome::Added);
-    }
-    if account.rows > 0 {
-        let record = &account.record;
-        return Ok(same_or_kept(record.balance == balance, || {
-            format!("the store has {} and a ledger of {} rows", record.balance, account.rows)
-        }));
-    }
-    if let Some(created_at) = created_at {
-        account.record.created_at = account.record.created_at.min(created_at);
-    }
-    let held = account.record.held;
-    let posting = Posting { kind: OperationKind::Opening, balance, held, memo: Memo::default() };
-    let receipt = account::post(tx, &mut account, &key, posting)?;
-    let arguments = Fingerprint::of("opening", &[&balance.to_string()]);
-    keys::settle_operation(tx, &mut account, &key, arguments, Answer::Money(receipt));
-    Ok(ImportOutcome::Added)
-}
-
-async fn put_generation(tx: &mut Tx<'_>, user: UserId, generation: Generation) -> Result<ImportOutcome, Fault> {
-    let arguments = AddGenerationToHistory {
-        user,
-        id: None,
-        model_id: generation.model_id.clone(),
-        model_name: generation.model_name.clone(),
-        params: generation.params.clone(),
-        result_urls: generation.result_urls.clone(),
-        price: generation.price,
-    }
-    .fingerprint();
-    let key = OperationKey::new(generation.id.as_str())?;
-    let (id, space, word) = (user.get(), KeySpace::Generation.as_str(), key.as_str());
-    let find = (&tx.sql().keys.find, vec![&id as Value<'_>, &space, &word]);
-    let Loaded { mut account, more, .. } = tx.load(user, &tx.key(None), vec![find]).await?;
-    let used = more.first().and_then(|rows| rows.first()).map(keys::used_key).transpose()?;
-    if let Some((.., used)) = used {
-        if used.operation == tx.stamp.operation {
-            return Ok(ImportOutcome::Added);
-        }
-        return Ok(same_or_kept(used.arguments == arguments, || {
-            format!("the store has another generation {}", generation.id)
-        }));
-    }
-    history::record(tx, &mut account, &generation, arguments)?;
-    history::trim(tx, user, tx.env().policy.history.limit());
-    Ok(ImportOutcome::Added)
-}
-
-async fn put_job(tx: &mut Tx<'_>, job: Job) -> Result<ImportOutcome, Fault> {
-    let (word, task) = (job.id.as_str(), job.external_task_id.as_ref().map_or("", TaskId::as_str));
-    let (sql, dangling) = (&tx.sql().jobs, &tx.sql().dangling);
-    let more = vec![
-        (&sql.find, vec![&word as Value<'_>]),
-        (&sql.find_by_task, vec![&task as Value<'_>]),
-        (&dangling.job, vec![&word as Value<'_>]),
-        (&dangling.task, vec![&task as Value<'_>]),
-    ];
-    let Loaded { mut account, more, .. } = tx.load(job.user, &tx.key(None), more).await?;
-    leads_somewhere(more.get(2), ("job", word))?;
-    leads_somewhere(more.get(3), ("task", task))?;
-    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
-    if let Some(row) = found(0) {
-        let present = jobs::job(row)?;
-        return Ok(same_or_kept(present == job, || {
-            format!("the store has job {} of user {}, {}", present.id, present.user, present.status)
-        }));
-    }
-    if let Some(task) = &job.external_task_id {
-        jobs::task_is_free(task, found(1), &job.id)?;
-    }
-    account::put(tx, &mut account);
-    jobs::create(tx, &job);
-    Ok(ImportOutcome::Added)
-}
-
-async fn put_payment(tx: &mut Tx<'_>, payment: Payment) -> Result<ImportOutcome, Fault> {
-    let payment = payment.imported();
-    let (word, provider) = (payment.id.as_str(), payment.provider_key.as_ref().map_or("", ProviderKey::as_str));
-    let (sql, dangling) = (&tx.sql().payments, &tx.sql().dangling);
-    let more = vec![
-        (&sql.find, vec![&word as Value<'_>]),
-        (&sql.find_by_provider, vec![&provider as Value<'_>]),
-        (&dangling.payment, vec![&word as Value<'_>]),
-        (&dangling.provider, vec![&provider as Value<'_>]),
-    ];
-    let Loaded { mut account, more, .. } = tx.load(payment.user, &tx.key(None), more).await?;
-    leads_somewhere(more.get(2), ("payment", word))?;
-    leads_somewhere(more.get(3), ("provider", provider))?;
-    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
-    if let Some(row) = found(0) {
-        let present = payments::payment(row)?;
-        return Ok(same_or_kept(present == payment, || {
-            let Payment { id, user, amount, status, .. } = &present;
-            format!("the store has payment {id} of user {user}, {amount} {status}")
-        }));
-    }
-    if let (Some(provider), Some(row)) = (&payment.provider_key, found(1)) {
-        let other = payments::payment(row)?;
-        return Err(Error::conflict("provider key", provider, format!("it belongs to payment {}", other.id)).into());
-    }
-    account::put(tx, &mut account);
-    payments::create(tx, &payment);
-    Ok(ImportOutcome::Added)
-}
-
-async fn put_referral(
-    tx: &mut Tx<'_>,
-    user: UserId,
-    referrer: UserId,
-    since: Option<Timestamp>,
-) -> Result<ImportOutcome, Fault> {
-    let key = tx.key(None);
-    let mut look = referrals::look(tx, user, referrer, &key).await?;
-    if let Some(present) = look.account.record.referrer {
-        return Ok(same_or_kept(present == referrer, || format!("user {present} brought them")));
-    }
-    look.judge_edge()?;
-    account::put(tx, &mut look.above);
-    look.raise(tx);
-    look.account.record.refer(referrer, since.unwrap_or(tx.now()), None, tx.now());
-    account::put(tx, &mut look.account);
-    Ok(ImportOutcome::Added)
-}
-
 #[cfg(test)]
 mod tests {
-    use storage_core::{AddPayment, OperationId};
+    use storage_core::{AddPayment, Environment, Payment, Timestamp};
 
     use super::*;
 
@@ -424,8 +255,8 @@ mod tests {
             payment(6, "c-1", None),
             gift(1),
         ];
-        let stamp = Stamp { now: Timestamp::MIN, operation: OperationId::from_u128(1) };
-        let numbered = records.into_iter().enumerate().map(|(at, record)| (at, stamp, record)).collect();
+        let atom = |record| Atom::new(Call::Import(record), &Environment::default()).unwrap();
+        let numbered = records.into_iter().map(atom).enumerate().collect();
         let (beside, ordered) = lanes(numbered, 2);
         let places = |lane: &[Numbered]| lane.iter().map(|(at, ..)| *at).collect::<Vec<_>>();
         assert_eq!(beside.iter().map(|lane| places(lane)).collect::<Vec<_>>(), [vec![2, 3, 9, 10], vec![]]);

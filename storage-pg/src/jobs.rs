@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use storage_core::kernel::{Atom, Reply, job_id};
 use storage_core::{
-    AddGenerationJob, Answer, Error, Job, JobId, JobStatus, Jobs, ListJobs, Newest, OperationId, Page, Result, Stored,
-    TaskId, UpdateJobStatus, made_by_key,
+    AddGenerationJob, Job, JobId, JobStatus, Jobs, ListJobs, Newest, Page, Result, Stamp, Stored, TaskId,
+    UpdateJobStatus,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
-use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::gather::Gatherer;
 use crate::history::behind;
-use crate::keys;
-use crate::queues::Lock;
-use crate::routes::{leads_somewhere, missing, unseen};
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
-use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
+use crate::tx::{Express, Param, Tx, param, uuid};
 use crate::users::surplus;
 use crate::wire::Value;
 
@@ -187,132 +184,37 @@ pub(crate) fn values(job: &Job, last_operation: Option<Uuid>) -> Vec<Param> {
     ]
 }
 
-/// Writes a new job down, and claims its ids.
-pub(crate) fn create(tx: &mut Tx<'_>, job: &Job) {
-    let sql = tx.sql();
-    let user = job.user.get();
-    let claim = |kind: &'static str, id: &str| vec![param(kind), param(id.to_owned()), param(user)];
-    tx.queue_child(&sql.account.claim, claim("job", job.id.as_str()));
-    if let Some(task) = &job.external_task_id {
-        tx.queue_child(&sql.account.claim, claim("task", task.as_str()));
-    }
-    let operation = uuid(tx.stamp.operation);
-    tx.queue_child(&sql.jobs.create, values(job, Some(operation)));
-}
-
-/// The id of a new job: the caller's, else the external task id, else the operation's.
-fn id_of(add: &AddGenerationJob, operation: OperationId) -> Result<JobId> {
-    match (&add.job, &add.external_task_id) {
-        (Some(id), _) => Ok(id.clone()),
-        (None, Some(task)) => JobId::new(task.as_str()),
-        (None, None) => JobId::new(operation.to_string()),
-    }
-}
-
-/// `Conflict` when the external task id is another job's.
-pub(crate) fn task_is_free(task: &TaskId, found: Option<&Row>, job: &JobId) -> Result<()> {
-    match found.map(self::job).transpose()? {
-        Some(other) if other.id != *job => {
-            Err(Error::conflict("external task id", task, format!("it belongs to job {}", other.id)))
+/// Writes a job down, and claims the ids of a new one, or its new external id.
+pub(crate) fn put(tx: &mut Tx<'_>, stamp: Stamp, job: &Job, before: Option<&Job>) {
+    let (sql, user, operation) = (tx.sql(), job.user.get(), uuid(stamp.operation));
+    let route = |kind: &'static str, id: &str| vec![param(kind), param(id.to_owned()), param(user)];
+    let task = |job: &Job| job.external_task_id.as_ref().map(|task| route("task", task.as_str()));
+    let Some(before) = before else {
+        tx.queue_child(&sql.account.claim, route("job", job.id.as_str()));
+        if let Some(task) = task(job) {
+            tx.queue_child(&sql.account.claim, task);
         }
-        _ => Ok(()),
-    }
-}
-
-async fn judge_add(tx: &mut Tx<'_>, add: AddGenerationJob) -> Result<Stored<Job>, Fault> {
-    let (arguments, user) = (add.fingerprint(), add.user);
-    let used_up = tx.key(add.key.as_ref());
-    let id = id_of(&add, tx.stamp.operation)?;
-    let (word, task) = (id.as_str(), add.external_task_id.as_ref().map_or("", TaskId::as_str));
-    let (sql, dangling) = (&tx.sql().jobs, &tx.sql().dangling);
-    let more = vec![
-        (&sql.find_locked, vec![&word as Value<'_>]),
-        (&sql.find_by_task, vec![&task as Value<'_>]),
-        (&dangling.job, vec![&word as Value<'_>]),
-        (&dangling.task, vec![&task as Value<'_>]),
-    ];
-    let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
-    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-        // What a minted id was is known from the key alone.
-        let id = id_of(&add, replay.used.operation)?;
-        let word = id.as_str();
-        let rows = tx.fetch(vec![(&sql.find, vec![&word])]).await?;
-        let row = rows.first().and_then(|rows| rows.first()).map(job).transpose()?;
-        let record = made_by_key(add.key.as_ref(), "job", row)?;
-        // Somebody may have made it another user's by hand since, or put another one in its place.
-        record.judge_add(&add)?;
-        return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
-    }
-    leads_somewhere(more.get(2), ("job", word))?;
-    leads_somewhere(more.get(3), ("task", task))?;
-    let found = |at: usize| more.get(at).and_then(|rows| rows.first());
-    if let Some(row) = found(0) {
-        let present = job(row)?;
-        present.judge_add(&add)?;
-        keys::settle_unchanged(tx, &mut account, add.key.as_ref(), arguments, Answer::Record);
-        return Ok(Stored { record: Arc::new(present), replayed: true });
-    }
-    if let Some(task) = &add.external_task_id {
-        task_is_free(task, found(1), &id)?;
-    }
-    let added = Job::create(add, id, tx.now());
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
-    create(tx, &added);
-    Ok(Stored { record: Arc::new(added), replayed: false })
-}
-
-async fn judge_update(tx: &mut Tx<'_>, update: UpdateJobStatus) -> Result<Stored<Job>, Fault> {
-    let arguments = update.fingerprint();
-    let used_up = tx.key(update.key.as_ref());
-    let (word, task) = (update.job.as_str(), update.external_task_id.as_ref().map_or("", TaskId::as_str));
-    let sql = tx.sql();
-    let find = if tx.may_wait() { &sql.jobs.find_locked } else { &sql.jobs.find_locked_now };
-    let more = vec![
-        (find, vec![&word as Value<'_>]),
-        (&sql.jobs.find_by_task, vec![&task as Value<'_>]),
-        (&sql.dangling.task, vec![&task as Value<'_>]),
-    ];
-    let loaded = tx.load_routed(("job", word), &used_up, more).await?;
-    let Some(Loaded { mut account, used, more }) = loaded else {
-        return Err(missing(tx, &sql.dangling.job, ("job", word)).await);
+        return tx.queue_child(&sql.jobs.create, values(job, Some(operation)));
     };
-    let Some(present) = more.first().and_then(|rows| rows.first()).map(job).transpose()? else {
-        return Err(unseen(tx, &account, &sql.dangling.job, ("job", word)).await);
-    };
-    leads_somewhere(more.get(2), ("task", task))?;
-    if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
-        return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
-    }
-    if let Some(task) = &update.external_task_id {
-        task_is_free(task, more.get(1).and_then(|rows| rows.first()), &present.id)?;
-    }
-    let Some(changed) = present.judge_update(&update, tx.now())? else {
-        keys::settle_unchanged(tx, &mut account, update.key.as_ref(), arguments, Answer::Record);
-        return Ok(Stored { record: Arc::new(present), replayed: true });
-    };
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
-    let user = changed.user.get();
-    if changed.external_task_id != present.external_task_id {
-        let route = |task: &TaskId| vec![param("task"), param(task.as_str().to_owned()), param(user)];
-        if let Some(old) = &present.external_task_id {
-            tx.queue_child(&sql.account.unclaim, route(old));
+    if job.external_task_id != before.external_task_id {
+        if let Some(old) = task(before) {
+            tx.queue_child(&sql.account.unclaim, old);
         }
-        if let Some(new) = &changed.external_task_id {
-            tx.queue_child(&sql.account.claim, route(new));
+        if let Some(new) = task(job) {
+            tx.queue_child(&sql.account.claim, new);
         }
     }
     let values = vec![
         param(user),
-        param(changed.id.as_str().to_owned()),
-        param(changed.status.as_str()),
-        param(changed.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
-        param(changed.result_urls.as_slice().to_vec()),
-        param(changed.error_message.as_ref().map(|message| message.as_str().to_owned())),
-        param(Moment::At(changed.updated_at)),
-        param(uuid(tx.stamp.operation)),
+        param(job.id.as_str().to_owned()),
+        param(job.status.as_str()),
+        param(job.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
+        param(job.result_urls.as_slice().to_vec()),
+        param(job.error_message.as_ref().map(|message| message.as_str().to_owned())),
+        param(Moment::At(job.updated_at)),
+        param(operation),
     ];
     tx.queue_child(&sql.jobs.change, values);
-    Ok(Stored { record: Arc::new(changed), replayed: false })
 }
 
 impl PgStorage {
@@ -356,78 +258,63 @@ impl PgStorage {
     }
 }
 
+impl PgStorage {
+    /// The express form of a new job.
+    pub(crate) fn express_job(&self, atom: &Atom, add: &AddGenerationJob) -> Express<'_, Reply> {
+        let stamp = atom.stamp();
+        let added = Job::create(add.clone(), job_id(add, stamp.operation), stamp.now);
+        let values = vec![
+            param(added.user.get()),
+            param(added.id.as_str().to_owned()),
+            param(added.model_id.as_str().to_owned()),
+            param(added.model_name.as_str().to_owned()),
+            param(added.params.as_json().to_owned()),
+            param(Micros::from(added.price)),
+            param(added.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
+            param(Moment::At(stamp.now)),
+            param(Uuid::from_bytes(added.created_with.to_bytes())),
+            param(uuid(stamp.operation)),
+            param(atom.key().as_str().to_owned()),
+            param(Uuid::from_bytes(atom.arguments().to_bytes())),
+        ];
+        let record = Arc::new(added);
+        let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }.into()));
+        Express::new(&self.sql().jobs.add, values, answer)
+    }
+
+    /// The express form of a step. Another external id moves a route, which is judged.
+    pub(crate) fn express_step(&self, atom: &Atom, update: &UpdateJobStatus) -> Option<Express<'_, Reply>> {
+        let UpdateJobStatus { job: id, status, result_urls, error_message, external_task_id, key: _ } = update;
+        if external_task_id.is_some() {
+            return None;
+        }
+        let stamp = atom.stamp();
+        let from = JobStatus::ALL.into_iter().filter(|from| from.may_become(*status));
+        let from: Vec<&'static str> = from.map(JobStatus::as_str).collect();
+        let values = vec![
+            param(id.as_str().to_owned()),
+            param(status.as_str()),
+            param(result_urls.as_ref().map(|urls| urls.as_slice().to_vec())),
+            param(error_message.as_ref().map(|message| message.as_str().to_owned())),
+            param(Moment::At(stamp.now)),
+            param(uuid(stamp.operation)),
+            param(atom.key().as_str().to_owned()),
+            param(from),
+            param(Uuid::from_bytes(atom.arguments().to_bytes())),
+        ];
+        let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(job(row)?), replayed: false }.into()));
+        Some(Express::new(&self.sql().jobs.update, values, answer))
+    }
+}
+
 #[async_trait]
 impl Jobs for PgStorage {
     async fn add_generation_job(&self, add: AddGenerationJob) -> Result<Stored<Job>> {
-        let given = add.key.clone();
-        self.write(
-            "add_generation_job",
-            (Lock::User(add.user), given.as_ref()),
-            |stamp| {
-                let added = Job::create(add.clone(), id_of(&add, stamp.operation).ok()?, stamp.now);
-                let key = add.key.clone().unwrap_or_else(|| stamp.operation.to_key());
-                let values = vec![
-                    param(added.user.get()),
-                    param(added.id.as_str().to_owned()),
-                    param(added.model_id.as_str().to_owned()),
-                    param(added.model_name.as_str().to_owned()),
-                    param(added.params.as_json().to_owned()),
-                    param(Micros::from(added.price)),
-                    param(added.external_task_id.as_ref().map(|task| task.as_str().to_owned())),
-                    param(Moment::At(stamp.now)),
-                    param(Uuid::from_bytes(added.created_with.to_bytes())),
-                    param(uuid(stamp.operation)),
-                    param(key.as_str().to_owned()),
-                    param(Uuid::from_bytes(add.fingerprint().to_bytes())),
-                ];
-                let record = Arc::new(added);
-                let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }));
-                Some(Express::new(&self.sql().jobs.add, values, answer))
-            },
-            |tx| {
-                let add = add.clone();
-                Box::pin(judge_add(tx, add))
-            },
-        )
-        .await
+        self.apply(add).await
     }
 
     async fn update_job_status(&self, update: UpdateJobStatus) -> Result<Stored<Job>> {
-        self.opened("update_job_status")?;
-        update.check().map_err(|error| error.in_operation("update_job_status"))?;
-        let given = update.key.clone();
-        self.write(
-            "update_job_status",
-            (Lock::Owner, given.as_ref()),
-            |stamp| {
-                let UpdateJobStatus { job: id, status, result_urls, error_message, external_task_id, key } = &update;
-                // Another external id moves a route, which is judged.
-                if external_task_id.is_some() {
-                    return None;
-                }
-                let from = JobStatus::ALL.into_iter().filter(|from| from.may_become(*status));
-                let from: Vec<&'static str> = from.map(JobStatus::as_str).collect();
-                let key = key.clone().unwrap_or_else(|| stamp.operation.to_key());
-                let values = vec![
-                    param(id.as_str().to_owned()),
-                    param(status.as_str()),
-                    param(result_urls.as_ref().map(|urls| urls.as_slice().to_vec())),
-                    param(error_message.as_ref().map(|message| message.as_str().to_owned())),
-                    param(Moment::At(stamp.now)),
-                    param(uuid(stamp.operation)),
-                    param(key.as_str().to_owned()),
-                    param(from),
-                    param(Uuid::from_bytes(update.fingerprint().to_bytes())),
-                ];
-                let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(job(row)?), replayed: false }));
-                Some(Express::new(&self.sql().jobs.update, values, answer))
-            },
-            |tx| {
-                let update = update.clone();
-                Box::pin(judge_update(tx, update))
-            },
-        )
-        .await
+        self.apply(update).await
     }
 
     async fn get_job(&self, job: &JobId) -> Result<Option<Arc<Job>>> {

@@ -1,17 +1,13 @@
 //! Keys that were used up, and the first answers that their replays get.
 
-use storage_core::{
-    Answer, Error, Fingerprint, KeySpace, OperationKey, QuotaReceipt, QuotaSource, Receipt, Result, UsedKey, UserId,
-    check_key,
-};
+use storage_core::{Answer, KeySpace, OperationKey, QuotaReceipt, QuotaSource, Receipt, Result, UsedKey, UserId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::account::{self, Account};
 use crate::codec::{Day, Micros};
 use crate::fields::Fields;
 use crate::statement::statements;
-use crate::tx::{Param, Tx, param, uuid};
+use crate::tx::{Param, param, uuid};
 
 macro_rules! key_columns {
     () => {
@@ -100,82 +96,4 @@ pub(crate) fn values(user: UserId, space: KeySpace, key: &OperationKey, used: &U
         param(remaining),
         param(first),
     ]
-}
-
-/// A key's first use, as this very call or as an earlier one.
-#[derive(Debug)]
-pub(crate) struct Replay {
-    pub(crate) used: UsedKey,
-    /// `false`: an earlier attempt of this very call, whose answer was lost on the way.
-    pub(crate) replayed: bool,
-}
-
-/// What the key was used for, if it was; `Conflict` when that was something else.
-pub(crate) fn replay(
-    tx: &Tx<'_>,
-    user: UserId,
-    key: &OperationKey,
-    arguments: Fingerprint,
-    found: Option<UsedKey>,
-) -> Result<Option<Replay>> {
-    let used = check_key(user, key, arguments, found)?;
-    Ok(used.map(|used| Replay { replayed: used.operation != tx.stamp.operation, used }))
-}
-
-/// The first receipt of a money operation, marked as the replay that it is.
-pub(crate) fn replayed_receipt(
-    tx: &Tx<'_>,
-    user: UserId,
-    key: &OperationKey,
-    arguments: Fingerprint,
-    found: Option<UsedKey>,
-) -> Result<Option<Receipt>> {
-    replay(tx, user, key, arguments, found)?
-        .map(|replay| match replay.used.answer {
-            Answer::Money(first) => Ok(Receipt { replayed: replay.replayed, ..first }),
-            _ => Err(Error::internal("the key of a money operation answers something else")),
-        })
-        .transpose()
-}
-
-/// Uses the operation's key up, and puts the account.
-pub(crate) fn settle(
-    tx: &mut Tx<'_>,
-    account: &mut Account,
-    (space, key): (KeySpace, &OperationKey),
-    arguments: Fingerprint,
-    answer: Answer,
-) {
-    account::put(tx, account);
-    let answer = match answer {
-        // The first answer is kept as it was, not as the replay that this call may have got.
-        Answer::Money(receipt) => Answer::Money(Receipt { replayed: false, ..receipt }),
-        other => other,
-    };
-    let used = UsedKey { arguments, operation: tx.stamp.operation, answer };
-    tx.queue_child(&tx.sql().keys.put, values(account.user(), space, key, &used));
-}
-
-/// [`settle`] for an operation's key: the caller's, else the minted one.
-pub(crate) fn settle_operation(
-    tx: &mut Tx<'_>,
-    account: &mut Account,
-    key: &OperationKey,
-    arguments: Fingerprint,
-    answer: Answer,
-) {
-    settle(tx, account, (KeySpace::Operation, key), arguments, answer);
-}
-
-/// Uses the caller's key up for a call that changed nothing. Without one there is nothing to remember.
-pub(crate) fn settle_unchanged(
-    tx: &mut Tx<'_>,
-    account: &mut Account,
-    key: Option<&OperationKey>,
-    arguments: Fingerprint,
-    answer: Answer,
-) {
-    if let Some(key) = key {
-        settle_operation(tx, account, key, arguments, answer);
-    }
 }

@@ -3,28 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use storage_core::kernel::{Atom, Reply, payment_id};
 use storage_core::{
-    AddPayment, Answer, Error, ListPayments, MarkPaymentStatus, Memo, Newest, OperationId, OperationKey, OperationKind,
-    Page, Payment, PaymentId, PaymentOrigin, PaymentStatus, Payments, ProviderKey, Reference, RefundPayment, Result,
-    Stored, UserId, made_by_key,
+    AddPayment, ListPayments, MarkPaymentStatus, Newest, Page, Payment, PaymentId, PaymentOrigin, PaymentStatus,
+    Payments, RefundPayment, Result, Stamp, Stored, UserId,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::account::{self, Account, Posting};
 use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
-use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::history::behind;
-use crate::keys;
-use crate::queues::Lock;
-use crate::routes::{leads_somewhere, missing, unseen};
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
+use crate::tx::{Express, Param, Tx, param, uuid};
 use crate::users::surplus;
-use crate::wire::Value;
 
 macro_rules! payment_columns {
     () => {
@@ -205,121 +199,30 @@ pub(crate) fn values(payment: &Payment, last_operation: Option<Uuid>) -> Vec<Par
     ]
 }
 
-/// Writes a new payment down, and claims its ids.
-pub(crate) fn create(tx: &mut Tx<'_>, payment: &Payment) {
-    let sql = tx.sql();
-    let user = payment.user.get();
-    let claim = |kind: &'static str, id: &str| vec![param(kind), param(id.to_owned()), param(user)];
+/// Writes a payment down, and claims the ids of a new one.
+pub(crate) fn put(tx: &mut Tx<'_>, stamp: Stamp, payment: &Payment, is_known: bool) {
+    let (sql, operation) = (tx.sql(), uuid(stamp.operation));
+    if is_known {
+        let [origin, by_hand] = origin_columns(payment.origin);
+        let values = vec![
+            param(payment.user.get()),
+            param(payment.id.as_str().to_owned()),
+            param(payment.status.as_str()),
+            param(payment.admin.map(UserId::get)),
+            param(payment.notes.as_ref().map(|notes| notes.as_str().to_owned())),
+            param(Moment::At(payment.updated_at)),
+            param(operation),
+            origin,
+            by_hand,
+        ];
+        return tx.queue_child(&sql.payments.change, values);
+    }
+    let claim = |kind: &'static str, id: &str| vec![param(kind), param(id.to_owned()), param(payment.user.get())];
     tx.queue_child(&sql.account.claim, claim("payment", payment.id.as_str()));
     if let Some(key) = &payment.provider_key {
         tx.queue_child(&sql.account.claim, claim("provider", key.as_str()));
     }
-    let operation = uuid(tx.stamp.operation);
     tx.queue_child(&sql.payments.create, values(payment, Some(operation)));
-}
-
-/// The id of a new payment: the caller's, else the operation's.
-fn id_of(add: &AddPayment, operation: OperationId) -> Result<PaymentId> {
-    add.payment.clone().map_or_else(|| PaymentId::new(operation.to_string()), Ok)
-}
-
-async fn judge_add(tx: &mut Tx<'_>, add: AddPayment) -> Result<Stored<Payment>, Fault> {
-    let (arguments, user) = (add.fingerprint(), add.user);
-    let used_up = tx.key(add.key.as_ref());
-    let id = id_of(&add, tx.stamp.operation)?;
-    let (word, provider) = (id.as_str(), add.provider_key.as_ref().map_or("", ProviderKey::as_str));
-    let (sql, dangling) = (&tx.sql().payments, &tx.sql().dangling);
-    let more = vec![
-        (&sql.find_by_provider, vec![&provider as Value<'_>]),
-        (&sql.find, vec![&word as Value<'_>]),
-        (&dangling.provider, vec![&provider as Value<'_>]),
-        (&dangling.payment, vec![&word as Value<'_>]),
-    ];
-    let Loaded { mut account, used, more } = tx.load(user, &used_up, more).await?;
-    // The provider's key says more than an id that a caller chose.
-    let standing = more.iter().take(2).find_map(|rows| rows.first()).map(payment).transpose()?;
-    if let Some(replay) = keys::replay(tx, user, &used_up, arguments, used)? {
-        let found = match standing {
-            Some(record) => Some(record),
-            None => {
-                // What a minted id was is known from the key alone.
-                let id = id_of(&add, replay.used.operation)?;
-                let word = id.as_str();
-                let rows = tx.fetch(vec![(&sql.find, vec![&word])]).await?;
-                rows.first().and_then(|rows| rows.first()).map(payment).transpose()?
-            }
-        };
-        let record = made_by_key(add.key.as_ref(), "payment", found)?;
-        // Somebody may have made it another user's by hand since, or put another one in its place.
-        record.judge_add(&add)?;
-        return Ok(Stored { record: Arc::new(record), replayed: replay.replayed });
-    }
-    leads_somewhere(more.get(2), ("provider", provider))?;
-    leads_somewhere(more.get(3), ("payment", word))?;
-    if let Some(record) = standing {
-        record.judge_add(&add)?;
-        keys::settle_unchanged(tx, &mut account, add.key.as_ref(), arguments, Answer::Record);
-        return Ok(Stored { record: Arc::new(record), replayed: true });
-    }
-    let added = Payment::create(add, id, tx.now());
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
-    create(tx, &added);
-    Ok(Stored { record: Arc::new(added), replayed: false })
-}
-
-/// Credits an approval or takes a refund back; every other decision moves no money.
-fn move_money(tx: &mut Tx<'_>, account: &mut Account, payment: &Payment, key: &OperationKey) -> Result<()> {
-    let (available, held, amount) = (account.record.balance, account.record.held, payment.amount.money());
-    let (kind, balance) = match payment.status {
-        PaymentStatus::Approved => (OperationKind::Payment, available.checked_add(amount)?),
-        PaymentStatus::Refunded => {
-            let balance = available.checked_sub(amount).ok_or_else(|| Error::insufficient_funds(available, amount))?;
-            (OperationKind::Refund, balance)
-        }
-        PaymentStatus::Pending | PaymentStatus::Rejected | PaymentStatus::Cancelled => return Ok(()),
-    };
-    let memo = Memo { reference: Some(Reference::new(payment.id.as_str())?), ..Memo::default() };
-    account::post(tx, account, key, Posting { kind, balance, held, memo })?;
-    Ok(())
-}
-
-async fn judge_mark(tx: &mut Tx<'_>, mark: MarkPaymentStatus) -> Result<Stored<Payment>, Fault> {
-    let arguments = mark.fingerprint();
-    let used_up = tx.key(mark.key.as_ref());
-    let word = mark.payment.as_str();
-    let sql = &tx.sql().payments;
-    let find = if tx.may_wait() { &sql.find_locked } else { &sql.find_locked_now };
-    let more = vec![(find, vec![&word as Value<'_>])];
-    let loaded = tx.load_routed(("payment", word), &used_up, more).await?;
-    let Some(Loaded { mut account, used, more }) = loaded else {
-        return Err(missing(tx, &tx.sql().dangling.payment, ("payment", word)).await);
-    };
-    let Some(present) = more.first().and_then(|rows| rows.first()).map(payment).transpose()? else {
-        return Err(unseen(tx, &account, &tx.sql().dangling.payment, ("payment", word)).await);
-    };
-    if let Some(replay) = keys::replay(tx, account.user(), &used_up, arguments, used)? {
-        return Ok(Stored { record: Arc::new(present), replayed: replay.replayed });
-    }
-    let Some(decided) = present.judge_mark(&mark, tx.now())? else {
-        keys::settle_unchanged(tx, &mut account, mark.key.as_ref(), arguments, Answer::Record);
-        return Ok(Stored { record: Arc::new(present), replayed: true });
-    };
-    move_money(tx, &mut account, &decided, &used_up)?;
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Record);
-    let [origin, by_hand] = origin_columns(decided.origin);
-    let values = vec![
-        param(decided.user.get()),
-        param(decided.id.as_str().to_owned()),
-        param(decided.status.as_str()),
-        param(decided.admin.map(UserId::get)),
-        param(decided.notes.as_ref().map(|notes| notes.as_str().to_owned())),
-        param(Moment::At(decided.updated_at)),
-        param(uuid(tx.stamp.operation)),
-        origin,
-        by_hand,
-    ];
-    tx.queue_child(&sql.change, values);
-    Ok(Stored { record: Arc::new(decided), replayed: false })
 }
 
 impl PgStorage {
@@ -342,30 +245,48 @@ impl PgStorage {
         Ok(Page::from_surplus(payments, page.size, filter, position))
     }
 
+    /// The express form of a new payment.
+    pub(crate) fn express_payment(&self, atom: &Atom, add: &AddPayment) -> Express<'_, Reply> {
+        let stamp = atom.stamp();
+        let added = Payment::create(add.clone(), payment_id(add, stamp.operation), stamp.now);
+        let values = vec![
+            param(added.user.get()),
+            param(added.id.as_str().to_owned()),
+            param(Micros::from(added.amount.money())),
+            param(added.method.as_str().to_owned()),
+            param(added.screenshot_file_id.as_ref().map(|id| id.as_str().to_owned())),
+            param(added.provider_key.as_ref().map(|key| key.as_str().to_owned())),
+            param(added.notes.as_ref().map(|notes| notes.as_str().to_owned())),
+            param(Moment::At(stamp.now)),
+            param(uuid(stamp.operation)),
+            param(atom.key().as_str().to_owned()),
+            param(Uuid::from_bytes(atom.arguments().to_bytes())),
+        ];
+        let record = Arc::new(added);
+        let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }.into()));
+        Express::new(&self.sql().payments.add, values, answer)
+    }
+
     /// The express form of an approval; every other decision is judged.
-    fn express_approval(
-        &self,
-        mark: &MarkPaymentStatus,
-        stamp: storage_core::Stamp,
-    ) -> Option<Express<'_, Stored<Payment>>> {
-        let MarkPaymentStatus { payment: id, status, admin, notes, key } = mark;
+    pub(crate) fn express_approval(&self, atom: &Atom, mark: &MarkPaymentStatus) -> Option<Express<'_, Reply>> {
+        let MarkPaymentStatus { payment: id, status, admin, notes, key: _ } = mark;
         if *status != PaymentStatus::Approved {
             return None;
         }
+        let stamp = atom.stamp();
         let from = PaymentStatus::ALL.into_iter().filter(|from| from.may_become(*status));
         let from: Vec<&'static str> = from.map(PaymentStatus::as_str).collect();
-        let key = key.clone().unwrap_or_else(|| stamp.operation.to_key());
         let values = vec![
             param(id.as_str().to_owned()),
             param(admin.map(UserId::get)),
             param(notes.as_ref().map(|notes| notes.as_str().to_owned())),
             param(Moment::At(stamp.now)),
             param(uuid(stamp.operation)),
-            param(key.as_str().to_owned()),
+            param(atom.key().as_str().to_owned()),
             param(from),
-            param(Uuid::from_bytes(mark.fingerprint().to_bytes())),
+            param(Uuid::from_bytes(atom.arguments().to_bytes())),
         ];
-        let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(payment(row)?), replayed: false }));
+        let answer = Box::new(|row: &Row| Ok(Stored { record: Arc::new(payment(row)?), replayed: false }.into()));
         Some(Express::new(&self.sql().payments.approve, values, answer))
     }
 }
@@ -373,44 +294,15 @@ impl PgStorage {
 #[async_trait]
 impl Payments for PgStorage {
     async fn add_payment(&self, add: AddPayment) -> Result<Stored<Payment>> {
-        let given = add.key.clone();
-        self.write(
-            "add_payment",
-            (Lock::User(add.user), given.as_ref()),
-            |stamp| {
-                let added = Payment::create(add.clone(), id_of(&add, stamp.operation).ok()?, stamp.now);
-                let key = add.key.clone().unwrap_or_else(|| stamp.operation.to_key());
-                let values = vec![
-                    param(added.user.get()),
-                    param(added.id.as_str().to_owned()),
-                    param(Micros::from(added.amount.money())),
-                    param(added.method.as_str().to_owned()),
-                    param(added.screenshot_file_id.as_ref().map(|id| id.as_str().to_owned())),
-                    param(added.provider_key.as_ref().map(|key| key.as_str().to_owned())),
-                    param(added.notes.as_ref().map(|notes| notes.as_str().to_owned())),
-                    param(Moment::At(stamp.now)),
-                    param(uuid(stamp.operation)),
-                    param(key.as_str().to_owned()),
-                    param(Uuid::from_bytes(add.fingerprint().to_bytes())),
-                ];
-                let record = Arc::new(added);
-                let answer = Box::new(move |_: &Row| Ok(Stored { record: Arc::clone(&record), replayed: false }));
-                Some(Express::new(&self.sql().payments.add, values, answer))
-            },
-            |tx| {
-                let add = add.clone();
-                Box::pin(judge_add(tx, add))
-            },
-        )
-        .await
+        self.apply(add).await
     }
 
     async fn mark_payment_status(&self, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
-        self.mark("mark_payment_status", mark).await
+        self.apply(mark).await
     }
 
     async fn refund_payment(&self, refund: RefundPayment) -> Result<Stored<Payment>> {
-        self.mark("refund_payment", refund.into()).await
+        self.apply(refund).await
     }
 
     async fn get_payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>> {
@@ -426,17 +318,5 @@ impl Payments for PgStorage {
     async fn list_payments(&self, list: ListPayments) -> Result<Page<Payment>> {
         self.opened("list_payments")?;
         self.page_of_payments(list).await.map_err(|error| error.in_operation("list_payments"))
-    }
-}
-
-impl PgStorage {
-    async fn mark(&self, operation: &'static str, mark: MarkPaymentStatus) -> Result<Stored<Payment>> {
-        let given = mark.key.clone();
-        let express = |stamp| self.express_approval(&mark, stamp);
-        self.write(operation, (Lock::Owner, given.as_ref()), express, |tx| {
-            let mark = mark.clone();
-            Box::pin(judge_mark(tx, mark))
-        })
-        .await
     }
 }

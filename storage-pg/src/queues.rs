@@ -30,6 +30,8 @@ impl Lock {
     pub(crate) fn of(atom: &Atom) -> Self {
         match atom.lock() {
             kernel::Lock::User(user) => Self::User(user),
+            kernel::Lock::Owner(_) => Self::Owner,
+            kernel::Lock::Chains(user, referrer) => Self::Chains(user, referrer),
         }
     }
 

@@ -4,23 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use storage_core::kernel::Atom;
 use storage_core::{
-    Answer, Error, GetReferrals, MAX_REFERRAL_CHAIN, Newest, OperationKey, Page, Referral, Referrals, Result,
-    SetReferrer, Stored, UsedKey, UserId, judge_chain, made_by_key,
+    Error, GetReferrals, MAX_REFERRAL_CHAIN, Newest, Page, Referral, Referrals, Result, SetReferrer, Stored, UserId,
 };
+use tokio::time::Instant;
 use tokio_postgres::Row;
 
-use crate::account::{self, Account};
+use crate::attempts::Course;
 use crate::codec::Moment;
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::keys;
 use crate::queues::Lock;
-use crate::statement::statements;
-use crate::store::PgStorage;
-use crate::tx::{Loaded, Tx, param};
+use crate::statement::{Statement, statements};
+use crate::store::{PgStorage, Sql};
+use crate::tx::{Param, Tx, borrowed, param};
 use crate::users::surplus;
-use crate::wire::Value;
 
 statements! {
     /// Statements of referrals.
@@ -85,26 +84,13 @@ fn height(row: Option<&Row>) -> Result<usize> {
 
 /// Where a new edge `user -> referrer` would go: how high the tree below it is, and the chain above it.
 #[derive(Debug)]
-struct Joint {
-    referrer: UserId,
+pub(crate) struct Joint {
+    pub(crate) user: UserId,
+    pub(crate) referrer: UserId,
     /// Of the user's tree, and of the referrer's.
     heights: [usize; 2],
     /// Who brought whom above the referrer, and how high the tree of that one is.
     above: HashMap<UserId, (UserId, usize)>,
-}
-
-/// What a joint is read from: one row at most for the height of either, and the rows of the chain.
-type JointRows = [Vec<Row>; 3];
-
-/// The statements of [`JointRows`].
-macro_rules! joint {
-    ($sql:expr, $user:expr, $referrer:expr, $most:expr) => {
-        [
-            (&$sql.referrals.height, vec![$user as Value<'_>]),
-            (&$sql.referrals.height, vec![$referrer as Value<'_>]),
-            (&$sql.referrals.above, vec![$referrer as Value<'_>, $most as Value<'_>]),
-        ]
-    };
 }
 
 fn most() -> i64 {
@@ -112,27 +98,63 @@ fn most() -> i64 {
 }
 
 impl Joint {
-    fn read(referrer: UserId, [user, own, chain]: &JointRows) -> Result<Self> {
+    /// What tells a joint, behind what tells whether all trees are measured.
+    pub(crate) fn statements(sql: &Sql, user: UserId, referrer: UserId) -> Vec<(&Statement, Vec<Param>)> {
+        let some = i64::try_from(FEW + 1).unwrap_or(i64::MAX);
+        let mut all = vec![(&sql.referrals.unmeasured, vec![param(some)])];
+        all.extend(Self::look(sql, user, referrer));
+        all
+    }
+
+    fn look(sql: &Sql, user: UserId, referrer: UserId) -> [(&Statement, Vec<Param>); 3] {
+        [
+            (&sql.referrals.height, vec![param(user.get())]),
+            (&sql.referrals.height, vec![param(referrer.get())]),
+            (&sql.referrals.above, vec![param(referrer.get()), param(most())]),
+        ]
+    }
+
+    /// Reads what [`Joint::statements`] answered. What somebody stored who keeps no heights is taken up first.
+    pub(crate) async fn of(
+        tx: &mut Tx<'_>,
+        user: UserId,
+        referrer: UserId,
+        answers: Vec<Vec<Row>>,
+    ) -> Result<Self, Fault> {
+        let (unmeasured, rest) = answers.split_first().ok_or_else(unanswered)?;
+        if unmeasured.is_empty() {
+            return Ok(Self::read(user, referrer, rest)?);
+        }
+        take_up(tx, unmeasured).await?;
+        Self::again(tx, user, referrer).await
+    }
+
+    fn read(user: UserId, referrer: UserId, answers: &[Vec<Row>]) -> Result<Self> {
+        let [theirs, own, chain] = answers else { return Err(unanswered()) };
         let above = chain.iter().map(|row| {
             let mut fields = Fields::of(row, "referrals");
             Ok((fields.user()?, (fields.user()?, fields.count()?)))
         });
-        let heights = [height(user.first())?, height(own.first())?];
-        Ok(Self { referrer, heights, above: above.collect::<Result<_>>()? })
+        let heights = [height(theirs.first())?, height(own.first())?];
+        Ok(Self { user, referrer, heights, above: above.collect::<Result<_>>()? })
     }
 
     /// Looks again, at what the transaction has changed since.
-    async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId) -> Result<Self, Fault> {
-        let (sql, most) = (tx.sql(), most());
-        let (one, other) = (user.get(), referrer.get());
-        let rows = tx.fetch(joint!(sql, &one, &other, &most).into()).await?;
-        Ok(Self::read(referrer, &JointRows::try_from(rows).map_err(|_| unanswered())?)?)
+    async fn again(tx: &mut Tx<'_>, user: UserId, referrer: UserId) -> Result<Self, Fault> {
+        let look = Self::look(tx.sql(), user, referrer);
+        let rows = tx.fetch(look.iter().map(|(statement, values)| (*statement, borrowed(values))).collect()).await?;
+        Ok(Self::read(user, referrer, &rows)?)
     }
 
-    /// Judges the edge against all that stand.
-    fn judge(&self, user: UserId) -> Result<()> {
-        let referrer_of = |of| self.above.get(&of).map(|(referrer, _)| *referrer);
-        judge_chain(user, self.referrer, referrer_of, |_| self.heights[0])
+    /// Those above the referrer, from below.
+    pub(crate) fn chain(&self) -> Vec<UserId> {
+        let next = |of: &UserId| self.above.get(of).map(|(referrer, _)| *referrer);
+        std::iter::successors(next(&self.referrer), next).take(MAX_REFERRAL_CHAIN).collect()
+    }
+
+    /// How high the tree below the user is.
+    pub(crate) fn below(&self) -> usize {
+        self.heights[0]
     }
 
     /// Whose trees the edge makes higher, and how high: upwards as far as it is more than what they have below already.
@@ -153,7 +175,7 @@ impl Joint {
     }
 
     /// Writes them down. With many below and many above they are up to a thousand; as a rule one or none.
-    fn raise(&self, tx: &mut Tx<'_>) {
+    pub(crate) fn raise(&self, tx: &mut Tx<'_>) {
         let raised = self.raised();
         if raised.is_empty() {
             return;
@@ -164,7 +186,7 @@ impl Joint {
     }
 }
 
-fn unanswered() -> Error {
+pub(crate) fn unanswered() -> Error {
     Error::internal("the statements of a chain did not all answer")
 }
 
@@ -177,134 +199,12 @@ async fn take_up(tx: &mut Tx<'_>, unmeasured: &[Row]) -> Result<(), Fault> {
     }
     for row in unmeasured {
         let (user, referrer) = edge(row)?;
-        Joint::look(tx, user, referrer).await?.raise(tx);
+        Joint::again(tx, user, referrer).await?.raise(tx);
         tx.queue(&sql.referrals.mark, vec![param(user.get())]);
         // The next one is to see it.
         tx.flush().await?;
     }
     Ok(())
-}
-
-/// What an edge `user -> referrer` is decided on.
-pub(crate) struct Look {
-    pub(crate) account: Account,
-    /// The referrer's.
-    pub(crate) above: Account,
-    /// What the key was used for.
-    pub(crate) used: Option<UsedKey>,
-    joint: Joint,
-}
-
-/// Locks all chains and both users, by ascending id, then looks. One round trip: each statement sees what was committed
-/// when the locks before it were granted. The chains' lock comes first, so that two who wait for each other's rows do
-/// not meet, and orders who writes heights.
-pub(crate) async fn look(tx: &mut Tx<'_>, user: UserId, referrer: UserId, key: &OperationKey) -> Result<Look, Fault> {
-    let (sql, name) = (tx.sql(), tx.storage().chain_lock());
-    let (most, some) = (most(), i64::try_from(FEW + 1).unwrap_or(i64::MAX));
-    let (ids, one, other) = ([user.get(), referrer.get()], user.get(), referrer.get());
-    let (ids, space, word) = (&ids[..], "operation", key.as_str());
-    let mut batch: Vec<(_, Vec<Value<'_>>)> = vec![
-        (&sql.referrals.lock, vec![&name]),
-        (if tx.gives_way() { &sql.referrals.briefly } else { &sql.referrals.patiently }, Vec::new()),
-        (&sql.account.lock, vec![&ids]),
-        (&sql.account.load, vec![&one]),
-        (&sql.account.load, vec![&other]),
-        (&sql.keys.find, vec![&one, &space, &word]),
-        (&sql.referrals.unmeasured, vec![&some]),
-    ];
-    batch.extend(joint!(sql, &one, &other, &most));
-    let rows = tx.fetch(batch).await?;
-    let [_, _, locked, account, above, used, unmeasured, low, high, chain] =
-        <[Vec<Row>; 10]>::try_from(rows).map_err(|_| unanswered())?;
-    // Whoever appeared behind the lock is seen and not held: what another adds to them meanwhile would be lost.
-    let seen = account.len() + if one == other { 0 } else { above.len() };
-    if seen > locked.len() {
-        return Err(Fault::Overtaken);
-    }
-    let joint = if unmeasured.is_empty() {
-        Joint::read(referrer, &[low, high, chain])?
-    } else {
-        take_up(tx, &unmeasured).await?;
-        Joint::look(tx, user, referrer).await?
-    };
-    Ok(Look {
-        account: Account::of(user, account.first(), tx.now())?,
-        above: Account::of(referrer, above.first(), tx.now())?,
-        used: used.first().map(keys::used_key).transpose()?.map(|(.., used)| used),
-        joint,
-    })
-}
-
-impl Look {
-    /// Judges the new edge against all that stand.
-    pub(crate) fn judge_edge(&self) -> Result<()> {
-        self.joint.judge(self.account.user())
-    }
-
-    /// Writes down what the new edge does to the heights above it.
-    pub(crate) fn raise(&self, tx: &mut Tx<'_>) {
-        self.joint.raise(tx);
-    }
-}
-
-fn standing(account: &Account) -> Option<Referral> {
-    let record = &account.record;
-    let (referrer, since) = record.referrer.zip(record.referred_at)?;
-    Some(Referral { user: record.user, referrer, since, bonus: record.referral_bonus })
-}
-
-/// What setting a referrer answers where one stands.
-fn repeated(standing: Referral, referrer: UserId) -> Result<Stored<Referral>> {
-    standing.judge_set(referrer)?;
-    Ok(Stored { record: Arc::new(standing), replayed: true })
-}
-
-/// What a call is answered whose key was used, or whose user has a referrer: the trees have no part in it.
-fn answered(
-    tx: &mut Tx<'_>,
-    account: &mut Account,
-    used: Option<UsedKey>,
-    set: &SetReferrer,
-) -> Result<Option<Stored<Referral>>> {
-    let (arguments, key) = (set.fingerprint(), set.key.as_ref());
-    let standing = standing(account);
-    if let Some(replay) = keys::replay(tx, set.user, &tx.key(key), arguments, used)? {
-        let record = made_by_key(key, "referral", standing)?;
-        // A hand edit may have named another one since.
-        record.judge_set(set.referrer)?;
-        return Ok(Some(Stored { record: Arc::new(record), replayed: replay.replayed }));
-    }
-    let Some(record) = standing else { return Ok(None) };
-    let answer = repeated(record, set.referrer)?;
-    keys::settle_unchanged(tx, account, key, arguments, Answer::Record);
-    Ok(Some(answer))
-}
-
-/// Judges a call that repeats what stands, under the lock of its user alone. `None` when it stands no more.
-async fn judge_repeated(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Option<Stored<Referral>>, Fault> {
-    let key = tx.key(set.key.as_ref());
-    let Loaded { mut account, used, .. } = tx.load(set.user, &key, Vec::new()).await?;
-    Ok(answered(tx, &mut account, used, &set)?)
-}
-
-async fn judge_set(tx: &mut Tx<'_>, set: SetReferrer) -> Result<Stored<Referral>, Fault> {
-    let used_up = tx.key(set.key.as_ref());
-    let mut look = look(tx, set.user, set.referrer, &used_up).await?;
-    let used = look.used.take();
-    if let Some(answer) = answered(tx, &mut look.account, used, &set)? {
-        return Ok(answer);
-    }
-    look.judge_edge()?;
-    let arguments = set.fingerprint();
-    let SetReferrer { user, referrer, bonus, key: _ } = set;
-    if let Some(count) = look.account.record.refer(referrer, tx.now(), bonus, tx.now()) {
-        look.above.record.set_quota(look.above.record.quota().add_bonus(count)?);
-    }
-    account::put(tx, &mut look.above);
-    look.raise(tx);
-    keys::settle_operation(tx, &mut look.account, &used_up, arguments, Answer::Record);
-    let record = Referral { user, referrer, since: tx.now(), bonus: look.account.record.referral_bonus };
-    Ok(Stored { record: Arc::new(record), replayed: false })
 }
 
 impl PgStorage {
@@ -323,48 +223,41 @@ impl PgStorage {
     }
 }
 
+impl PgStorage {
+    async fn refer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
+        let begun = Instant::now();
+        let pool = self.enter().await?;
+        // The usual call is a repetition, by a user who follows the same link again. It is answered without the lock of
+        // all chains and without a look at them; a referral that stands never changes.
+        let rows = self.read_at(&pool, &self.sql().referrals.get, &[&set.user.get()]).await?;
+        let standing = rows.first().map(referral).transpose()?;
+        let (user, stands) = (set.user, standing.is_some());
+        if let Some(record) = standing.filter(|_| set.key.is_none()) {
+            record.judge_set(set.referrer).map_err(Error::not_applied)?;
+            return Ok(Stored { record: Arc::new(record), replayed: true });
+        }
+        let atom = Atom::new(set.into(), self.environment())?;
+        let course = Course::new(atom.key());
+        if stands {
+            let alone = self.write_on(begun, &pool, (&course, Lock::User(user)), None, |tx| {
+                let atom = course.atom(&atom);
+                Box::pin(async move { tx.decide_alone(&atom, user).await })
+            });
+            // Without an answer it was taken away by hand a moment ago.
+            if let Some(reply) = alone.await? {
+                return reply.try_into();
+            }
+        }
+        self.judge(begun, &pool, &course, &atom, Lock::of(&atom), None).await?.try_into()
+    }
+}
+
 #[async_trait]
 impl Referrals for PgStorage {
     async fn set_referrer(&self, set: SetReferrer) -> Result<Stored<Referral>> {
         self.opened("set_referrer")?;
         set.check().map_err(|error| error.in_operation("set_referrer"))?;
-        // The usual call is a repetition, by a user who follows the same link again. It is answered without the lock of
-        // all chains and without a look at them; a referral that stands never changes.
-        let id = set.user.get();
-        let rows = self.read("set_referrer", &self.sql().referrals.get, &[&id]).await?;
-        let standing = rows.first().map(referral).transpose().map_err(|error| error.in_operation("set_referrer"))?;
-        if let Some(record) = standing {
-            let Some(key) = &set.key else {
-                let repeated = repeated(record, set.referrer);
-                return repeated.map_err(|error| error.not_applied().in_operation("set_referrer"));
-            };
-            let answer = self
-                .write(
-                    "set_referrer",
-                    (Lock::User(set.user), Some(key)),
-                    |_| None,
-                    |tx| {
-                        let set = set.clone();
-                        Box::pin(judge_repeated(tx, set))
-                    },
-                )
-                .await?;
-            // Without one it was taken away by hand a moment ago.
-            if let Some(answer) = answer {
-                return Ok(answer);
-            }
-        }
-        let given = set.key.clone();
-        self.write(
-            "set_referrer",
-            (Lock::Chains(set.user, set.referrer), given.as_ref()),
-            |_| None,
-            |tx| {
-                let set = set.clone();
-                Box::pin(judge_set(tx, set))
-            },
-        )
-        .await
+        self.refer(set).await.map_err(|error| error.in_operation("set_referrer"))
     }
 
     async fn get_referrer(&self, user: UserId) -> Result<Option<UserId>> {

@@ -4,28 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use storage_core::kernel::{Atom, ReleaseExpired, Reply};
 use storage_core::{
-    Answer, CommitReserve, Error, Fingerprint, Hold, HoldName, HoldPlace, HoldStatus, HoldStep, ListReserves, Memo,
-    Money, Newest, OperationKey, OperationKind, Page, PageSize, Receipt, Reference, ReleaseReserve, ReserveBalance,
-    Reserves, Result, Stamp, Sweep, Timestamp, UserId,
+    Amount, CommitReserve, Hold, HoldName, HoldPlace, HoldStatus, ListReserves, Money, Newest, OperationKind, Page,
+    PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves, Result, Stamp, Sweep, Timestamp, UserId,
 };
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::account::{self, Posting};
+use crate::account;
 use crate::attempts::was_not_waited_for;
 use crate::balances::memo_values;
 use crate::codec::{Micros, Moment};
 use crate::express::key_is_unused;
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::keys;
 use crate::pool::Pool;
 use crate::queues::Lock;
 use crate::statement::statements;
 use crate::store::PgStorage;
-use crate::tx::{Express, Loaded, Param, Tx, param, uuid};
+use crate::tx::{Answering, Express, Param, Tx, param, uuid};
 use crate::users::surplus;
 
 /// For so long in all a sweep waits for users whom somebody holds before it passes over them.
@@ -188,10 +187,6 @@ pub(crate) fn values(hold: &Hold, last_operation: Option<Uuid>) -> Vec<Param> {
     ]
 }
 
-fn referring_to(name: &HoldName, memo: Memo) -> Result<Memo> {
-    Ok(Memo { reference: Some(Reference::new(name.as_str())?), ..memo })
-}
-
 /// Where a list of holds goes on: behind this creation time, name and user.
 fn behind(after: Option<Newest<HoldPlace>>) -> (Moment, String, i64) {
     after.map_or((Moment::Infinity, String::new(), i64::MAX), |Newest { at, id: HoldPlace { name, user } }| {
@@ -199,137 +194,80 @@ fn behind(after: Option<Newest<HoldPlace>>) -> (Moment, String, i64) {
     })
 }
 
-/// Ends an open hold: spends `spent` of it and gives the rest back.
-fn end(
-    tx: &mut Tx<'_>,
-    loaded: &mut account::Account,
-    hold: &Hold,
-    spent: Money,
-    (key, arguments): (&OperationKey, Fingerprint),
-) -> Result<(Receipt, Hold)> {
-    let rest = Money::from_micros(hold.amount.money().micros() - spent.micros())?;
-    let mut receipt = account::receipt(tx.stamp.operation, loaded.record.balance);
-    let parts = [(OperationKind::Commit, spent, Money::ZERO), (OperationKind::Release, rest, rest)];
-    for (kind, part, back) in parts {
-        if part.is_zero() {
-            continue;
-        }
-        let balance = loaded.record.balance.checked_add(back)?;
-        let held = Money::from_micros(loaded.record.held.micros() - part.micros())?;
-        let memo = referring_to(&hold.name, Memo::default())?;
-        receipt = account::post(tx, loaded, key, Posting { kind, balance, held, memo })?;
-    }
-    let ended = Hold {
-        status: if spent.is_zero() { HoldStatus::Released } else { HoldStatus::Committed },
-        committed: spent,
-        updated_at: tx.now(),
-        ended: Some(receipt),
-        ..hold.clone()
+/// Writes a hold down; a known one has ended.
+pub(crate) fn put(tx: &mut Tx<'_>, stamp: Stamp, hold: &Hold, is_known: bool) {
+    let (sql, operation) = (tx.sql(), uuid(stamp.operation));
+    let Some(ended) = hold.ended.filter(|_| is_known) else {
+        return tx.queue_child(&sql.reserves.create, values(hold, Some(operation)));
     };
     let values = vec![
-        param(ended.user.get()),
-        param(ended.name.as_str().to_owned()),
-        param(ended.status.as_str()),
-        param(Micros::from(ended.committed)),
-        param(Moment::At(ended.updated_at)),
-        param(uuid(receipt.operation)),
-        param(Micros::from(receipt.balance_after)),
-        param(uuid(tx.stamp.operation)),
+        param(hold.user.get()),
+        param(hold.name.as_str().to_owned()),
+        param(hold.status.as_str()),
+        param(Micros::from(hold.committed)),
+        param(Moment::At(hold.updated_at)),
+        param(uuid(ended.operation)),
+        param(Micros::from(ended.balance_after)),
+        param(operation),
     ];
-    tx.queue_child(&tx.sql().reserves.end, values);
-    keys::settle_operation(tx, loaded, key, arguments, Answer::Money(receipt));
-    Ok((receipt, ended))
+    tx.queue_child(&sql.reserves.end, values);
 }
 
-/// Judges the end of a hold by what `step` makes of it; `kind` is commit or release.
-async fn judge_end(
-    tx: &mut Tx<'_>,
-    kind: OperationKind,
-    (user, name): (UserId, HoldName),
-    (key, arguments): (Option<OperationKey>, Fingerprint),
-    step: impl Fn(&Hold) -> Result<HoldStep>,
-) -> Result<Receipt, Fault> {
-    let used_up = tx.key(key.as_ref());
-    let (id, word) = (user.get(), name.as_str());
-    let find = (&tx.sql().reserves.find_locked, vec![&id as _, &word as _]);
-    let Loaded { mut account, used, more } = tx.load(user, &used_up, vec![find]).await?;
-    if let Some(first) = keys::replayed_receipt(tx, user, &used_up, arguments, used)? {
-        return Ok(first);
+/// The receipt of an express statement, from the one row of it.
+fn receipt(atom: &Atom) -> Answering<'static, Reply> {
+    let operation = atom.stamp().operation;
+    Box::new(move |row: &Row| Ok(account::receipt(operation, Fields::of(row, "users").money()?).into()))
+}
+
+impl PgStorage {
+    /// The express form of a new hold.
+    pub(crate) fn express_reserve(&self, atom: &Atom, reserve: &ReserveBalance) -> Express<'_, Reply> {
+        let ReserveBalance { user, name, amount, expires_at, memo, key: _ } = reserve;
+        let [_, reason, actor] = memo_values(memo);
+        let stamp = atom.stamp();
+        let values = vec![
+            param(user.get()),
+            param(Micros::from(amount.money())),
+            param(atom.key().as_str().to_owned()),
+            param(uuid(stamp.operation)),
+            param(Moment::At(stamp.now)),
+            param(name.as_str().to_owned()),
+            reason,
+            actor,
+            param(Uuid::from_bytes(atom.arguments().to_bytes())),
+            param(expires_at.map(Moment::At)),
+        ];
+        Express::new(&self.sql().reserves.reserve, values, receipt(atom))
     }
-    let found = more.first().and_then(|rows| rows.first()).map(hold).transpose()?;
-    let found = found.ok_or_else(|| Error::not_found("hold", &name))?;
-    match step(&found)? {
-        HoldStep::Replay(first) => {
-            keys::settle_unchanged(tx, &mut account, key.as_ref(), arguments, Answer::Money(first));
-            Ok(first)
-        }
-        HoldStep::Apply(amount) => {
-            let spent = if kind == OperationKind::Commit { amount } else { Money::ZERO };
-            Ok(end(tx, &mut account, &found, spent, (&used_up, arguments))?.0)
-        }
+
+    /// The express form of spending a whole hold; `amount` is what was asked for.
+    pub(crate) fn express_commit(&self, atom: &Atom, commit: &CommitReserve) -> Express<'_, Reply> {
+        let CommitReserve { user, name, amount, key: _ } = commit;
+        let values = ends(atom, (*user, name), amount.map(Amount::money), OperationKind::Commit);
+        Express::new(&self.sql().reserves.commit, values, receipt(atom))
+    }
+
+    /// The express form of giving a hold back.
+    pub(crate) fn express_release(&self, atom: &Atom, release: &ReleaseReserve) -> Express<'_, Reply> {
+        let ReleaseReserve { user, name, key: _ } = release;
+        let values = ends(atom, (*user, name), None, OperationKind::Release);
+        Express::new(&self.sql().reserves.release, values, receipt(atom))
     }
 }
 
-/// The express form of ending a hold.
-fn express_end<'s>(
-    statement: &'s crate::statement::Statement,
-    kind: OperationKind,
-    (user, name, amount): (UserId, &HoldName, Option<Money>),
-    (key, arguments): (Option<&OperationKey>, Fingerprint),
-    stamp: Stamp,
-) -> Express<'s, Receipt> {
-    let key = key.cloned().unwrap_or_else(|| stamp.operation.to_key());
-    let values = vec![
+/// The parameters of `end_hold!`.
+fn ends(atom: &Atom, (user, name): (UserId, &HoldName), amount: Option<Money>, kind: OperationKind) -> Vec<Param> {
+    let stamp = atom.stamp();
+    vec![
         param(user.get()),
         param(name.as_str().to_owned()),
-        param(key.as_str().to_owned()),
+        param(atom.key().as_str().to_owned()),
         param(uuid(stamp.operation)),
         param(Moment::At(stamp.now)),
-        param(Uuid::from_bytes(arguments.to_bytes())),
+        param(Uuid::from_bytes(atom.arguments().to_bytes())),
         param(amount.map(Micros::from)),
         param(kind.as_str()),
-    ];
-    let answer = Box::new(move |row: &Row| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?)));
-    Express::new(statement, values, answer)
-}
-
-async fn judge_reserve(tx: &mut Tx<'_>, reserve: ReserveBalance) -> Result<Receipt, Fault> {
-    let (arguments, user) = (reserve.fingerprint(), reserve.user);
-    let used_up = tx.key(reserve.key.as_ref());
-    let (id, word) = (user.get(), reserve.name.as_str());
-    let find = (&tx.sql().reserves.find_locked, vec![&id as _, &word as _]);
-    let Loaded { mut account, used, more } = tx.load(user, &used_up, vec![find]).await?;
-    if let Some(first) = keys::replayed_receipt(tx, user, &used_up, arguments, used)? {
-        return Ok(first);
-    }
-    if let Some(row) = more.first().and_then(|rows| rows.first()) {
-        let again = hold(row)?.judge_reserve(&reserve)?;
-        keys::settle_unchanged(tx, &mut account, reserve.key.as_ref(), arguments, Answer::Money(again));
-        return Ok(again);
-    }
-    let ReserveBalance { user, name, amount, expires_at, memo, key: _ } = reserve;
-    let available = account.record.balance;
-    let amount_held = amount.money();
-    let balance =
-        available.checked_sub(amount_held).ok_or_else(|| Error::insufficient_funds(available, amount_held))?;
-    let held = account.record.held.checked_add(amount_held)?;
-    let posting = Posting { kind: OperationKind::Hold, balance, held, memo: referring_to(&name, memo)? };
-    let receipt = account::post(tx, &mut account, &used_up, posting)?;
-    let opened = Hold {
-        user,
-        name,
-        amount,
-        status: HoldStatus::Open,
-        committed: Money::ZERO,
-        expires_at,
-        created_at: tx.now(),
-        updated_at: tx.now(),
-        opened: receipt,
-        ended: None,
-    };
-    keys::settle_operation(tx, &mut account, &used_up, arguments, Answer::Money(receipt));
-    tx.queue_child(&tx.sql().reserves.create, values(&opened, Some(uuid(tx.stamp.operation))));
-    Ok(receipt)
+    ]
 }
 
 /// Where a hold is and when it was due.
@@ -391,18 +329,25 @@ impl PgStorage {
                 (at, of, behind) = (since, id, word);
                 let outcome = match place {
                     Ok((user, name, _)) => {
-                        let stamp = self.environment().stamp();
-                        let mut outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                        let release = Atom::new(ReleaseExpired { user, name }.into(), self.environment());
+                        let atom = match release {
+                            Ok(atom) => atom,
+                            Err(error) => {
+                                sweep.took(Err(error));
+                                return sweep.answer();
+                            }
+                        };
+                        let mut outcome = self.release_expired(&pool, &atom, user).await;
                         // A refused call is answered before the server has ended its transaction, so a user can look held for a moment.
                         // The sweep waits that moment, because passing over the user would release holds out of order.
                         while !patience.is_zero() && outcome.as_ref().is_err_and(was_not_waited_for) {
                             let begun = Instant::now();
                             sleep(BREATH).await;
-                            outcome = self.release_expired(&pool, stamp, user, name.clone()).await;
+                            outcome = self.release_expired(&pool, &atom, user).await;
                             patience = patience.saturating_sub(begun.elapsed());
                         }
                         if outcome.as_ref().is_err_and(was_not_waited_for) {
-                            held.push((stamp, user, name));
+                            held.push((atom, user));
                             continue;
                         }
                         outcome
@@ -419,15 +364,15 @@ impl PgStorage {
     }
 
     /// Comes back to those whose user somebody else held. Ends when none was free for a while.
-    async fn sweep_held(&self, pool: &Pool, sweep: &mut Sweep, mut held: Vec<(Stamp, UserId, HoldName)>) {
+    async fn sweep_held(&self, pool: &Pool, sweep: &mut Sweep, mut held: Vec<(Atom, UserId)>) {
         let mut free = Instant::now();
         while !held.is_empty() {
             let mut last = None;
-            for (stamp, user, name) in std::mem::take(&mut held) {
-                let outcome = self.release_expired(pool, stamp, user, name.clone()).await;
+            for (atom, user) in std::mem::take(&mut held) {
+                let outcome = self.release_expired(pool, &atom, user).await;
                 match outcome {
                     Err(error) if was_not_waited_for(&error) => {
-                        held.push((stamp, user, name));
+                        held.push((atom, user));
                         last = Some(error);
                     }
                     outcome => {
@@ -448,117 +393,24 @@ impl PgStorage {
         }
     }
 
-    /// Releases one expired hold in an atom of its own; `None` when somebody ended it first. Whoever asks again has the same stamp.
-    async fn release_expired(
-        &self,
-        pool: &Pool,
-        stamp: Stamp,
-        user: UserId,
-        name: HoldName,
-    ) -> Result<Option<Arc<Hold>>> {
-        self.write_at(pool, stamp, Lock::Free(user), |tx| {
-            let name = name.clone();
-            Box::pin(async move {
-                let key = tx.key(None);
-                let (id, word) = (user.get(), name.as_str());
-                let sql = &tx.sql().reserves;
-                let more =
-                    vec![(&sql.find_locked_now, vec![&id as _, &word as _]), (&sql.find, vec![&id as _, &word as _])];
-                let Loaded { mut account, used, more } = tx.load(user, &key, more).await?;
-                let row = |at: usize| more.get(at).and_then(|rows| rows.first());
-                let Some(locked) = row(0) else {
-                    // Somebody who needs no user's lock may have the hold's row: a person.
-                    return if row(1).is_some() { Err(Fault::Held(user)) } else { Ok(None) };
-                };
-                let found = hold(locked)?;
-                if used.is_some() {
-                    // An earlier attempt of this very call did it, and its answer was lost.
-                    return Ok(Some(Arc::new(found)));
-                }
-                let due = found.expires_at.is_some_and(|at| at <= tx.now());
-                if found.status != HoldStatus::Open || !due {
-                    return Ok(None);
-                }
-                let arguments = ReleaseReserve::new(user, name).fingerprint();
-                let (_, ended) = end(tx, &mut account, &found, Money::ZERO, (&key, arguments))?;
-                Ok(Some(Arc::new(ended)))
-            })
-        })
-        .await
+    /// Releases one expired hold; `None` when somebody ended it first. Whoever asks again has the same atom.
+    async fn release_expired(&self, pool: &Pool, atom: &Atom, user: UserId) -> Result<Option<Arc<Hold>>> {
+        self.apply_at(pool, atom, Lock::Free(user)).await?.try_into()
     }
 }
 
 #[async_trait]
 impl Reserves for PgStorage {
     async fn reserve_balance(&self, reserve: ReserveBalance) -> Result<Receipt> {
-        let given = reserve.key.clone();
-        self.write(
-            "reserve_balance",
-            (Lock::User(reserve.user), given.as_ref()),
-            |stamp| {
-                let ReserveBalance { user, name, amount, expires_at, memo, key } = &reserve;
-                let key = key.clone().unwrap_or_else(|| stamp.operation.to_key());
-                let [_, reason, actor] = memo_values(memo);
-                let values = vec![
-                    param(user.get()),
-                    param(Micros::from(amount.money())),
-                    param(key.as_str().to_owned()),
-                    param(uuid(stamp.operation)),
-                    param(Moment::At(stamp.now)),
-                    param(name.as_str().to_owned()),
-                    reason,
-                    actor,
-                    param(Uuid::from_bytes(reserve.fingerprint().to_bytes())),
-                    param(expires_at.map(Moment::At)),
-                ];
-                let answer =
-                    Box::new(move |row: &Row| Ok(account::receipt(stamp.operation, Fields::of(row, "users").money()?)));
-                Some(Express::new(&self.sql().reserves.reserve, values, answer))
-            },
-            |tx| {
-                let reserve = reserve.clone();
-                Box::pin(judge_reserve(tx, reserve))
-            },
-        )
-        .await
+        self.apply(reserve).await
     }
 
     async fn commit_reserve(&self, commit: CommitReserve) -> Result<Receipt> {
-        let arguments = commit.fingerprint();
-        let CommitReserve { user, name, amount, key } = commit;
-        self.write(
-            "commit_reserve",
-            (Lock::User(user), key.as_ref()),
-            |stamp| {
-                let (statement, kind) = (&self.sql().reserves.commit, OperationKind::Commit);
-                let whole = amount.map(storage_core::Amount::money);
-                Some(express_end(statement, kind, (user, &name, whole), (key.as_ref(), arguments), stamp))
-            },
-            |tx| {
-                let (name, key) = (name.clone(), key.clone());
-                let step = move |hold: &Hold| hold.judge_commit(amount);
-                Box::pin(judge_end(tx, OperationKind::Commit, (user, name), (key, arguments), step))
-            },
-        )
-        .await
+        self.apply(commit).await
     }
 
     async fn release_reserve(&self, release: ReleaseReserve) -> Result<Receipt> {
-        let arguments = release.fingerprint();
-        let ReleaseReserve { user, name, key } = release;
-        self.write(
-            "release_reserve",
-            (Lock::User(user), key.as_ref()),
-            |stamp| {
-                let (statement, kind) = (&self.sql().reserves.release, OperationKind::Release);
-                Some(express_end(statement, kind, (user, &name, None), (key.as_ref(), arguments), stamp))
-            },
-            |tx| {
-                let (name, key) = (name.clone(), key.clone());
-                Box::pin(judge_end(tx, OperationKind::Release, (user, name), (key, arguments), Hold::judge_release))
-            },
-        )
-        .await
+        self.apply(release).await
     }
 
     async fn find_reserve(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>> {

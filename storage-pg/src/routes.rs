@@ -4,12 +4,9 @@
 use storage_core::{Error, Place, Result};
 use tokio_postgres::Row;
 
-use crate::account::Account;
-use crate::fault::Fault;
 use crate::fields::Fields;
 use crate::statement::{Statement, statements};
 use crate::store::PgStorage;
-use crate::tx::Tx;
 
 macro_rules! dangling {
     ($kind:literal, $table:literal, $column:literal) => {
@@ -42,27 +39,6 @@ pub(crate) fn leads_somewhere(found: Option<&Vec<Row>>, what: (&str, &str)) -> R
     let (user, (kind, id)) = (Fields::of(row, "id_routes").int()?, what);
     let place = Place::new("table id_routes").key(format!("{kind} {id}"));
     Err(Error::corrupt(place, format!("it leads to user {user}, who has nothing under this id")))
-}
-
-/// Why a transaction found no record.
-pub(crate) async fn missing(tx: &mut Tx<'_>, dangling: &Statement, (kind, id): (&'static str, &str)) -> Fault {
-    match tx.fetch(vec![(dangling, vec![&id])]).await {
-        Ok(found) => {
-            leads_somewhere(found.first(), (kind, id)).err().unwrap_or_else(|| Error::not_found(kind, id)).into()
-        }
-        Err(fault) => fault,
-    }
-}
-
-/// Why a transaction that was led to a user found no record there.
-pub(crate) async fn unseen(
-    tx: &mut Tx<'_>,
-    account: &Account,
-    dangling: &Statement,
-    what: (&'static str, &str),
-) -> Fault {
-    // It passes over what somebody holds while it may not wait.
-    if tx.may_wait() { missing(tx, dangling, what).await } else { Fault::Held(account.user()) }
 }
 
 impl PgStorage {

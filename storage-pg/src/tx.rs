@@ -15,17 +15,15 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use storage_core::kernel::{Atom, Call, Reply};
-use storage_core::{Environment, Error, OperationId, OperationKey, Result, Stamp, Timestamp, UsedKey, UserId};
+use storage_core::{Environment, Error, OperationId, Result};
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use crate::account::Account;
 use crate::attempts::{Attempts, Course, ROW_IS_HELD, Turns};
 use crate::fault::Fault;
 use crate::gather::{Gatherer, Outcome, Post};
-use crate::keys;
 use crate::pool::{Link, Parts, Pool};
 use crate::queues::{Lock, Waiting};
 use crate::statement::Statement;
@@ -86,7 +84,6 @@ pub(crate) struct Tx<'c> {
     client: &'c Client,
     link: &'c Parts,
     storage: &'c PgStorage,
-    pub(crate) stamp: Stamp,
     stage: Stage,
     waiting: Waiting,
     /// Whether anything was changed so far.
@@ -103,15 +100,6 @@ struct Queued<'c> {
     sure: bool,
 }
 
-/// What an operation decides on.
-pub(crate) struct Loaded {
-    pub(crate) account: Account,
-    /// What the key was used for.
-    pub(crate) used: Option<UsedKey>,
-    /// The answers of the further statements.
-    pub(crate) more: Vec<Vec<Row>>,
-}
-
 impl<'c> Tx<'c> {
     pub(crate) fn sql(&self) -> &'c Sql {
         self.storage.sql()
@@ -121,9 +109,6 @@ impl<'c> Tx<'c> {
     }
     pub(crate) fn storage(&self) -> &'c PgStorage {
         self.storage
-    }
-    pub(crate) fn now(&self) -> Timestamp {
-        self.stamp.now
     }
     /// Whether rows that somebody else holds may be waited for: not while it is unknown whose turn this is.
     pub(crate) fn may_wait(&self) -> bool {
@@ -135,11 +120,6 @@ impl<'c> Tx<'c> {
     }
     fn wire(&self) -> Wire<'c> {
         self.link.wire(self.client)
-    }
-
-    /// The key of the operation: the caller's, else its own id.
-    pub(crate) fn key(&self, key: Option<&OperationKey>) -> OperationKey {
-        key.cloned().unwrap_or_else(|| self.stamp.operation.to_key())
     }
 
     /// Runs statements one behind the other: one round trip.
@@ -159,58 +139,6 @@ impl<'c> Tx<'c> {
         Ok(rows)
     }
 
-    /// Locks the user, then loads the account, what the key was used for, and whatever else is asked for. One round
-    /// trip; each statement sees what was committed when the lock was granted.
-    pub(crate) async fn load(
-        &mut self,
-        user: UserId,
-        key: &OperationKey,
-        more: Vec<(&Statement, Vec<Value<'_>>)>,
-    ) -> Result<Loaded, Fault> {
-        let (ids, id, space, key) = ([user.get()], user.get(), "operation", key.as_str());
-        let (ids, sql) = (&ids[..], self.sql());
-        let lock = if self.may_wait() { &sql.account.lock } else { &sql.account.lock_now };
-        let mut batch: Vec<(&Statement, Vec<Value<'_>>)> =
-            vec![(lock, vec![&ids]), (&sql.account.load, vec![&id]), (&sql.keys.find, vec![&id, &space, &key])];
-        batch.extend(more);
-        let mut rows = self.fetch(batch).await?;
-        let more = rows.split_off(3);
-        if !self.may_wait() && rows[0].is_empty() && !rows[1].is_empty() {
-            return Err(Fault::Held(user));
-        }
-        held(&rows[0], &rows[1])?;
-        let account = Account::of(user, rows[1].first(), self.now())?;
-        let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
-        Ok(Loaded { account, used, more })
-    }
-
-    /// [`Tx::load`] for the user to whom an id leads; `None` when it leads to nobody.
-    pub(crate) async fn load_routed(
-        &mut self,
-        (kind, id): (&str, &str),
-        key: &OperationKey,
-        more: Vec<(&Statement, Vec<Value<'_>>)>,
-    ) -> Result<Option<Loaded>, Fault> {
-        let (key, sql) = (key.as_str(), self.sql());
-        let lock = if self.may_wait() { &sql.account.lock_routed } else { &sql.account.lock_routed_now };
-        let mut batch: Vec<(&Statement, Vec<Value<'_>>)> = vec![
-            (lock, vec![&kind, &id]),
-            (&sql.account.load_routed, vec![&kind, &id]),
-            (&sql.keys.find_routed, vec![&kind, &id, &key]),
-        ];
-        batch.extend(more);
-        let mut rows = self.fetch(batch).await?;
-        let more = rows.split_off(3);
-        let Some(row) = rows[1].first() else { return Ok(None) };
-        let account = Account::found(row)?;
-        if !self.may_wait() && rows[0].is_empty() {
-            return Err(Fault::Held(account.user()));
-        }
-        held(&rows[0], &rows[1])?;
-        let used = rows[2].first().map(keys::used_key).transpose()?.map(|(.., used)| used);
-        Ok(Some(Loaded { account, used, more }))
-    }
-
     /// Writes this down at the end, before what needs it to be there.
     pub(crate) fn queue(&mut self, statement: &'c Statement, values: Vec<Param>) {
         self.parents.push(Queued { statement, values, sure: false });
@@ -222,12 +150,6 @@ impl<'c> Tx<'c> {
     /// Writes this down at the end, behind the accounts.
     pub(crate) fn queue_child(&mut self, statement: &'c Statement, values: Vec<Param>) {
         self.children.push(Queued { statement, values, sure: false });
-    }
-
-    /// Forgets what is queued: what it belonged to was refused.
-    pub(crate) fn discard(&mut self) {
-        self.parents.clear();
-        self.children.clear();
     }
 
     /// Sends what is queued, in one round trip; none when nothing is.
@@ -374,62 +296,45 @@ impl PgStorage {
             let atom = Atom::new(call, self.environment())?;
             let course = Course::new(atom.key());
             let express = self.express(&atom);
-            let how = (atom.stamp(), &course, Lock::of(&atom));
-            let reply = self.write_on(begun, &pool, how, express, |tx| {
-                // An earlier attempt may stand: then its key tells.
-                let atom = if course.is_unsure() { atom.again() } else { atom.clone() };
-                Box::pin(async move { tx.decide(&atom).await })
-            });
-            reply.await.and_then(T::try_from)
-        };
-        applying.await.map_err(|error| error.in_operation(operation))
-    }
-
-    /// Changes something: by the express statement where there is one and the case is plain, else by judging.
-    pub(crate) async fn write<'e, T, J>(
-        &self,
-        operation: &'static str,
-        (lock, key): (Lock, Option<&OperationKey>),
-        express: impl FnOnce(Stamp) -> Option<Express<'e, T>>,
-        judge: J,
-    ) -> Result<T>
-    where
-        T: Send,
-        J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
-    {
-        let begun = Instant::now();
-        let writing = async {
-            let pool = self.enter().await?;
-            let stamp = self.environment().stamp();
-            let minted = stamp.operation.to_key();
-            let course = Course::new(key.unwrap_or(&minted));
-            let express = express(stamp);
             if let Some(express) = &express
                 && let Some(answer) = self.gathered((begun, &pool), &course, express).await
             {
-                return answer;
+                return answer?.try_into();
             }
-            self.write_on(begun, &pool, (stamp, &course, lock), express, judge).await
+            self.judge(begun, &pool, &course, &atom, Lock::of(&atom), express).await?.try_into()
         };
-        writing.await.map_err(|error| error.in_operation(operation))
+        applying.await.map_err(|error: Error| error.in_operation(operation))
     }
 
-    /// [`PgStorage::write`] for whoever has entered, with a moment and an id of its own.
-    pub(crate) async fn write_at<T, J>(&self, pool: &Pool, stamp: Stamp, lock: Lock, judge: J) -> Result<T>
-    where
-        T: Send,
-        J: for<'a> Fn(&'a mut Tx<'_>) -> Judging<'a, T> + Send + Sync,
-    {
-        let minted = stamp.operation.to_key();
-        let course = Course::new(&minted);
-        self.write_on(Instant::now(), pool, (stamp, &course, lock), None, judge).await
+    /// [`PgStorage::apply`] for whoever has entered, with an atom of its own.
+    pub(crate) async fn apply_at(&self, pool: &Pool, atom: &Atom, lock: Lock) -> Result<Reply> {
+        let course = Course::new(atom.key());
+        self.judge(Instant::now(), pool, &course, atom, lock, None).await
     }
 
-    async fn write_on<T, J>(
+    /// Decides an atom in a transaction, behind its express statement.
+    pub(crate) async fn judge(
         &self,
         begun: Instant,
         pool: &Pool,
-        (stamp, course, lock): (Stamp, &Course<'_>, Lock),
+        course: &Course<'_>,
+        atom: &Atom,
+        lock: Lock,
+        express: Option<Express<'_, Reply>>,
+    ) -> Result<Reply> {
+        self.write_on(begun, pool, (course, lock), express, |tx| {
+            let atom = course.atom(atom);
+            Box::pin(async move { tx.decide(&atom).await })
+        })
+        .await
+    }
+
+    /// Changes something in a transaction, behind the express statement where there is one.
+    pub(crate) async fn write_on<T, J>(
+        &self,
+        begun: Instant,
+        pool: &Pool,
+        (course, lock): (&Course<'_>, Lock),
         express: Option<Express<'_, T>>,
         judge: J,
     ) -> Result<T>
@@ -441,7 +346,7 @@ impl PgStorage {
         loop {
             let turns = attempts.turns().await?;
             let mut link = attempts.link().await?;
-            let attempt = self.attempt(&mut link, (stamp, attempts.waiting()), course, express.as_ref(), &judge);
+            let attempt = self.attempt(&mut link, attempts.waiting(), course, express.as_ref(), &judge);
             let outcome = attempts.bounded(attempt).await;
             if let Some(answer) = attempts.settled((turns, link), outcome).await {
                 return answer;
@@ -452,7 +357,7 @@ impl PgStorage {
     async fn attempt<T, J>(
         &self,
         link: &mut Link<'_>,
-        (stamp, waiting): (Stamp, Waiting),
+        waiting: Waiting,
         course: &Course<'_>,
         express: Option<&Express<'_, T>>,
         judge: &J,
@@ -480,7 +385,7 @@ impl PgStorage {
         let (client, link) = link.split();
         let (parents, children) = (Vec::new(), Vec::new());
         let (storage, stage, wrote) = (self, Stage::Unsent, false);
-        let mut tx = Tx { client, link, storage, stamp, stage, waiting, wrote, parents, children };
+        let mut tx = Tx { client, link, storage, stage, waiting, wrote, parents, children };
         let answer = judge(&mut tx).await?;
         tx.end(course).await?;
         Ok(answer)

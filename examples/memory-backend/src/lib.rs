@@ -10,7 +10,6 @@ mod admin_limits;
 mod balances;
 mod free_generations;
 mod history;
-mod imports;
 mod jobs;
 mod operations;
 mod payments;
@@ -24,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage_core::kernel::{Atom, Call, Halt, Reply, decide};
-use storage_core::{Destination, Environment, Error, ErrorKind, Policy, Result, Stamp};
+use storage_core::{Destination, Environment, Error, ErrorKind, Policy, Result};
 
 use crate::state::State;
 
@@ -98,11 +97,6 @@ impl MemoryStorage {
             state.put(decision.changes);
             decision.reply.try_into()
         })
-    }
-
-    /// An operation that decides by itself.
-    fn write<T>(&self, operation: &'static str, change: impl FnOnce(&mut State, Stamp) -> Result<T>) -> Result<T> {
-        self.change(operation, |state| change(state, self.environment.stamp()))
     }
 
     /// Changes a copy, and puts it in place when the whole change succeeded.

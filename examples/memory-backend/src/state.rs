@@ -8,9 +8,9 @@ use std::sync::Arc;
 use storage_core::dump::KeyRecord;
 use storage_core::kernel::{Account, Changes, Halt, Record, Trim, View};
 use storage_core::{
-    AccountRecord, Answer, Destination, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId,
-    KeySpace, LedgerRow, Memo, Money, OperationKey, OperationKind, Page, PageRequest, Payment, PaymentId, Receipt,
-    Result, SignedMoney, Stamp, TimeZone, Timestamp, UsedKey, UserId, check_key,
+    AccountRecord, Destination, Fingerprint, Generation, HistoryRetention, Hold, HoldName, Job, JobId, KeySpace,
+    LedgerRow, MAX_REFERRAL_CHAIN, Money, OperationKey, Page, PageRequest, Payment, PaymentId, ProviderKey, Result,
+    TaskId, TimeZone, UsedKey, UserId, height_below,
 };
 
 /// Everything that a store knows.
@@ -29,15 +29,6 @@ pub(crate) struct State {
     pub(crate) keys: BTreeMap<(UserId, KeySpace, OperationKey), UsedKey>,
 }
 
-/// One change of a user's money.
-pub(crate) struct Posting {
-    pub(crate) kind: OperationKind,
-    pub(crate) balance: SignedMoney,
-    pub(crate) held: SignedMoney,
-    pub(crate) key: OperationKey,
-    pub(crate) memo: Memo,
-}
-
 impl View for State {
     fn account(&self, user: UserId) -> Result<Option<Account>, Halt> {
         let rows = self.ledger.get(&user).map_or(0, |rows| rows.len() as u64);
@@ -46,15 +37,44 @@ impl View for State {
     fn key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>, Halt> {
         Ok(self.keys.get(&(user, space, key.clone())).cloned())
     }
+    fn hold(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>, Halt> {
+        Ok(self.holds.get(&(user, name.clone())).cloned())
+    }
+    fn job(&self, job: &JobId) -> Result<Option<Arc<Job>>, Halt> {
+        Ok(self.jobs.get(job).cloned())
+    }
+    fn job_of(&self, task: &TaskId) -> Result<Option<Arc<Job>>, Halt> {
+        Ok(self.by_task(task).cloned())
+    }
+    fn payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>, Halt> {
+        Ok(self.payments.get(payment).cloned())
+    }
+    fn payment_of(&self, provider: &ProviderKey) -> Result<Option<Arc<Payment>>, Halt> {
+        Ok(self.payments.values().find(|payment| payment.provider_key.as_ref() == Some(provider)).cloned())
+    }
+    fn chain(&self, user: UserId) -> Result<Vec<UserId>, Halt> {
+        let referrer_of = |user: &UserId| self.accounts.get(user).and_then(|account| account.referrer);
+        Ok(std::iter::successors(referrer_of(&user), referrer_of).take(MAX_REFERRAL_CHAIN).collect())
+    }
+    fn height(&self, user: UserId) -> Result<usize, Halt> {
+        let brought_by = |of| self.accounts.values().filter(|a| a.referrer == Some(of)).map(|a| a.user).collect();
+        Ok(height_below(user, brought_by))
+    }
 }
 
 impl State {
     /// Writes down what an atom changes.
     pub(crate) fn put(&mut self, changes: Changes) {
-        let Changes { accounts, key, record, trim } = changes;
+        let Changes { accounts, rows, key, record, trim } = changes;
+        for row in rows {
+            self.ledger.entry(row.user).or_default().push(Arc::new(row));
+        }
         self.accounts.extend(accounts.into_iter().flatten().map(|account| (account.record.user, account.record)));
         self.keys.extend(key.map(|KeyRecord { user, space, key, used }| ((user, space, key), used)));
         match record {
+            Some(Record::Hold(hold)) => drop(self.holds.insert((hold.user, hold.name.clone()), hold)),
+            Some(Record::Job(job)) => drop(self.jobs.insert(job.id.clone(), job)),
+            Some(Record::Payment(payment)) => drop(self.payments.insert(payment.id.clone(), payment)),
             Some(Record::Generation(user, generation)) => self.put_generation(user, generation, trim),
             None => {}
         }
@@ -72,99 +92,14 @@ impl State {
         }
     }
 
-    /// The account, created when missing.
-    pub(crate) fn account(&mut self, user: UserId, now: Timestamp) -> &mut AccountRecord {
-        self.accounts.entry(user).or_insert_with(|| AccountRecord::new(user, now))
+    /// The job that has this external task id.
+    pub(crate) fn by_task(&self, task: &TaskId) -> Option<&Arc<Job>> {
+        self.jobs.values().find(|job| job.external_task_id.as_ref() == Some(task))
     }
 
     /// What the user can spend.
     pub(crate) fn balance(&self, user: UserId) -> Money {
         self.accounts.get(&user).map_or(Money::ZERO, |account| account.balance)
-    }
-
-    /// Changes the user's money and writes the row that says so. `InvalidInput` above the maximum.
-    pub(crate) fn post(&mut self, user: UserId, posting: Posting, stamp: Stamp) -> Result<Receipt> {
-        let Posting { kind, balance, held, key, memo } = posting;
-        let account = self.account(user, stamp.now);
-        account.balance = Money::from_micros(account.balance.micros() + balance.micros())?;
-        account.held = Money::from_micros(account.held.micros() + held.micros())?;
-        account.balance.checked_add(account.held)?;
-        if balance != SignedMoney::ZERO {
-            account.updated_at = stamp.now;
-        }
-        let (balance_after, held_after) = (account.balance, account.held);
-        let rows = self.ledger.entry(user).or_default();
-        rows.push(Arc::new(LedgerRow {
-            user,
-            seq: rows.len() as u64 + 1,
-            operation: stamp.operation,
-            kind,
-            balance_change: balance,
-            held_change: held,
-            balance_after,
-            held_after,
-            key,
-            reference: memo.reference,
-            reason: memo.reason,
-            actor: memo.actor,
-            at: stamp.now,
-        }));
-        Ok(Receipt { operation: stamp.operation, balance_after, replayed: false })
-    }
-
-    /// What the key's first call answered, `None` for a new key, `Conflict` for one of another call.
-    pub(crate) fn replay(
-        &self,
-        user: UserId,
-        key: Option<&OperationKey>,
-        arguments: Fingerprint,
-    ) -> Result<Option<UsedKey>> {
-        let Some(key) = key else { return Ok(None) };
-        check_key(user, key, arguments, self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())
-    }
-
-    /// The first receipt of a money operation, marked as a replay.
-    pub(crate) fn replay_money(
-        &self,
-        user: UserId,
-        key: Option<&OperationKey>,
-        arguments: Fingerprint,
-    ) -> Result<Option<Receipt>> {
-        Ok(match self.replay(user, key, arguments)?.map(|used| used.answer) {
-            Some(Answer::Money(first)) => Some(Receipt { replayed: true, ..first }),
-            _ => None,
-        })
-    }
-
-    /// Uses the key of a change up, minting one when the caller gave none.
-    pub(crate) fn settle(
-        &mut self,
-        user: UserId,
-        key: Option<OperationKey>,
-        arguments: Fingerprint,
-        answer: Answer,
-        stamp: Stamp,
-    ) {
-        self.settle_unchanged(user, key.or_else(|| Some(stamp.operation.to_key())), arguments, answer, stamp);
-    }
-
-    /// Uses the caller's key up, for a call that changed nothing. The first answer is kept as it was, not as the replay it may have been.
-    pub(crate) fn settle_unchanged(
-        &mut self,
-        user: UserId,
-        key: Option<OperationKey>,
-        arguments: Fingerprint,
-        answer: Answer,
-        stamp: Stamp,
-    ) {
-        let answer = match answer {
-            Answer::Money(receipt) => Answer::Money(Receipt { replayed: false, ..receipt }),
-            other => other,
-        };
-        if let Some(key) = key {
-            let place = (user, KeySpace::Operation, key);
-            self.keys.insert(place, UsedKey { arguments, operation: stamp.operation, answer });
-        }
     }
 }
 

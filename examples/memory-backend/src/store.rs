@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use storage_core::dump::{DumpSource, DumpStream, GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
+use storage_core::kernel::Call;
 use storage_core::{
     BackendInfo, Destination, DumpRecord, DumpSummary, DumpWriter, Error, ImportOutcome, ImportRecord, Result, Store,
 };
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::MemoryStorage;
 use crate::state::State;
-use crate::{MemoryStorage, imports};
 
 /// Every record, in the dump's order.
 fn records(state: &State) -> Vec<DumpRecord> {
@@ -99,7 +100,7 @@ impl Store for MemoryStorage {
             records.push(record);
         }
         let (header, summary) = dump.finish().map_err(|error| error.in_operation("restore"))?;
-        self.write("restore", |state, _| {
+        self.change("restore", |state| {
             header.check_policy(self.policy())?;
             let empty = state.accounts.is_empty() && state.jobs.is_empty() && state.payments.is_empty();
             if !empty {
@@ -127,8 +128,6 @@ impl Store for MemoryStorage {
     async fn import_records(&self, records: Vec<ImportRecord>) -> Result<Vec<ImportOutcome>> {
         self.judge("import_records", Ok(()))?;
         // One atom for each record.
-        let put =
-            |record| self.write("import_records", |state, stamp| imports::put_in(state, record, self.policy(), stamp));
-        records.into_iter().map(put).collect()
+        records.into_iter().map(|record| self.apply(Call::Import(record))).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AddGenerationJob, UpdateJobStatus};
+use super::AddGenerationJob;
 use crate::{
     Error, ErrorMessage, Fingerprint, JobId, ModelId, ModelName, Money, Params, Result, ResultUrls, TaskId, Timestamp,
     UserId,
@@ -124,46 +124,4 @@ impl Job {
             created_with,
         }
     }
-    /// Judges a job added under this one's id: a replay, or `Conflict`.
-    pub fn judge_add(&self, again: &AddGenerationJob) -> Result<()> {
-        if self.user == again.user && self.created_with == again.creation() {
-            return Ok(());
-        }
-        Err(Error::conflict("job", &self.id, "it was created with other arguments"))
-    }
-    /// Judges an update: the changed job, `None` for a replay, or `InvalidTransition`.
-    pub fn judge_update(&self, update: &UpdateJobStatus, now: Timestamp) -> Result<Option<Self>> {
-        let UpdateJobStatus { job: _, status, result_urls, error_message, external_task_id, key: _ } = update;
-        update.check()?;
-        let equal = is_same(result_urls.as_ref(), Some(&self.result_urls))
-            && is_same(error_message.as_ref(), self.error_message.as_ref())
-            && is_same(external_task_id.as_ref(), self.external_task_id.as_ref());
-        let stays = *status == self.status;
-        if stays && equal {
-            return Ok(None);
-        }
-        if !self.status.may_become(*status) && (!stays || self.status.is_final()) {
-            return Err(Error::transition("job", &self.id, self.status.as_str(), status.as_str()));
-        }
-        let mut job = self.clone();
-        job.status = *status;
-        job.updated_at = now;
-        if let Some(urls) = result_urls {
-            job.result_urls = urls.clone();
-        }
-        if let Some(task) = external_task_id {
-            job.external_task_id = Some(task.clone());
-        }
-        job.error_message = match (status, error_message) {
-            (JobStatus::Completed, _) => None,
-            (_, Some(message)) => Some(message.clone()),
-            (_, None) => job.error_message,
-        };
-        Ok(Some(job))
-    }
-}
-
-/// Whether a detail that was given equals the stored one; one that was not given keeps what is stored.
-fn is_same<T: PartialEq>(given: Option<&T>, stored: Option<&T>) -> bool {
-    given.is_none() || given == stored
 }

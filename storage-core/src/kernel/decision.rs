@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Account, Atom};
+use super::{Account, Atom, Halt, View};
 use crate::dump::KeyRecord;
 use crate::{
-    AccountRecord, Acknowledged, Answer, Error, Generation, GenerationReceipt, GiftClaim, QuotaReceipt, Receipt,
-    UsedKey, User, UserId,
+    AccountRecord, Acknowledged, Answer, Error, Generation, GenerationReceipt, GiftClaim, Hold, ImportOutcome, Job,
+    LedgerRow, Payment, QuotaReceipt, Receipt, Referral, Stored, UsedKey, User, UserId,
 };
 
 /// An answer, and what becomes of the store.
@@ -23,6 +23,8 @@ pub struct Decision {
 pub struct Changes {
     /// The accounts that change or are new, as they become.
     pub accounts: [Option<Account>; 2],
+    /// New ledger rows, of the user whose key is used up.
+    pub rows: Vec<LedgerRow>,
     /// The key that is used up.
     pub key: Option<KeyRecord>,
     /// The record that is new or replaced.
@@ -34,6 +36,12 @@ pub struct Changes {
 /// A record that belongs to a user.
 #[derive(Clone, Debug)]
 pub enum Record {
+    /// A hold.
+    Hold(Arc<Hold>),
+    /// A job. Its external task id may be another one than before.
+    Job(Arc<Job>),
+    /// A payment.
+    Payment(Arc<Payment>),
     /// A new entry of the user's history.
     Generation(UserId, Generation),
 }
@@ -50,8 +58,8 @@ pub enum Trim {
 impl Changes {
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        let Self { accounts, key, record, trim: _ } = self;
-        accounts.iter().all(Option::is_none) && key.is_none() && record.is_none()
+        let Self { accounts, rows, key, record, trim: _ } = self;
+        accounts.iter().all(Option::is_none) && rows.is_empty() && key.is_none() && record.is_none()
     }
     /// The accounts that change or are new.
     pub fn accounts(&self) -> impl Iterator<Item = &AccountRecord> {
@@ -60,6 +68,11 @@ impl Changes {
     /// One account.
     pub(super) fn of(account: Account) -> Self {
         Self { accounts: [Some(account), None], ..Self::default() }
+    }
+    /// The user, where there was none.
+    pub(super) fn with_user(atom: &Atom, user: UserId, view: &dyn View) -> Result<Self, Halt> {
+        let is_there = view.account(user)?.is_some();
+        Ok(if is_there { Self::default() } else { Self::of(Account::new(user, atom.stamp().now)) })
     }
     /// Uses the atom's key up.
     #[must_use]
@@ -117,10 +130,22 @@ replies! {
     User(Arc<User>)
     /// That it was done.
     Acknowledged(Acknowledged)
+    /// A change of money.
+    Money(Receipt)
     /// Whether the gift was claimed for the first time.
     Gift(GiftClaim)
     /// A change of the quota.
     Quota(QuotaReceipt)
     /// An entry of the history.
     Generation(GenerationReceipt)
+    /// A job as it stands.
+    Job(Stored<Job>)
+    /// A payment as it stands.
+    Payment(Stored<Payment>)
+    /// A referral as it stands.
+    Referral(Stored<Referral>)
+    /// The hold that a step of a sweep gave back, if it did.
+    Swept(Option<Arc<Hold>>)
+    /// What became of an imported record.
+    Imported(ImportOutcome)
 }

@@ -35,6 +35,15 @@ pub(super) fn used_otherwise(user: UserId, space: KeySpace, key: &OperationKey) 
     }
 }
 
+/// The record that a used key made. The store removes no record: one that is not there was removed by hand, or the store was
+/// restored from one where it had been.
+pub(super) fn made_by_key<T>(atom: &Atom, kind: &'static str, record: Option<T>) -> Result<T, Error> {
+    record.ok_or_else(|| {
+        let reason = format!("the {kind} that it made was removed by hand since; another key makes a new one");
+        Error::conflict("operation key", atom.key(), reason)
+    })
+}
+
 /// The user's account, a new one where there is none.
 pub(super) fn account_or_new(atom: &Atom, user: UserId, view: &dyn View) -> Result<Account, Halt> {
     Ok(view.account(user)?.unwrap_or_else(|| Account::new(user, atom.stamp().now)))

@@ -1,7 +1,12 @@
 //! What a decision looks at, and why it stops.
 
+use std::sync::Arc;
+
 use super::Need;
-use crate::{AccountRecord, Error, KeySpace, OperationKey, Result, Timestamp, UsedKey, UserId};
+use crate::{
+    AccountRecord, Error, Hold, HoldName, Job, JobId, KeySpace, OperationKey, Payment, PaymentId, ProviderKey, Result,
+    TaskId, Timestamp, UsedKey, UserId,
+};
 
 /// A user as a decision sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,43 @@ pub trait View {
     /// # Errors
     /// See [`View::account`].
     fn key(&self, user: UserId, space: KeySpace, key: &OperationKey) -> Result<Option<UsedKey>, Halt>;
+    /// The user's hold of this name.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn hold(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>, Halt>;
+    /// The job.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn job(&self, job: &JobId) -> Result<Option<Arc<Job>>, Halt>;
+    /// The job that has this external task id.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn job_of(&self, task: &TaskId) -> Result<Option<Arc<Job>>, Halt>;
+    /// The payment.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn payment(&self, payment: &PaymentId) -> Result<Option<Arc<Payment>>, Halt>;
+    /// The payment that has this provider key.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn payment_of(&self, provider: &ProviderKey) -> Result<Option<Arc<Payment>>, Halt>;
+    /// Those above a user: who brought them, who brought that one, and so on. [`MAX_REFERRAL_CHAIN`](crate::MAX_REFERRAL_CHAIN) of
+    /// them are enough.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn chain(&self, user: UserId) -> Result<Vec<UserId>, Halt>;
+    /// How long the longest chain below a user is: 0 for one who brought nobody. More than
+    /// [`MAX_REFERRAL_CHAIN`](crate::MAX_REFERRAL_CHAIN) are all the same.
+    ///
+    /// # Errors
+    /// See [`View::account`].
+    fn height(&self, user: UserId) -> Result<usize, Halt>;
 }
 
 /// Why there is no decision.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AddPayment, MarkPaymentStatus};
+use super::AddPayment;
 use crate::{Amount, Error, FileId, Note, PaymentId, PaymentMethod, ProviderKey, Result, Timestamp, UserId};
 
 /// Where a payment stands.
@@ -123,23 +123,6 @@ impl Payment {
             updated_at: now,
         }
     }
-    /// Judges a payment added under this one's id or provider key: a replay, or `Conflict`.
-    pub fn judge_add(&self, again: &AddPayment) -> Result<()> {
-        let other_provider_key = again.provider_key.is_some() && again.provider_key != self.provider_key;
-        let other_id = again.payment.as_ref().is_some_and(|id| *id != self.id);
-        let reason = if self.user != again.user {
-            "it belongs to another user"
-        } else if self.amount != again.amount {
-            "it has another amount"
-        } else if other_provider_key {
-            "it has another provider key"
-        } else if other_id {
-            "its provider key belongs to another payment"
-        } else {
-            return Ok(());
-        };
-        Err(Error::conflict("payment", &self.id, reason))
-    }
     /// The payment as an import puts it in: only what still waits for a decision may ever credit here.
     #[must_use]
     pub fn imported(mut self) -> Self {
@@ -150,29 +133,16 @@ impl Payment {
         };
         self
     }
-    /// Judges a decision: the changed payment, `None` for a replay, or `InvalidTransition`. A payment that was approved by
-    /// hand was never credited, and cannot be refunded.
-    pub fn judge_mark(&self, mark: &MarkPaymentStatus, now: Timestamp) -> Result<Option<Self>> {
-        let MarkPaymentStatus { payment: _, status, admin, notes, key: _ } = mark;
-        if *status == self.status {
-            return Ok(None);
+    /// Whether it may take this step; staying is none. `InvalidTransition` in the words of the contract.
+    pub fn may_become(&self, to: PaymentStatus) -> Result<()> {
+        let no_way = || Error::transition("payment", &self.id, self.status.as_str(), to.as_str());
+        if !self.status.may_become(to) {
+            return Err(no_way());
         }
-        if !self.status.may_become(*status) {
-            return Err(Error::transition("payment", &self.id, self.status.as_str(), status.as_str()));
-        }
-        if *status == PaymentStatus::Refunded && self.origin == PaymentOrigin::ByHand {
+        if to == PaymentStatus::Refunded && self.origin == PaymentOrigin::ByHand {
             let nothing = "it was approved by hand and never credited here, so that there is nothing to take back";
-            return Err(Error::transition("payment", &self.id, self.status.as_str(), status.as_str()).message(nothing));
+            return Err(no_way().message(nothing));
         }
-        let mut payment = self.clone();
-        if *status == PaymentStatus::Approved {
-            // Whatever it was before: this approval credits it.
-            payment.origin = PaymentOrigin::Here;
-        }
-        payment.status = *status;
-        payment.updated_at = now;
-        payment.admin = admin.or(payment.admin);
-        payment.notes = notes.clone().or(payment.notes);
-        Ok(Some(payment))
+        Ok(())
     }
 }

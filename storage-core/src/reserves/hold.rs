@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::ReserveBalance;
 use crate::{Amount, Error, HoldName, Money, Newest, Receipt, Result, Timestamp, UserId};
 
 /// Where a hold stands.
@@ -102,45 +101,4 @@ impl Hold {
     pub fn position(&self) -> Newest<HoldPlace> {
         Newest::new(self.created_at, HoldPlace { name: self.name.clone(), user: self.user })
     }
-    /// Judges a new hold under a name that is in use: a replay of the first receipt, or `InvalidTransition`.
-    pub fn judge_reserve(&self, again: &ReserveBalance) -> Result<Receipt> {
-        if self.status == HoldStatus::Open && self.amount == again.amount && self.expires_at == again.expires_at {
-            return Ok(Receipt { replayed: true, ..self.opened });
-        }
-        Err(self.no_way_to(HoldStatus::Open))
-    }
-    /// Judges a commit: what to spend, or the replay of an earlier commit.
-    pub fn judge_commit(&self, amount: Option<Amount>) -> Result<HoldStep> {
-        let amount = amount.unwrap_or(self.amount);
-        match (self.status, self.ended) {
-            (HoldStatus::Open, _) if amount > self.amount => {
-                Err(Error::insufficient_funds(self.amount.money(), amount.money()))
-            }
-            (HoldStatus::Open, _) => Ok(HoldStep::Apply(amount.money())),
-            (HoldStatus::Committed, Some(ended)) if self.committed == amount.money() => {
-                Ok(HoldStep::Replay(Receipt { replayed: true, ..ended }))
-            }
-            _ => Err(self.no_way_to(HoldStatus::Committed)),
-        }
-    }
-    /// Judges a release: what to give back, or the replay of an earlier release.
-    pub fn judge_release(&self) -> Result<HoldStep> {
-        match (self.status, self.ended) {
-            (HoldStatus::Open, _) => Ok(HoldStep::Apply(self.amount.money())),
-            (HoldStatus::Released, Some(ended)) => Ok(HoldStep::Replay(Receipt { replayed: true, ..ended })),
-            _ => Err(self.no_way_to(HoldStatus::Released)),
-        }
-    }
-    fn no_way_to(&self, to: HoldStatus) -> Error {
-        Error::transition("hold", &self.name, self.status.as_str(), to.as_str())
-    }
-}
-
-/// What ending a hold comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldStep {
-    /// Spend or give back this much.
-    Apply(Money),
-    /// It was done before.
-    Replay(Receipt),
 }

@@ -11,7 +11,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "balances.rs",
             "self.read(\"get_balance\", |state| Ok(state.balance(user)))",
-            "self.write(\"get_balance\", |state, stamp| Ok(state.account(user, stamp.now).balance))",
+            "self.apply::<std::sync::Arc<storage_core::User>>(storage_core::kernel::Call::GetUser(user)).map(|user| user.balance)",
         )],
     },
     Mutant {
@@ -29,22 +29,26 @@ pub(super) const ALL: &[Mutant] = &[
         name: "row-for-no-change",
         defect: "setting the present balance writes a ledger row",
         caught_by: "balances::setting_the_same_balance_writes_no_row",
-        changes: &[Replace("balances.rs", "before == balance", "false && before == balance")],
+        changes: &[Replace("kernel/balances.rs", "account.record.balance == *balance", "false")],
     },
     Mutant {
         name: "last-penny-kept",
         defect: "the last of a balance cannot be spent",
         caught_by: "balances::a_debit_to_exactly_zero_is_allowed",
-        changes: &[Replace("balances.rs", "available < amount.money()", "available <= amount.money()")],
+        changes: &[Replace(
+            "kernel/post.rs",
+            "available.checked_sub(amount)",
+            "available.checked_sub(amount).filter(|left| !left.is_zero())",
+        )],
     },
     Mutant {
         name: "figures-swapped",
         defect: "`InsufficientFunds` says its two figures the wrong way round",
         caught_by: "balances::a_debit_of_too_much_names_both_figures_and_changes_nothing",
         changes: &[Replace(
-            "balances.rs",
-            "Error::insufficient_funds(available, amount.money())",
-            "Error::insufficient_funds(amount.money(), available)",
+            "kernel/post.rs",
+            "Error::insufficient_funds(available, amount)",
+            "Error::insufficient_funds(amount, available)",
         )],
     },
     Mutant {
@@ -52,10 +56,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a debit that was refused uses its key up (R6)",
         caught_by: "balances::a_failed_debit_is_judged_anew",
         changes: &[Before(
-            "balances.rs",
-            "let available = state.balance(user);",
-            "if let Some(key) = &key { if switch::note(format!(\"{user} {key}\")) > 0 { \
-             return Err(Error::conflict(\"operation key\", key, \"it was used\")); } }",
+            "kernel/balances.rs",
+            "let SubtractBalance { user, amount, memo, key: _ } = subtract;",
+            "if atom.may_be_known() && switch::note(format!(\"{} {}\", subtract.user, atom.key())) > 0 { return Err(storage_core::Error::conflict(\"operation key\", atom.key(), \"it was used\").into()); }",
         )],
     },
     Mutant {
@@ -63,10 +66,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the replay of a debit asks for the money again (R8)",
         caught_by: "keys::a_replayed_debit_asks_for_no_money",
         changes: &[Before(
-            "balances.rs",
-            "let SubtractBalance { user, amount, memo, key } = subtract;",
-            "let available = state.balance(subtract.user); if available < subtract.amount.money() { \
-             return Err(Error::insufficient_funds(available, subtract.amount.money())); }",
+            "kernel/balances.rs",
+            "let SubtractBalance { user, amount, memo, key: _ } = subtract;",
+            "spend(account_or_new(atom, subtract.user, view)?.record.balance, subtract.amount.money())?;",
         )],
     },
     Mutant {
@@ -74,9 +76,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a debit is rounded to hundredths (W16)",
         caught_by: "balances::the_smallest_amount_is_charged_and_not_rounded_away",
         changes: &[Replace(
-            "balances.rs",
-            "SignedMoney::minus(amount.money())",
-            "SignedMoney::minus(Money::from_micros(amount.money().micros() / 10_000 * 10_000)?)",
+            "kernel/balances.rs",
+            "let balance = «spend(account.record.balance, amount.money())?»;",
+            "spend(account.record.balance, Money::from_micros(amount.money().micros() / 10_000 * 10_000)?)?",
         )],
     },
     Mutant {
@@ -84,10 +86,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a credit is added as a float (W15)",
         caught_by: "balances::a_tenth_and_two_tenths_are_three_tenths",
         changes: &[Replace(
-            "balances.rs",
-            "SignedMoney::plus(amount.money())",
-            "let before = state.balance(user).micros(); let sum = before as f64 / 1e6 + amount.money().micros() as f64 / 1e6; \
-             Money::from_micros((sum * 1e6).ceil() as i64)?.change_since(Money::from_micros(before)?)",
+            "kernel/balances.rs",
+            "let balance = «account.record.balance.checked_add(amount.money())?»;",
+            "let sum = account.record.balance.micros() as f64 / 1e6 + amount.money().micros() as f64 / 1e6; Money::from_micros((sum * 1e6).ceil() as i64)?",
         )],
     },
     Mutant {
@@ -95,10 +96,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a receipt holds the balance before the operation (W13)",
         caught_by: "balances::a_credit_answers_the_balance_it_made",
         changes: &[Replace(
-            "state.rs",
-            "Ok(Receipt { operation: stamp.operation, balance_after, replayed: false })",
-            "Ok(Receipt { operation: stamp.operation, replayed: false, \
-             balance_after: Money::from_micros(balance_after.micros() - balance.micros())? })",
+            "kernel/balances.rs",
+            "let (user, receipt) = «(account.record.user, receipt(atom, &account))»;",
+            "let change = row.balance_change.micros(); let receipt = receipt(atom, &account); (account.record.user, storage_core::Receipt { balance_after: Money::from_micros(receipt.balance_after.micros() - change)?, ..receipt })",
         )],
     },
     Mutant {
@@ -106,10 +106,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a receipt holds the first user's balance (W13)",
         caught_by: "edges::a_receipt_is_about_its_own_user",
         changes: &[Replace(
-            "state.rs",
-            "Ok(Receipt { operation: stamp.operation, balance_after, replayed: false })",
-            "let first = self.accounts.values().next().map_or(balance_after, |account| account.balance); \
-             Ok(Receipt { operation: stamp.operation, balance_after: first, replayed: false })",
+            "kernel/post.rs",
+            "Receipt { operation: atom.stamp().operation, balance_after: «account.record.balance», replayed: false }",
+            "let first = switch::remember(String::new(), usize::try_from(account.record.balance.micros()).unwrap_or(0)); Money::from_micros(first as i64).unwrap_or(account.record.balance)",
         )],
     },
     Mutant {
@@ -117,60 +116,56 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a replay answers the present balance, not the first receipt (R6)",
         caught_by: "keys::the_same_call_again_answers_the_first_receipt",
         changes: &[Replace(
-            "state.rs",
-            "Some(Receipt { replayed: true, ..first })",
-            "Some(Receipt { replayed: true, balance_after: self.balance(user), ..first })",
+            "kernel/balances.rs",
+            "if let Some(first) = first(atom, *user, view)? {\n        return Ok(Changes::default().answering(«first_receipt(&first)?»));\n    }\n    let account = account_or_new(atom, *user, view)?;\n    let balance = account.record.balance.checked_add",
+            "storage_core::Receipt { balance_after: account_or_new(atom, *user, view)?.record.balance, ..first_receipt(&first)? }",
         )],
     },
     Mutant {
         name: "replay-not-marked",
         defect: "a replay does not say that it is one (R6)",
         caught_by: "keys::the_same_call_again_answers_the_first_receipt",
-        changes: &[Replace("state.rs", "Some(Receipt { replayed: true, ..first })", "Some(first)")],
+        changes: &[Replace("kernel/post.rs", "Receipt { replayed: first.replayed, ..receipt }", "receipt")],
     },
     Mutant {
         name: "no-maximum",
         defect: "balance and held money together may exceed the maximum (V2)",
         caught_by: "balances::balance_and_held_money_never_exceed_the_maximum",
-        changes: &[Replace("state.rs", "account.balance.checked_add(account.held)?;", "")],
+        changes: &[Replace("kernel/post.rs", "balance.checked_add(held)?;", "")],
     },
     Mutant {
         name: "maximum-one-less",
         defect: "the largest balance is refused (V2)",
         caught_by: "balances::balance_and_held_money_never_exceed_the_maximum",
         changes: &[Replace(
-            "state.rs",
-            "account.balance.checked_add(account.held)?;",
-            "account.balance.checked_add(account.held)?.checked_add(Money::STEP)?;",
+            "kernel/post.rs",
+            "balance.checked_add(held)?;",
+            "balance.checked_add(held)?.checked_add(Money::STEP)?;",
         )],
     },
     Mutant {
         name: "rows-from-zero",
         defect: "ledger rows are numbered from 0",
         caught_by: "operations::rows_are_numbered_without_gaps_for_each_user",
-        changes: &[Replace("state.rs", "rows.len() as u64 + 1", "rows.len() as u64")],
+        changes: &[Replace("kernel/post.rs", "seq: «*rows + 1»,", "*rows")],
     },
     Mutant {
         name: "commit-moves-updated-at",
         defect: "spending held money moves `updated_at`",
         caught_by: "users::held_money_spent_does_not_move_updated_at",
-        changes: &[Replace("state.rs", "balance != SignedMoney::ZERO", "true")],
+        changes: &[Replace("kernel/post.rs", "balance != record.balance", "true")],
     },
     Mutant {
         name: "reason-lost",
         defect: "the ledger does not keep why a change was made",
         caught_by: "balances::a_memo_stands_in_the_ledger",
-        changes: &[Replace("state.rs", "reason: «memo.reason»,", "drop(memo.reason); None")],
+        changes: &[Replace("kernel/post.rs", "reason: «memo.reason»,", "drop(memo.reason); None")],
     },
     Mutant {
         name: "row-time-lost",
         defect: "a ledger row has the time of the user's creation",
         caught_by: "edges::a_row_has_the_time_of_its_own_operation",
-        changes: &[Replace(
-            "state.rs",
-            "at: «stamp.now»,\n        }));",
-            "self.accounts.get(&user).map_or(stamp.now, |account| account.created_at)",
-        )],
+        changes: &[Replace("kernel/post.rs", "at: «now»,", "record.created_at")],
     },
     Mutant {
         name: "ledger-oldest-first",
@@ -206,16 +201,20 @@ pub(super) const ALL: &[Mutant] = &[
         name: "hold-not-held",
         defect: "held money is taken from the balance and counted nowhere",
         caught_by: "reserves::a_hold_moves_money_aside",
-        changes: &[Replace("reserves.rs", "held: «SignedMoney::plus(amount.money())»,", "SignedMoney::ZERO")],
+        changes: &[Replace(
+            "kernel/reserves.rs",
+            "let held = «account.record.held.checked_add(amount.money())?»;",
+            "account.record.held",
+        )],
     },
     Mutant {
         name: "hold-names-shared",
         defect: "hold names are one name space for all users",
         caught_by: "reserves::names_belong_to_one_user",
         changes: &[Replace(
-            "reserves.rs",
-            "state.holds.get(&(reserve.user, reserve.name.clone()))",
-            "state.holds.values().find(|hold| hold.name == reserve.name)",
+            "state.rs",
+            "Ok(«self.holds.get(&(user, name.clone()))».cloned())",
+            "let _ = user; self.holds.values().find(|hold| hold.name == *name)",
         )],
     },
     Mutant {
@@ -223,9 +222,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a used hold name with other arguments is answered like a replay",
         caught_by: "reserves::a_used_name_with_other_arguments_is_refused",
         changes: &[Replace(
-            "reserves.rs",
-            "hold.judge_reserve(&reserve)?",
-            "Receipt { replayed: true, ..hold.opened }",
+            "kernel/reserves.rs",
+            "hold.status == HoldStatus::Open && hold.amount == *amount && hold.expires_at == *expires_at",
+            "true",
         )],
     },
     Mutant {
@@ -233,9 +232,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a hold that is a replay by its name does not use its key up (R6)",
         caught_by: "keys::a_replay_by_nature_uses_its_key_up",
         changes: &[Replace(
-            "reserves.rs",
-            "state.settle_unchanged(reserve.user, reserve.key, arguments, Answer::Money(again), stamp);",
-            "",
+            "kernel/reserves.rs",
+            "Changes::default().settled_unchanged(atom, user, Answer::Money(receipt)).answering(receipt)",
+            "Changes::default().answering(receipt)",
         )],
     },
     Mutant {
@@ -243,21 +242,19 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "every release of a hold pays it back",
         caught_by: "reserves::a_repeated_release_is_a_replay_of_the_first_receipt",
         changes: &[Before(
-            "reserves.rs",
-            "match hold.judge_release()? {",
-            "if hold.status == HoldStatus::Released { let posting = Posting { kind: OperationKind::Release, \
-             balance: SignedMoney::plus(hold.amount.money()), held: SignedMoney::ZERO, key: stamp.operation.to_key(), \
-             memo: Memo::default() }; return state.post(user, posting, stamp); }",
+            "kernel/reserves.rs",
+            "let hold = standing(view, *user, name)?;\n    match (hold.status, hold.ended) {\n        (HoldStatus::Open, _) => {\n            let",
+            "let hold = standing(view, *user, name)?; if hold.status == HoldStatus::Released { let mut account = account_or_new(atom, *user, view)?; let balance = account.record.balance.checked_add(hold.amount.money())?; let held = account.record.held; let row = post(atom, &mut account, Posting { kind: OperationKind::Release, balance, held, memo: Memo::default() })?; let receipt = receipt(atom, &account); return Ok(Changes { rows: vec![row], ..Changes::of(account) }.settled(atom, *user, Answer::Money(receipt)).answering(receipt)); }",
         )],
     },
     Mutant {
         name: "commit-after-release",
         defect: "a released hold can be committed",
         caught_by: "reserves::commit_after_release_and_the_reverse_are_refused",
-        changes: &[Replace(
-            "reserves.rs",
-            "hold.judge_commit(amount)?",
-            "match hold.ended { Some(first) => HoldStep::Replay(first), None => hold.judge_commit(amount)? }",
+        changes: &[Before(
+            "kernel/reserves.rs",
+            "let amount = amount.unwrap_or(hold.amount);",
+            "if hold.status == HoldStatus::Released && let Some(first) = hold.ended { return Ok(replayed(atom, *user, first)); }",
         )],
     },
     Mutant {
@@ -265,10 +262,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a repeated commit of another amount is answered like a replay",
         caught_by: "reserves::a_commit_of_another_amount_is_no_replay",
         changes: &[Replace(
-            "reserves.rs",
-            "hold.judge_commit(amount)?",
-            "match hold.status { HoldStatus::Committed => hold.judge_commit(storage_core::Amount::new(hold.committed).ok())?, \
-             _ => hold.judge_commit(amount)? }",
+            "kernel/reserves.rs",
+            "(HoldStatus::Committed, Some(ended)) if «hold.committed == amount.money()» => Ok(replayed(atom, *user, ended)),",
+            "true",
         )],
     },
     Mutant {
@@ -276,27 +272,23 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the rest of a partly spent hold stays held (R3)",
         caught_by: "reserves::a_commit_of_a_part_gives_the_rest_back",
         changes: &[Replace(
-            "reserves.rs",
-            "Money::from_micros(hold.amount.money().micros() - spent.micros())?",
-            "if spent.is_zero() { hold.amount.money() } else { Money::ZERO }",
+            "kernel/reserves.rs",
+            "let rest = «hold.amount.money().checked_sub(spent)»",
+            "Some(if spent.is_zero() { hold.amount.money() } else { Money::ZERO })",
         )],
     },
     Mutant {
         name: "end-not-stored",
         defect: "the money of a hold is spent, and the hold stays open (W17)",
         caught_by: "reserves::a_commit_spends_the_hold",
-        changes: &[Replace(
-            "reserves.rs",
-            "state.holds.insert((hold.user, hold.name.clone()), Arc::new(ended));",
-            "drop(ended);",
-        )],
+        changes: &[Replace("kernel/reserves.rs", "let record = «Some(Record::Hold(Arc::clone(&ended)))»;", "None")],
     },
     Mutant {
         name: "unknown-hold-conflict",
         defect: "ending an unknown hold is `Conflict`, not `NotFound` (R8)",
         caught_by: "reserves::ending_an_unknown_hold_is_not_found",
         changes: &[Replace(
-            "reserves.rs",
+            "kernel/reserves.rs",
             "Error::not_found(\"hold\", name)",
             "Error::conflict(\"hold\", name, \"it is unknown\")",
         )],
@@ -306,20 +298,19 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a hold is not swept at the very moment of its expiry",
         caught_by: "reserves::an_expired_hold_is_released_at_its_moment_and_not_before",
         changes: &[Replace(
-            "reserves.rs",
-            "hold.expires_at.is_some_and(|at| at <= now)",
-            "hold.expires_at.is_some_and(|at| at < now)",
+            "kernel/reserves.rs",
+            "hold.expires_at.is_some_and(|at| «at <= atom.stamp().now»)",
+            "at < atom.stamp().now",
         )],
     },
     Mutant {
         name: "expired-hold-not-committed",
         defect: "an expired hold that was not swept cannot be committed",
         caught_by: "reserves::an_expired_hold_can_be_committed_until_it_is_swept",
-        changes: &[Replace(
-            "reserves.rs",
-            "hold.judge_commit(amount)?",
-            "if hold.status == HoldStatus::Open && hold.expires_at.is_some_and(|at| at <= stamp.now) { \
-             return Err(Error::transition(\"hold\", &name, \"expired\", \"committed\")); } hold.judge_commit(amount)?",
+        changes: &[Before(
+            "kernel/reserves.rs",
+            "let amount = amount.unwrap_or(hold.amount);",
+            "if hold.status == HoldStatus::Open && hold.expires_at.is_some_and(|at| at <= atom.stamp().now) { return Err(Error::transition(\"hold\", name, \"expired\", \"committed\").into()); }",
         )],
     },
     Mutant {
@@ -328,8 +319,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "reserves::a_sweep_takes_the_longest_expired_first_and_keeps_its_limit",
         changes: &[Replace(
             "reserves.rs",
-            "!sweep.took(outcome)",
-            "sweep.lacks() == 0 || { sweep.took(outcome); false }",
+            "!sweep.took(self.apply(ReleaseExpired { user, name }))",
+            "let outcome = self.apply(ReleaseExpired { user, name }); sweep.lacks() == 0 || { sweep.took(outcome); false }",
         )],
     },
     Mutant {
@@ -346,7 +337,14 @@ pub(super) const ALL: &[Mutant] = &[
         name: "sweep-takes-all",
         defect: "a sweep releases holds that expire later, too",
         caught_by: "reserves::a_sweep_leaves_other_holds_alone",
-        changes: &[Replace("reserves.rs", "hold.expires_at.is_some_and(|at| at <= now)", "hold.user.get() != 0")],
+        changes: &[
+            Replace(
+                "kernel/reserves.rs",
+                "hold.expires_at.is_some_and(|at| «at <= atom.stamp().now»)",
+                "let _ = at; true",
+            ),
+            Replace("reserves.rs", "hold.expires_at.is_some_and(|at| at <= now)", "hold.expires_at.is_some()"),
+        ],
     },
     Mutant {
         name: "age-ignored",

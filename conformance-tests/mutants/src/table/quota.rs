@@ -279,7 +279,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "an imported generation that is older than all pushes a newer one out (V12)",
         caught_by: "clocks::an_imported_generation_older_than_those_kept_goes",
         changes: &[Replace(
-            "imports.rs",
+            "kernel/imports.rs",
             "trim: Some(«Trim::After(policy.history.limit())»),",
             "Trim::Before(policy.history.limit() - 1)",
         )],

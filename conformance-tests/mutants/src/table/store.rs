@@ -9,8 +9,6 @@ const COPY: &str = "let mut copy = «State::clone(&place)»;";
 const CHANGE: &str = "change(&mut copy).map_err(|error| error.in_operation(operation))?";
 /// The end of a page.
 const PAGE: &str = "let rows = rows.take(request.size.get() + 1).collect();\n    Ok(Page::from_surplus(rows, request.size, filter, position))";
-/// Where a key is looked up.
-const KEY: &str = "check_key(user, key, arguments, self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())";
 /// Where a cursor is read.
 const POSITION: &str = "let after: Option<P> = «request.position(filter)?»;";
 /// Where a list is put in order.
@@ -117,12 +115,18 @@ pub(super) const ALL: &[Mutant] = &[
         name: "failure-half-done",
         defect: "what a failing call did before it failed stays (R3)",
         caught_by: "referrals::a_bonus_over_the_banks_limit_stores_nothing",
-        changes: &[Replace(
-            "lib.rs",
-            CHANGE,
-            "let answer = change(&mut copy); if answer.is_err() { *place = Arc::new(copy.clone()); } \
-             answer.map_err(|error| error.in_operation(operation))?",
-        )],
+        changes: &[
+            Replace(
+                "lib.rs",
+                "let decision = «decide(&atom, state, self.policy()).map_err(Halt::into_error)?»;",
+                "match decide(&atom, state, self.policy()) { Ok(decision) => decision, Err(halt) => { if let Call::SetReferrer(set) = atom.call() { let now = atom.stamp().now; let mut account = storage_core::AccountRecord::new(set.user, now); account.refer(set.referrer, now, None, now); state.accounts.insert(set.user, account); } return Err(halt.into_error()); } }",
+            ),
+            Replace(
+                "lib.rs",
+                CHANGE,
+                "let answer = change(&mut copy); if answer.is_err() { *place = Arc::new(copy.clone()); } answer.map_err(|error| error.in_operation(operation))?",
+            ),
+        ],
     },
     Mutant {
         name: "operation-not-named",
@@ -266,11 +270,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "key-without-arguments",
         defect: "a key is compared without its arguments (R6)",
         caught_by: "keys::a_key_with_other_arguments_is_a_conflict",
-        changes: &[Replace(
-            "state.rs",
-            KEY,
-            "let _ = arguments; Ok(self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())",
-        )],
+        changes: &[Replace("kernel/keys.rs", "used.arguments != atom.arguments()", "false")],
     },
     Mutant {
         name: "key-of-everybody",
@@ -278,9 +278,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "keys::keys_belong_to_one_user",
         changes: &[Replace(
             "state.rs",
-            KEY,
-            "let used = self.keys.iter().find(|((_, space, known), _)| *space == KeySpace::Operation && known == key); \
-             check_key(user, key, arguments, used.map(|(_, used)| used.clone()))",
+            "Ok(«self.keys.get(&(user, space, key.clone()))».cloned())",
+            "self.keys.iter().find(|((_, of, known), _)| *of == space && known == key).map(|(_, used)| used)",
         )],
     },
     Mutant {
@@ -288,17 +287,16 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a key with other arguments is `NotFound`, not `Conflict` (R8)",
         caught_by: "keys::a_key_with_other_arguments_is_a_conflict",
         changes: &[Replace(
-            "state.rs",
-            KEY,
-            "check_key(user, key, arguments, self.keys.get(&(user, KeySpace::Operation, key.clone())).cloned())\
-             .map_err(|_| storage_core::Error::not_found(\"operation key\", key))",
+            "kernel/keys.rs",
+            "Error::conflict(\"operation key\", key, reason)",
+            "Error::not_found(\"operation key\", key)",
         )],
     },
     Mutant {
         name: "keys-forgotten",
         defect: "keys are not looked up at all (R6)",
         caught_by: "keys::the_same_call_again_answers_the_first_receipt",
-        changes: &[Replace("state.rs", KEY, "check_key(user, key, arguments, None)")],
+        changes: &[Replace("kernel/keys.rs", "if «!atom.may_be_known()» {", "true")],
     },
     Mutant {
         name: "no-minted-key",
@@ -539,17 +537,17 @@ pub(super) const ALL: &[Mutant] = &[
         name: "import-with-a-taken-task",
         defect: "an imported job takes another job's external task id (M3)",
         caught_by: "imports::a_task_or_provider_key_that_is_taken_refuses_its_record",
-        changes: &[Replace(
-            "imports.rs",
-            "jobs::check_task(state, job.external_task_id.as_ref(), &job.id)",
-            "Ok::<(), Error>(())",
-        )],
+        changes: &[Replace("kernel/imports.rs", "task_is_free(job.external_task_id.as_ref(), &job.id, view)?;", "")],
     },
     Mutant {
         name: "import-with-a-taken-provider-key",
         defect: "an imported payment takes another payment's provider key (M3)",
         caught_by: "imports::a_task_or_provider_key_that_is_taken_refuses_its_record",
-        changes: &[Replace("imports.rs", "payments::by_provider_key(state, key)", "None::<&Arc<Payment>>")],
+        changes: &[Replace(
+            "kernel/imports.rs",
+            "if let Some(provider) = &payment.provider_key\n        && let Some(other) = «view.payment_of(provider)?»",
+            "None::<Arc<Payment>>",
+        )],
     },
     Mutant {
         name: "nowhere",

@@ -147,32 +147,24 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "referrals::nobody_brings_themselves",
         changes: &[
             Replace("referrals.rs", "self.judge(\"set_referrer\", set.check())?", "()"),
-            Replace(
-                "referrals.rs",
-                "judge_chain(user, referrer, referrer_of, height_of)",
-                "if user == referrer { Ok(()) } else { judge_chain(user, referrer, referrer_of, height_of) }",
-            ),
+            Replace("kernel/atom.rs", "call.check()?;", ""),
+            Replace("kernel/referrals.rs", "user == referrer", "false"),
         ],
     },
     Mutant {
         name: "circle-closes",
         defect: "a circle of referrers is not looked for (W38)",
         caught_by: "referrals::circles_of_any_length_are_refused",
-        changes: &[Replace(
-            "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, height_of)",
-            "let _ = (height_of(user), referrer_of(user)); Ok(())",
-        )],
+        changes: &[Replace("kernel/referrals.rs", "if «above == user» {", "false")],
     },
     Mutant {
         name: "circle-of-two-only",
         defect: "only a circle of two is seen (W38)",
         caught_by: "referrals::circles_of_any_length_are_refused",
         changes: &[Replace(
-            "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, height_of)",
-            "let direct = referrer_of(referrer); \
-             judge_chain(user, referrer, move |of| direct.filter(|_| of == referrer), height_of)",
+            "kernel/referrals.rs",
+            "for above in «view.chain(referrer)?» {",
+            "view.chain(referrer)?.into_iter().take(1).collect::<Vec<_>>()",
         )],
     },
     Mutant {
@@ -180,21 +172,16 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a chain of referrers may have 1,001 edges",
         caught_by: "referrals::a_chain_has_at_most_a_thousand_edges",
         changes: &[Replace(
-            "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, height_of)",
-            "judge_chain(user, referrer, referrer_of, height_of)\
-             .or_else(|error| if error.to_string().contains(\"1000\") { Ok(()) } else { Err(error) })",
+            "kernel/referrals.rs",
+            "may_bring(*user, *referrer, view)?;",
+            "match may_bring(*user, *referrer, view) { Err(Halt::Refused(error)) if error.to_string().contains(\"1000\") => {} other => other? }",
         )],
     },
     Mutant {
         name: "chain-counted-upwards-only",
         defect: "an edge in the middle counts only the chain above it",
         caught_by: "referrals::joining_two_chains_counts_both",
-        changes: &[Replace(
-            "referrals.rs",
-            "judge_chain(user, referrer, referrer_of, height_of)",
-            "let _ = height_of(user); judge_chain(user, referrer, referrer_of, |_| 0)",
-        )],
+        changes: &[Replace("kernel/referrals.rs", "view.height(user)? > MAX_REFERRAL_CHAIN - edges", "false")],
     },
     Mutant {
         name: "bonus-on-every-replay",
@@ -203,10 +190,9 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[
             Replace("referrals.rs", "set.key.is_none()", "false"),
             Replace(
-                "referrals.rs",
-                "Some(_) => «true»,\n                // A restored store",
-                "if let Some(bonus) = bonus { let account = state.account(referrer, stamp.now); \
-                 account.set_quota(account.quota().add_bonus(bonus)?); } true",
+                "kernel/referrals.rs",
+                "let changes = «Changes::default().settled_unchanged(atom, *user, Answer::Record)»;",
+                "let mut above = account_or_new(atom, *referrer, view)?; if let Some(bonus) = bonus { above.record.set_quota(above.record.quota().add_bonus(*bonus)?); } Changes::of(above).settled(atom, *user, Answer::Record)",
             ),
         ],
     },
@@ -215,26 +201,33 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the referrer's bonus is never granted (W39)",
         caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
         changes: &[Replace(
-            "referrals.rs",
-            "account.set_quota(account.quota().add_bonus(bonus)?);",
-            "let _ = account.quota().add_bonus(bonus)?;",
+            "kernel/referrals.rs",
+            "above.record.set_quota(above.record.quota().add_bonus(count)?);",
+            "let _ = above.record.quota().add_bonus(count)?;",
         )],
     },
     Mutant {
         name: "second-referrer-is-a-replay",
         defect: "another referrer is answered like the same again",
         caught_by: "referrals::the_first_referrer_stays",
-        changes: &[Replace(
-            "referrals.rs",
-            "present.referrer != set.referrer",
-            "false && present.referrer != set.referrer",
-        )],
+        changes: &[
+            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace(
+                "kernel/referrals.rs",
+                "if let Some(record) = standing {\n        «record.judge_set(*referrer)?;»",
+                "{}",
+            ),
+        ],
     },
     Mutant {
         name: "referrer-not-created",
         defect: "the referrer is not created (R2)",
         caught_by: "referrals::both_users_are_created",
-        changes: &[Replace("referrals.rs", "state.account(referrer, now);", "")],
+        changes: &[Replace(
+            "kernel/referrals.rs",
+            "«(known.as_ref() != Some(&above)).then_some(above)»",
+            "known.filter(|known| *known != above).map(|_| above)",
+        )],
     },
     Mutant {
         name: "referrals-by-number",
@@ -250,21 +243,26 @@ pub(super) const ALL: &[Mutant] = &[
         name: "another-bonus-is-a-conflict",
         defect: "the same referrer with another bonus is a conflict",
         caught_by: "edges::the_same_referrer_with_another_bonus_is_a_replay",
-        changes: &[Before(
-            "referrals.rs",
-            "Ok(Some(present))",
-            "if set.bonus.is_some_and(|bonus| bonus.get() != present.bonus) { \
-             return Err(Error::conflict(\"referrer of user\", set.user, \"with another bonus\")); }",
-        )],
+        changes: &[
+            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace(
+                "kernel/referrals.rs",
+                "if let Some(record) = standing {\n        «record.judge_set(*referrer)?;»",
+                "record.judge_set(*referrer)?; if bonus.is_some_and(|bonus| bonus.get() != record.bonus) { return Err(Error::conflict(\"referrer of user\", user, \"with another bonus\").into()); }",
+            ),
+        ],
     },
     Mutant {
         name: "circle-before-conflict",
         defect: "a circle that another referrer would close is told before the conflict with the first",
         caught_by: "edges::another_referrer_is_a_conflict_also_where_a_circle_would_close",
-        changes: &[Before(
-            "referrals.rs",
-            "let reason = format!(\"user {} brought them first\", present.referrer);",
-            "check_chain(state, set.user, set.referrer)?;",
-        )],
+        changes: &[
+            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace(
+                "kernel/referrals.rs",
+                "if let Some(record) = standing {\n        «record.judge_set(*referrer)?;»",
+                "may_bring(*user, *referrer, view)?; record.judge_set(*referrer)?;",
+            ),
+        ],
     },
 ];

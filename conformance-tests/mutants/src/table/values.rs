@@ -3,20 +3,15 @@
 use super::Change::{Before, Replace};
 use super::Mutant;
 
-/// Where a write gets its moment and its id.
-const STAMP: &str = "let stamp = «environment.stamp()»;";
-/// The same of an operation that decides by itself.
-const OWN_STAMP: &str = "change(state, «self.environment.stamp()»)";
-
 pub(super) const ALL: &[Mutant] = &[
     Mutant {
         name: "ids-of-199-bytes",
         defect: "an id of 200 bytes is refused (V3)",
         caught_by: "values::ids_of_two_hundred_bytes_are_kept",
         changes: &[Before(
-            "jobs.rs",
-            "let (arguments, user, key) = (add.fingerprint(), add.user, add.key.clone());",
-            "if add.job.as_ref().is_some_and(|id| id.as_str().len() > 199) { return Err(Error::invalid(\"job id\", \"is long\")); }",
+            "kernel/jobs.rs",
+            "let user = add.user;",
+            "if add.job.as_ref().is_some_and(|id| id.as_str().len() > 199) { return Err(Error::invalid(\"job id\", \"is long\").into()); }",
         )],
     },
     Mutant {
@@ -35,9 +30,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a name of 512 bytes is cut (V4)",
         caught_by: "values::names_of_512_bytes_are_kept",
         changes: &[Before(
-            "jobs.rs",
-            "let id = id_of(&add, stamp.operation)?;",
-            "if add.model_name.as_str().len() > 511 { return Err(Error::invalid(\"model name\", \"is long\")); }",
+            "kernel/jobs.rs",
+            "let user = add.user;",
+            "if add.model_name.as_str().len() > 511 { return Err(Error::invalid(\"model name\", \"is long\").into()); }",
         )],
     },
     Mutant {
@@ -45,11 +40,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a note of 8 KiB loses its last letter (V5)",
         caught_by: "values::notes_of_eight_kib_are_kept_and_never_cut",
         changes: &[Replace(
-            "payments.rs",
-            "Payment::create(add, id.clone(), stamp.now)",
-            "let mut payment = Payment::create(add, id.clone(), stamp.now); \
-             if let Some(cut) = payment.notes.as_ref().and_then(|notes| notes.as_str().get(..8191)) { \
-             payment.notes = Some(cut.parse()?); } payment",
+            "kernel/payments.rs",
+            "let record = Arc::new(«Payment::create(add.clone(), id, atom.stamp().now)»);",
+            "let mut payment = Payment::create(add.clone(), id, atom.stamp().now); if let Some(cut) = payment.notes.as_ref().and_then(|notes| notes.as_str().get(..8191)) { payment.notes = Some(cut.parse()?); } payment",
         )],
     },
     Mutant {
@@ -57,10 +50,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "of 64 URLs the last is lost (V6)",
         caught_by: "values::sixty_four_long_urls_are_kept",
         changes: &[Replace(
-            "jobs.rs",
-            "state.jobs.insert(update.job.clone(), Arc::new(changed));",
-            "let few = storage_core::ResultUrls::new(changed.result_urls.as_slice().iter().take(63).map(ToString::to_string))?; \
-             state.jobs.insert(update.job.clone(), Arc::new(Job { result_urls: few, ..changed }));",
+            "kernel/jobs.rs",
+            "let record = Arc::new(«changed»);",
+            "let few = storage_core::ResultUrls::new(changed.result_urls.as_slice().iter().take(63).map(ToString::to_string))?; Job { result_urls: few, ..changed }",
         )],
     },
     Mutant {
@@ -78,64 +70,40 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "`-0.0` comes back as `0.0` (V8)",
         caught_by: "jobs::params_come_back_as_the_value_they_were",
         changes: &[Replace(
-            "jobs.rs",
-            "Job::create(add, id.clone(), stamp.now)",
-            "let mut job = Job::create(add, id.clone(), stamp.now); \
-             job.params = storage_core::Params::from_json(&job.params.as_json().replace(\"-0.0\", \"0.0\"))?; job",
+            "kernel/jobs.rs",
+            "let record = Arc::new(«Job::create(add.clone(), id, atom.stamp().now)»);",
+            "let mut job = Job::create(add.clone(), id, atom.stamp().now); job.params = storage_core::Params::from_json(&job.params.as_json().replace(\"-0.0\", \"0.0\"))?; job",
         )],
     },
     Mutant {
         name: "times-in-milliseconds",
         defect: "times are kept to the millisecond (V9)",
         caught_by: "values::times_from_1970_to_9999_are_kept_to_the_microsecond",
-        changes: &[
-            Replace(
-                "kernel/atom.rs",
-                STAMP,
-                "let stamp = environment.stamp(); \
-             Stamp { now: storage_core::Timestamp::from_micros(stamp.now.micros() / 1000 * 1000)?, ..stamp }",
-            ),
-            Replace(
-                "lib.rs",
-                OWN_STAMP,
-                "let stamp = self.environment.stamp(); \
-             Stamp { now: storage_core::Timestamp::from_micros(stamp.now.micros() / 1000 * 1000)?, ..stamp }",
-            ),
-        ],
+        changes: &[Replace(
+            "kernel/atom.rs",
+            "let stamp = «environment.stamp()»;",
+            "let stamp = environment.stamp(); Stamp { now: storage_core::Timestamp::from_micros(stamp.now.micros() / 1000 * 1000)?, ..stamp }",
+        )],
     },
     Mutant {
         name: "own-clock",
         defect: "the machine's clock is read, not the store's (V11)",
         caught_by: "values::time_and_ids_come_from_the_environment",
-        changes: &[
-            Replace(
-                "kernel/atom.rs",
-                STAMP,
-                "Stamp { now: storage_core::Clock::now(&storage_core::SystemClock), ..environment.stamp() }",
-            ),
-            Replace(
-                "lib.rs",
-                OWN_STAMP,
-                "Stamp { now: storage_core::Clock::now(&storage_core::SystemClock), ..self.environment.stamp() }",
-            ),
-        ],
+        changes: &[Replace(
+            "kernel/atom.rs",
+            "let stamp = «environment.stamp()»;",
+            "Stamp { now: storage_core::Clock::now(&storage_core::SystemClock), ..environment.stamp() }",
+        )],
     },
     Mutant {
         name: "own-ids",
         defect: "ids are minted beside the store's source (V11)",
         caught_by: "values::time_and_ids_come_from_the_environment",
-        changes: &[
-            Replace(
-                "kernel/atom.rs",
-                STAMP,
-                "Stamp { operation: storage_core::IdSource::next_id(&storage_core::SystemIds), ..environment.stamp() }",
-            ),
-            Replace(
-                "lib.rs",
-                OWN_STAMP,
-                "Stamp { operation: storage_core::IdSource::next_id(&storage_core::SystemIds), ..self.environment.stamp() }",
-            ),
-        ],
+        changes: &[Replace(
+            "kernel/atom.rs",
+            "let stamp = «environment.stamp()»;",
+            "Stamp { operation: storage_core::IdSource::next_id(&storage_core::SystemIds), ..environment.stamp() }",
+        )],
     },
     Mutant {
         name: "page-of-999",
@@ -153,10 +121,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "an empty note is none",
         caught_by: "values::absent_and_empty_are_two",
         changes: &[Replace(
-            "payments.rs",
-            "Payment::create(add, id.clone(), stamp.now)",
-            "let payment = Payment::create(add, id.clone(), stamp.now); \
-             Payment { notes: payment.notes.filter(|notes| !notes.as_str().is_empty()), ..payment }",
+            "kernel/payments.rs",
+            "let record = Arc::new(«Payment::create(add.clone(), id, atom.stamp().now)»);",
+            "let payment = Payment::create(add.clone(), id, atom.stamp().now); Payment { notes: payment.notes.filter(|notes| !notes.as_str().is_empty()), ..payment }",
         )],
     },
     Mutant {
@@ -164,9 +131,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a group, whose number is negative, is no user (V1)",
         caught_by: "users::a_group_is_a_user",
         changes: &[Before(
-            "balances.rs",
-            "let AddBalance { user, amount, memo, key } = add;",
-            "if add.user.get() < 0 { return Err(Error::invalid(\"user id\", \"must be positive\")); }",
+            "kernel/balances.rs",
+            "let AddBalance { user, amount, memo, key: _ } = add;",
+            "if add.user.get() < 0 { return Err(storage_core::Error::invalid(\"user id\", \"must be positive\").into()); }",
         )],
     },
     Mutant {

@@ -4,6 +4,9 @@
 //! changes nothing and is judged without an error in the server's log. Two repetitions that race both see it unused:
 //! then the key's unique constraint stops the second, and it is judged too.
 
+#[cfg(test)]
+mod alone;
+
 use storage_core::kernel::{Atom, Call, Reply};
 
 use crate::store::PgStorage;
@@ -12,6 +15,10 @@ use crate::tx::Express;
 impl PgStorage {
     /// The one statement that does everything when the case is plain, for the calls that have such a form.
     pub(crate) fn express(&self, atom: &Atom) -> Option<Express<'_, Reply>> {
+        // What one statement changes of a user and of a route may lie on two nodes.
+        if !self.is_whole() {
+            return None;
+        }
         match atom.call() {
             Call::AddBalance(add) => Some(self.express_credit(atom, add)),
             Call::SubtractBalance(subtract) => Some(self.express_debit(atom, subtract)),

@@ -141,7 +141,7 @@ pub(crate) struct AskUser(pub(crate) UserId);
 pub(crate) struct AskJobs(pub(crate) UserId, pub(crate) i64);
 
 /// A kind of operation that can be gathered.
-trait Gathered: Sized + Send + Sync + 'static {
+pub(crate) trait Gathered: Sized + Send + Sync + 'static {
     /// Whether nothing is changed.
     const READS: bool;
     /// Which part of the connections may be at it: the fewer there are, the more each statement gathers, and the less goes on

@@ -452,6 +452,9 @@ impl Link<'_> {
     pub(crate) fn wire(&self) -> Wire<'_> {
         self.connection.parts.wire(&self.connection.client)
     }
+    pub(crate) fn parts(&self) -> (&Client, &Parts) {
+        (&self.connection.client, &self.connection.parts)
+    }
     pub(crate) fn split(&mut self) -> (&mut Client, &Parts) {
         let Connection { client, parts, .. } = &mut *self.connection;
         (client, parts)

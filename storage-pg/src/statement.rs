@@ -91,6 +91,36 @@ mod tests {
         assert_eq!(names.len(), sql.all().len(), "a name stands for two statements");
     }
 
+    /// The statements that do what the kernel decides: the fast forms. Each is compared with the kernel, alone (`express/alone.rs`) and in a race
+    /// (`conformance-tests/differential/tests/races.rs`). Every other statement writes down what was decided.
+    const FORMS: &[&str] = &[
+        "balances::add",
+        "balances::subtract",
+        "free_generations::take",
+        "gather::post",
+        "jobs::add",
+        "jobs::update",
+        "payments::add",
+        "payments::approve",
+        "reserves::commit",
+        "reserves::release",
+        "reserves::reserve",
+    ];
+
+    #[test]
+    fn only_the_listed_forms_change_what_they_read() {
+        let sql = Sql::new(&Schema::default());
+        let changes = |text: &&str| {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            ["( INSERT INTO", "( UPDATE", "( DELETE FROM"].iter().any(|words| text.contains(words))
+        };
+        let all = sql.all();
+        let forms: Vec<&str> = all.iter().filter(|one| changes(&one.text.as_str())).map(|one| one.name).collect();
+        let mut names: Vec<&str> = forms.iter().filter_map(|name| name.split_once("storage_pg::")?.1.into()).collect();
+        names.sort_unstable();
+        assert_eq!(names, FORMS, "a form decides by itself: list it, and prove it where the others are: {forms:?}");
+    }
+
     /// What is right on one server and wrong on a sharded one, or behind a pooler.
     #[test]
     fn no_statement_uses_what_does_not_scale() {

@@ -168,6 +168,30 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
+    /// A transaction that a test has begun on a link, which it keeps.
+    #[cfg(test)]
+    pub(crate) async fn within(link: &'c Link<'_>, storage: &'c PgStorage) -> Self {
+        let (client, link) = link.parts();
+        client.batch_execute(BEGIN).await.unwrap();
+        let waiting = Waiting { waits: true, gives_way: false };
+        let (parents, children) = (Vec::new(), Vec::new());
+        Self { client, link, storage, stage: Stage::Open, waiting, wrote: false, parents, children }
+    }
+    #[cfg(test)]
+    pub(crate) async fn run(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap();
+    }
+    /// The texts of the first column.
+    #[cfg(test)]
+    pub(crate) async fn asked(&self, sql: &str) -> Vec<String> {
+        let messages = self.client.simple_query(sql).await.unwrap();
+        let row = |message: &tokio_postgres::SimpleQueryMessage| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
+            _ => None,
+        };
+        messages.iter().filter_map(row).collect()
+    }
+
     /// Makes durable what was written. Without a change there is nothing to commit: dropping the transaction sends its end,
     /// and waits for nobody.
     async fn end(mut self, course: &Course<'_>) -> Result<(), Fault> {
@@ -382,7 +406,7 @@ impl PgStorage {
                 Err(fault) => return Err(fault),
             }
         }
-        let (client, link) = link.split();
+        let (client, link) = link.parts();
         let (parents, children) = (Vec::new(), Vec::new());
         let (storage, stage, wrote) = (self, Stage::Unsent, false);
         let mut tx = Tx { client, link, storage, stage, waiting, wrote, parents, children };

@@ -88,7 +88,11 @@ struct Databases {
     sites: Mutex<BTreeMap<Site, Database>>,
 }
 
-fn database(server: &Server) -> Result<Database, String> {
+/// A new database with the store's tables.
+///
+/// # Errors
+/// Why there is none.
+pub fn database(server: &Server) -> Result<Database, String> {
     // The template's name changes with the migrations, so that a server that outlives a change has no stale one.
     let template = format!("storage_v{}", storage_pg::migration_steps().len());
     server.create_database_with(&template, |url| {

@@ -239,13 +239,13 @@ fn stage(shared: &Shared, begun: &Begun) -> Result<(Manifest, Vec<Arc<Segment>>)
 
 /// Ends the handle where the ledger is not as it was written: somebody changed it while the store is open.
 fn ends_on_damage(shared: &Shared, error: Error) -> Error {
-    if !matches!(error.kind(), ErrorKind::Corrupt(_)) {
+    let ledger = shared.dir.join(crate::ledger::LEDGER).display().to_string();
+    if !matches!(error.kind(), ErrorKind::Corrupt(place) if place.source == ledger) {
         return error;
     }
     let found = error.message(format!(
-        "{} was changed while the store is open; this handle ended and changes nothing more: close every process and open the \
-         store again, the journal holds what is damaged",
-        shared.dir.join(crate::ledger::LEDGER).display()
+        "{ledger} was changed while the store is open; this handle ended and changes nothing more: close every process and open the \
+         store again, the journal holds what is damaged"
     ));
     shared.judged::<()>(Err(Trouble::Final(found.clone()))).err().unwrap_or(found)
 }
@@ -423,6 +423,22 @@ mod tests {
         let names = storage.shared.dir.names().unwrap();
         assert_eq!(stage(&storage.shared, &begun).err().unwrap().kind(), &ErrorKind::Closed);
         assert_eq!(storage.shared.dir.names().unwrap(), names);
+    }
+
+    /// What stands in the way of the copies is no damage of the ledger: the store goes on without a checkpoint.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_checkpoint_that_cannot_put_its_copies_down_leaves_the_store_open() {
+        let temp = tempfile::tempdir().unwrap();
+        let storage = JsonStorage::open(JsonOptions::new(temp.path().join("data"))).await.unwrap();
+        let user = UserId::new(1).unwrap();
+        storage.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        storage.shared.dir.rename(checkpoint::COPIES, "elsewhere").unwrap();
+        std::os::unix::fs::symlink("elsewhere", storage.shared.dir.path().join(checkpoint::COPIES)).unwrap();
+        let shared = Arc::clone(&storage.shared);
+        let outcome = tokio::task::spawn_blocking(move || run(&shared, 0)).await.unwrap();
+        assert!(outcome.is_err());
+        storage.add_balance(AddBalance::new(user, "1".parse().unwrap())).await.unwrap();
+        assert_eq!(storage.get_balance(user).await.unwrap(), Money::from_units(2).unwrap());
     }
 
     /// While a checkpoint is made the store is its files and two journals; whoever dies then leaves both.

@@ -360,7 +360,7 @@ impl JsonStorage {
         self.shared.check_open()?;
         let heap = call.heap_size();
         let atom = Atom::new(call, self.env())?;
-        let (deadline, room, key) = (self.shared.options.deadline, Room::of(&self.shared.options), atom.key().clone());
+        let (deadline, room, key) = (self.shared.options.deadline, Room::of(&self.shared.options), atom.asked_by());
         let mut answer = self.shared.queue.call(room, key, heap, move |tx| {
             let decision = decide(&atom, tx, &tx.env.policy).map_err(Halt::into_error)?;
             tx.put(decision.changes)?;

@@ -41,7 +41,8 @@ impl PgStorage {
     /// Puts some records in, in their order, in one transaction. Each is decided by itself, and sees those before it.
     async fn import_some(&self, pool: &Pool, some: &[Numbered]) -> Result<Outcomes> {
         let Some((_, first)) = some.first() else { return Ok(Vec::new()) };
-        let (sent, course) = (Sent::default(), Course::new(first.key()));
+        let (sent, key) = (Sent::default(), first.asked_by());
+        let course = Course::new(&key);
         self.write_on(Instant::now(), pool, (&course, Lock::Many), None, |tx| {
             let some: Vec<_> = some.iter().map(|(at, atom)| (*at, course.atom(atom))).collect();
             let sent = Arc::clone(&sent);

@@ -113,12 +113,14 @@ impl<'c> Tx<'c> {
         let decision = loop {
             match decide(atom, &seen, policy) {
                 Ok(decision) => break decision,
-                // An id that a used key tells.
-                Err(Halt::Missing(need)) => {
+                // A record whose id a used key tells.
+                Err(Halt::Missing(need @ (Need::Job(_) | Need::Payment(_)))) => {
                     let look = self.look(need, None);
                     let rows = self.fetch(statements(std::slice::from_ref(&look))).await?;
                     self.take_in(atom, &mut seen, look.need, &rows)?;
                 }
+                // Whoever appeared behind the lock is seen and not held.
+                Err(Halt::Missing(_)) => return Err(Fault::Overtaken),
                 Err(Halt::Refused(error) | Halt::Failed(error)) => return Err(error.into()),
             }
         };
@@ -276,11 +278,13 @@ impl<'c> Tx<'c> {
     /// Keeps what the statements of a need answered.
     fn take_in(&self, atom: &Atom, seen: &mut Seen, need: Need, answers: &[Vec<Row>]) -> Result<(), Fault> {
         let row = |at: usize| answers.get(at).and_then(|rows| rows.first());
-        // Of a record that was removed by hand the key tells that made it; without one an id that still leads there is damage.
+        // Of a record that was removed by hand the key tells that made it, which is its user's. Otherwise an id that still leads there is
+        // damage.
         let is_used = |((_, space, key), used): &((UserId, KeySpace, OperationKey), Option<UsedKey>)| {
             used.is_some() && (*space, key) == (atom.space(), atom.key())
         };
-        let dangling = answers.get(1).filter(|_| !seen.keys.iter().any(is_used));
+        let was_made = matches!(atom.lock(), kernel::Lock::User(_)) && seen.keys.iter().any(is_used);
+        let dangling = answers.get(1).filter(|_| !was_made);
         let now = atom.stamp().now;
         match need {
             Need::Account(Party::User(user)) => seen.accounts.push(Account::of(user, row(0), now)?),

@@ -127,6 +127,9 @@ async fn the_key_of_a_row_that_somebody_deleted_is_a_conflict() {
             storage.add_generation_job(add.clone()).await.unwrap();
         }
         storage.set_referrer(brought.clone()).await.unwrap();
+        let mark = MarkPaymentStatus::new("p-1".parse().unwrap(), PaymentStatus::Rejected);
+        let reject = MarkPaymentStatus { key: key("reject"), ..mark };
+        storage.mark_payment_status(reject.clone()).await.unwrap();
         let (client, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client.batch_execute("DELETE FROM payments; DELETE FROM generation_jobs; DELETE FROM referrals").await.unwrap();
@@ -135,6 +138,12 @@ async fn the_key_of_a_row_that_somebody_deleted_is_a_conflict() {
         }
         for add in [named, minted] {
             gone(storage.add_payment(add).await);
+        }
+        // The key of a decision says nothing of the payment.
+        if with_routes {
+            assert_eq!(storage.mark_payment_status(reject).await.unwrap_err().kind().name(), "NotFound");
+        } else {
+            damaged(storage.mark_payment_status(reject).await, "payment", "p-1");
         }
         for add in [ordered, by_task] {
             gone(storage.add_generation_job(add).await);

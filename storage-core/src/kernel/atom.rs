@@ -103,7 +103,14 @@ impl Atom {
     pub fn key(&self) -> &OperationKey {
         &self.key
     }
-    /// Whose keys and which space it lies in.
+    /// The key by which the caller may ask what became of the call. An imported generation's own key is one of another operation.
+    pub fn asked_by(&self) -> OperationKey {
+        match self.call {
+            Call::Import(_) => self.stamp.operation.to_key(),
+            _ => self.key.clone(),
+        }
+    }
+    /// Which space of keys that is.
     pub fn space(&self) -> KeySpace {
         self.space
     }

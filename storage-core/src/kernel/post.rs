@@ -60,7 +60,11 @@ pub(super) fn referring_to(reference: Reference, memo: &Memo) -> Memo {
 /// The first receipt of a money operation.
 pub(super) fn first_receipt(first: &First) -> Result<Receipt, Halt> {
     match first.used.answer {
-        Answer::Money(receipt) => Ok(Receipt { replayed: first.replayed, ..receipt }),
+        // The key of a call that repeated another one under a new key remembers that one's receipt.
+        Answer::Money(receipt) => {
+            let repeats = first.replayed || receipt.operation != first.used.operation;
+            Ok(Receipt { replayed: repeats, ..receipt })
+        }
         _ => Err(Halt::Failed(Error::internal("the key of a money operation answers something else"))),
     }
 }

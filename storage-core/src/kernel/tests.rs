@@ -320,10 +320,10 @@ fn another_attempt_answers_as_the_first_one() {
     assert!(answered > 1000, "{answered}");
 }
 
-/// The same answer, of the call that had it first. A call that only repeated another one under a new key has that key now.
+/// The same answer, of the call that had it first. A call that only repeated another one under a new key has that key now, and a
+/// record does not say so.
 fn unreplayed(reply: Reply) -> Reply {
     match reply {
-        Reply::Money(receipt) => Reply::Money(Receipt { replayed: false, ..receipt }),
         Reply::Job(stored) => Reply::Job(Stored { replayed: false, ..stored }),
         Reply::Payment(stored) => Reply::Payment(Stored { replayed: false, ..stored }),
         Reply::Referral(stored) => Reply::Referral(Stored { replayed: false, ..stored }),

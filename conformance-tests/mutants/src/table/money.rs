@@ -125,7 +125,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "replay-not-marked",
         defect: "a replay does not say that it is one (R6)",
         caught_by: "keys::the_same_call_again_answers_the_first_receipt",
-        changes: &[Replace("kernel/post.rs", "Receipt { replayed: first.replayed, ..receipt }", "receipt")],
+        changes: &[Replace("kernel/post.rs", "Receipt { replayed: repeats, ..receipt }", "receipt")],
     },
     Mutant {
         name: "no-maximum",

@@ -17,7 +17,7 @@ use crate::statement::Statement;
 use crate::tx::{Param, Tx, borrowed, held, param};
 use crate::{history, jobs, keys, payments, reserves};
 
-/// A record that was looked for by an id that leads to its user. One that leads to a user who has no such record is damage.
+/// A record that was looked for by its id. An id that leads to a user who has no such record is damage.
 type Found<T> = Result<Option<Arc<T>>, Error>;
 
 /// What was asked for, and what was found. They are a few.
@@ -306,23 +306,22 @@ impl<'c> Tx<'c> {
             }
             Need::Job(job) => {
                 let found = self.found(seen, atom, row(0).map(jobs::job).transpose()?)?;
-                let found = found.map_or_else(|| led(dangling, ("job", job.as_str())), |found| Ok(Some(found)));
+                let found = found_unless_dangling(found, dangling, ("job", job.as_str()));
                 seen.jobs.push((job, found));
             }
             Need::JobOf(task) => {
                 let found = row(0).map(jobs::job).transpose()?.map(Arc::new);
-                let found = found.map_or_else(|| led(dangling, ("task", task.as_str())), |found| Ok(Some(found)));
+                let found = found_unless_dangling(found, dangling, ("task", task.as_str()));
                 seen.tasks.push((task, found));
             }
             Need::Payment(payment) => {
                 let found = self.found(seen, atom, row(0).map(payments::payment).transpose()?)?;
-                let found = found.map_or_else(|| led(dangling, ("payment", payment.as_str())), |found| Ok(Some(found)));
+                let found = found_unless_dangling(found, dangling, ("payment", payment.as_str()));
                 seen.payments.push((payment, found));
             }
             Need::PaymentOf(provider) => {
                 let found = row(0).map(payments::payment).transpose()?.map(Arc::new);
-                let found =
-                    found.map_or_else(|| led(dangling, ("provider", provider.as_str())), |found| Ok(Some(found)));
+                let found = found_unless_dangling(found, dangling, ("provider", provider.as_str()));
                 seen.providers.push((provider, found));
             }
             Need::Chain(_) | Need::Height(_) => return Err(unanswered().into()),
@@ -392,7 +391,10 @@ fn statements<'l>(looks: &'l [Look<'_>]) -> Vec<(&'l Statement, Vec<crate::wire:
     all.map(|(statement, values)| (*statement, borrowed(values))).collect()
 }
 
-/// What a look that found nothing says: nothing, unless the id leads to somebody.
-fn led<T>(dangling: Option<&Vec<Row>>, what: (&str, &str)) -> Found<T> {
-    leads_somewhere(dangling, what).map(|()| None)
+/// The record, if there is one. `Corrupt` when there is none and the id leads to a user.
+fn found_unless_dangling<T>(found: Option<Arc<T>>, dangling: Option<&Vec<Row>>, id: (&str, &str)) -> Found<T> {
+    if found.is_none() {
+        leads_somewhere(dangling, id)?;
+    }
+    Ok(found)
 }

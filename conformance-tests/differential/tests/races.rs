@@ -2,7 +2,12 @@
 //! committed), both start, both are seen to wait, it lets go. Answers and contents are those of one serial order, as the kernel has it
 //! in memory.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, whose own connection no pooler shares")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test, whose own connection no pooler shares"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +144,7 @@ async fn made(storage: &dyn Storage, call: Call) -> String {
         Call::UpdateJobStatus(update) => told(storage.update_job_status(update).await),
         Call::AddPayment(add) => told(storage.add_payment(add).await),
         Call::MarkPaymentStatus(mark) => told(storage.mark_payment_status(mark).await),
-        other => format!("{other:?} is not made here"),
+        other => panic!("this test does not make {other:?}"),
     }
 }
 
@@ -236,7 +241,7 @@ async fn two_calls_that_wait_for_one_row_have_an_order() {
                 }
                 let seen = ([answers[0].clone(), answers[1].clone()], dumped(&*opened[0]).await);
                 let orders = [in_order(&before, lanes, [&a, &b], 0).await, in_order(&before, lanes, [&a, &b], 1).await];
-                let theirs = |(answers, contents): &([String; 2], String)| {
+                let of_this_round = |(answers, contents): &([String; 2], String)| {
                     let mark = format!("\"user\":{}", names.user);
                     let lines: Vec<&str> = contents.lines().filter(|line| line.contains(&mark)).collect();
                     format!("{answers:#?}\n{}", lines.join("\n"))
@@ -244,9 +249,9 @@ async fn two_calls_that_wait_for_one_row_have_an_order() {
                 assert!(
                     orders.contains(&seen),
                     "{held:?} held, {a:?} and {b:?}\n{}\nis neither\n{}\nnor\n{}",
-                    theirs(&seen),
-                    theirs(&orders[0]),
-                    theirs(&orders[1])
+                    of_this_round(&seen),
+                    of_this_round(&orders[0]),
+                    of_this_round(&orders[1])
                 );
                 for storage in opened {
                     storage.close().await.unwrap();

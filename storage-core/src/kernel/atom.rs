@@ -27,7 +27,7 @@ pub enum Lock {
     User(UserId),
     /// The user to whom a record leads, if it does.
     Owner(Route),
-    /// The chains of all referrers, which only a new referral changes; then a user and who is to have brought them, by ascending id.
+    /// First the chains of all referrers, which only a new referral changes; then the user and the new referrer, by ascending id.
     Chains(UserId, UserId),
 }
 
@@ -110,11 +110,11 @@ impl Atom {
             _ => self.key.clone(),
         }
     }
-    /// Which space of keys that is.
+    /// The space that [`Atom::key`] belongs to.
     pub fn space(&self) -> KeySpace {
         self.space
     }
-    /// What a repeat must be equal in.
+    /// The fingerprint of the arguments: a repeat under the same key must have the same.
     pub fn arguments(&self) -> Fingerprint {
         self.arguments
     }

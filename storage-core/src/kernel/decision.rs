@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Account, Atom, Halt, View};
 use crate::dump::KeyRecord;
 use crate::{
-    AccountRecord, Acknowledged, Answer, Error, Generation, GenerationReceipt, GiftClaim, Hold, ImportOutcome, Job,
-    LedgerRow, Payment, QuotaReceipt, Receipt, Referral, Stored, UsedKey, User, UserId,
+    Acknowledged, Answer, Error, Generation, GenerationReceipt, GiftClaim, Hold, ImportOutcome, Job, LedgerRow,
+    Payment, QuotaReceipt, Receipt, Referral, Stored, UsedKey, User, UserId,
 };
 
 /// An answer, and what becomes of the store.
@@ -60,10 +60,6 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         let Self { accounts, rows, key, record, trim: _ } = self;
         accounts.iter().all(Option::is_none) && rows.is_empty() && key.is_none() && record.is_none()
-    }
-    /// The accounts that change or are new.
-    pub fn accounts(&self) -> impl Iterator<Item = &AccountRecord> {
-        self.accounts.iter().flatten().map(|account| &account.record)
     }
     /// One account.
     pub(super) fn of(account: Account) -> Self {

@@ -108,7 +108,7 @@ impl Table {
             self.accounts.insert(account.record.user, account);
         }
         if let Some(key) = key {
-            assert!(self.accounts.contains_key(&key.user), "{atom:?} leaves a key of nobody");
+            assert!(self.accounts.contains_key(&key.user), "{atom:?} leaves a key whose user does not exist");
             self.keys.insert((key.user, key.space, key.key), key.used);
         }
         match record {
@@ -193,7 +193,7 @@ fn calls() -> Vec<Call> {
                 .into(),
             );
         }
-        for (id, status) in [("j", JobStatus::Running), ("i", JobStatus::Completed), ("nobody's", JobStatus::Failed)] {
+        for (id, status) in [("j", JobStatus::Running), ("i", JobStatus::Completed), ("unknown", JobStatus::Failed)] {
             let update = UpdateJobStatus::new(id.parse().unwrap(), status);
             calls.push(UpdateJobStatus { key: given.clone(), ..update.clone() }.into());
             calls.push(
@@ -266,7 +266,7 @@ fn imports() -> Vec<ImportRecord> {
     ]
 }
 
-/// What every attempt of a call without a key and without an id of its own draws anew.
+/// Applies a call as a new atom, which draws its own id and its own minted key.
 fn apply_new(table: &mut Table, call: &Call, environment: &Environment) -> (Atom, Result<Reply>) {
     let atom = Atom::new(call.clone(), environment).unwrap();
     let reply = table.apply(&atom, &environment.policy);

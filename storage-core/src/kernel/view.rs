@@ -67,8 +67,8 @@ pub trait View {
     /// # Errors
     /// See [`View::account`].
     fn chain(&self, user: UserId) -> Result<Vec<UserId>, Halt>;
-    /// How long the longest chain below a user is: 0 for one who brought nobody. More than
-    /// [`MAX_REFERRAL_CHAIN`](crate::MAX_REFERRAL_CHAIN) are all the same.
+    /// The length of the longest chain below a user, in referrals; 0 when the user brought nobody. Above
+    /// [`MAX_REFERRAL_CHAIN`](crate::MAX_REFERRAL_CHAIN) any larger number will do.
     ///
     /// # Errors
     /// See [`View::account`].

@@ -153,7 +153,7 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "kernel/free_generations.rs",
             "Error::not_found(\"operation key\", take)",
-            "Error::conflict(\"operation key\", take, \"nobody took it\")",
+            "Error::conflict(\"operation key\", take, \"no quota was taken with it\")",
         )],
     },
     Mutant {

@@ -128,13 +128,13 @@ impl Counter {
     async fn history(&self, user: UserId) -> Result<String, Trouble> {
         let newest = self.shop.newest(user, 5).await?;
         let mut text = String::from(if newest.is_empty() { "Nothing yet." } else { "The newest first:" });
-        for generation in newest {
-            let url = generation.result_urls.as_slice().first().map_or("", |url| url);
+        for (price, urls) in newest {
+            let url = urls.as_slice().first().map_or("", |url| url);
             if text.encode_utf16().count() + url.encode_utf16().count() + 40 > LONGEST_MESSAGE {
                 break;
             }
             // Writing to a string does not fail.
-            let _ = write!(text, "\n{} credits: {url}", generation.price);
+            let _ = write!(text, "\n{price} credits: {url}");
         }
         Ok(text)
     }

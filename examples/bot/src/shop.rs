@@ -13,10 +13,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use storage_core::{
     AddGenerationJob, AddGenerationToHistory, AddPayment, Amount, BonusCount, CommitReserve, Error, ErrorKind,
-    ErrorMessage, FileId, Generation, GetUserGenerationsHistory, Hold, HoldStatus, IncrementFreeGenerations, Job,
-    JobId, JobStatus, ListJobs, ListPayments, ListReserves, MarkPaymentStatus, Money, PageRequest, PageSize, Params,
-    Payment, PaymentId, PaymentStatus, ProviderKey, ReleaseReserve, ReserveBalance, Result, ReturnFreeGeneration,
-    SetReferrer, SharedStorage, TaskId, UpdateJobStatus, UserId,
+    ErrorMessage, FileId, GetUserGenerationsHistory, Hold, HoldStatus, IncrementFreeGenerations, Job, JobId, JobStatus,
+    ListJobs, ListPayments, ListReserves, MarkPaymentStatus, Money, PageRequest, PageSize, Params, Payment, PaymentId,
+    PaymentStatus, ProviderKey, ReleaseReserve, ReserveBalance, Result, ResultUrls, ReturnFreeGeneration, SetReferrer,
+    SharedStorage, TaskId, UpdateJobStatus, UserId,
 };
 
 use crate::provider::Outcome;
@@ -66,6 +66,11 @@ fn named_after<T: FromStr<Err = Error>>(job: &Job) -> Result<T> {
     job.id.as_str().parse()
 }
 
+/// What a job costs of which this is set aside: nothing when a free generation was taken, or an operator gave it back.
+fn charged(hold: Option<&Hold>) -> Money {
+    hold.filter(|hold| hold.status != HoldStatus::Released).map_or(Money::ZERO, |hold| hold.amount.money())
+}
+
 impl Shop {
     pub(crate) fn new(storage: SharedStorage, price: Amount, bot: u64) -> Self {
         Self { storage, price, bot }
@@ -78,10 +83,23 @@ impl Shop {
         let free = self.storage.get_user_free_generations_remaining(user).await?;
         Ok((self.storage.get_balance(user).await?, free))
     }
-    /// The newest generations.
-    pub(crate) async fn newest(&self, user: UserId, most: u32) -> Result<Vec<Arc<Generation>>> {
+    /// The newest generations: what each costs, and its pictures. Those that are being delivered come first: people ask
+    /// as soon as they see a picture, and it is noted as sold only after that.
+    pub(crate) async fn newest(&self, user: UserId, most: u32) -> Result<Vec<(Money, ResultUrls)>> {
         let page = PageRequest::first(PageSize::new(most)?);
-        Ok(self.storage.get_user_generations_history(GetUserGenerationsHistory { user, page }).await?.items)
+        let running = ListJobs { user: Some(user), statuses: vec![JobStatus::Running], page: page.clone() };
+        // Before the history: what is sold between the two stands in both, not in none.
+        let running = self.storage.list_jobs(running).await?.items;
+        let sold = self.storage.get_user_generations_history(GetUserGenerationsHistory { user, page }).await?.items;
+        let mut newest = Vec::new();
+        for job in running.iter().filter(|job| !job.result_urls.is_empty() && job.error_message.is_none()) {
+            if sold.iter().all(|sold| sold.id.as_str() != job.id.as_str()) {
+                newest.push((charged(self.hold(job).await?.as_deref()), job.result_urls.clone()));
+            }
+        }
+        newest.extend(sold.iter().map(|sold| (sold.price, sold.result_urls.clone())));
+        newest.truncate(most as usize);
+        Ok(newest)
     }
 
     /// Writes an order down. Nothing is paid yet. A button pressed twice is one order. `None` when the price that was shown
@@ -173,15 +191,11 @@ impl Shop {
     /// among [`Shop::unfinished`]. Where an operator gave the hold back meanwhile the picture is free: nobody is charged
     /// against an operator's word.
     pub(crate) async fn sold(&self, job: &Job) -> Result<()> {
-        let price = match self.hold(job).await? {
-            // A free generation.
-            None => Money::ZERO,
-            Some(hold) if hold.status == HoldStatus::Released => Money::ZERO,
-            Some(hold) => {
-                self.storage.commit_reserve(CommitReserve::new(job.user, hold.name.clone())).await?;
-                hold.amount.money()
-            }
-        };
+        let hold = self.hold(job).await?;
+        let price = charged(hold.as_deref());
+        if let Some(hold) = hold.filter(|hold| hold.status != HoldStatus::Released) {
+            self.storage.commit_reserve(CommitReserve::new(job.user, hold.name.clone())).await?;
+        }
         let entry = AddGenerationToHistory {
             user: job.user,
             id: Some(named_after(job)?),

@@ -204,6 +204,34 @@ async fn a_delivery_whose_answer_is_lost_is_a_delivery() {
     assert!(storage.audit(AuditScope::Everyone).await.unwrap().is_clean());
 }
 
+/// Whoever sees a picture finds it in their history, also before it is noted as sold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_that_is_seen_is_in_the_history() {
+    let telegram = Telegram::start("127.0.0.1:0").await.unwrap();
+    let place = Place::json();
+    let storage = place.open().await;
+    let _bot = bot(&telegram, &place, &[("STORAGE_DAILY_FREE", "0")]);
+    telegram.say(ADMIN, "/start");
+    telegram.say(ANNA, "/start");
+    paid(&telegram, ANNA, "receipt-1", "7.50").await;
+    let offer = offered(&telegram, ANNA, "a cat").await;
+    // The bot delivers again after a pause: so long it does not know that it did.
+    telegram.fail_once("EditMessageText", Failure::AnswerLost);
+    press(&telegram, ANNA, &offer, "generate");
+    told(&telegram, ANNA, "a cat\n\nhttps://").await;
+    telegram.say(ANNA, "/history");
+    let told = told(&telegram, ANNA, "The newest first:").await;
+    assert!(told.text.contains("7.50 credits: https://example.org/"), "{told:?}");
+    assert_eq!(told.text.matches("https://").count(), 1, "{told:?}");
+    let sold = format!("tg-1-{ANNA}-{}", offer.id).parse().unwrap();
+    let end = tokio::time::Instant::now() + Duration::from_mins(1);
+    while storage.get_job(&sold).await.unwrap().is_none_or(|job| job.status != JobStatus::Completed) {
+        assert!(tokio::time::Instant::now() < end, "it is never noted as sold");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(balance(&storage, ANNA).await, "0.00");
+}
+
 /// What a store that needs an operator keeps the bot from noting is noted by the next bot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_while_the_store_is_moved() {

@@ -1,7 +1,7 @@
-//! Copies the kernel and the example backend, with every defect of the table in them and a switch before each.
+//! Copies the kernel, `Serial` and the example in memory, with every defect of the table in them and a switch before each.
 //!
-//! One copy and one compilation for all mutants; the originals stay as they are. A rule's mutant stands in the kernel's copy, a
-//! store's in the example's.
+//! One copy and one compilation for all mutants; the originals stay as they are. A rule's mutant stands in the kernel's copy,
+//! one of queue, pages and sweep in that of `Serial`, a store's in the example's.
 #![expect(clippy::disallowed_methods, clippy::expect_used, reason = "a build script that fails must say why")]
 
 #[expect(dead_code, reason = "the program reads the rest")]
@@ -33,7 +33,7 @@ struct Folder {
     paths: &'static [(&'static str, &'static str)],
 }
 
-const FOLDERS: [Folder; 2] = [
+const FOLDERS: [Folder; 3] = [
     Folder {
         module: "kernel",
         path: "../../storage-core/src/kernel",
@@ -42,10 +42,20 @@ const FOLDERS: [Folder; 2] = [
         paths: &[("crate::", "storage_core::")],
     },
     Folder {
+        module: "serial",
+        path: "../../storage-core/src/serial",
+        root: "mod",
+        paths: &[("crate::kernel::", "\u{3}::kernel::"), ("crate::", "storage_core::"), ("\u{3}", "crate::broken")],
+    },
+    Folder {
         module: "",
         path: "../../examples/memory-backend/src",
         root: "lib",
-        paths: &[("crate::", "crate::broken::"), ("storage_core::kernel::", "crate::broken::kernel::")],
+        paths: &[
+            ("crate::", "crate::broken::"),
+            ("storage_core::kernel::", "crate::broken::kernel::"),
+            ("storage_core::serial::", "crate::broken::serial::"),
+        ],
     },
 ];
 

@@ -76,6 +76,8 @@ mod policy;
 mod referrals;
 mod replay;
 mod reserves;
+#[cfg(feature = "serial")]
+pub mod serial;
 mod storage;
 mod text;
 mod timestamp;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use conformance_tests::{Harness, Need, Site};
-use memory_backend::{MemoryPlace, MemoryStorage};
+use memory_backend::MemoryPlace;
 use pg_test_server::{Database, Server};
 use storage_core::{Environment, Storage};
 use storage_json::{JsonOptions, JsonStorage};
@@ -50,7 +50,7 @@ impl Harness for Places {
     }
     async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
         let place = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(site).cloned().unwrap_or_default();
-        Ok(Arc::new(MemoryStorage::open(place, environment)?))
+        Ok(Arc::new(memory_backend::open(place, environment).await?))
     }
     async fn destroy(&self, site: Site) {
         // The name stays, so that no later place gets it.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory_backend::{MemoryPlace, MemoryStorage};
+use memory_backend::MemoryPlace;
 use pg_test_server::Server;
 use storage_core::kernel::Call;
 use storage_core::*;
@@ -163,7 +163,8 @@ async fn dumped(storage: &dyn Storage) -> String {
 /// What one order comes to: the answers, each by its call, and the contents.
 async fn in_order(before: &str, lanes: [u32; 2], calls: [&Call; 2], first: usize) -> ([String; 2], String) {
     let place = Arc::new(MemoryPlace::default());
-    let handles = lanes.map(|lane| MemoryStorage::open(Arc::clone(&place), environment(lane)).unwrap());
+    let [one, other] = lanes.map(|lane| memory_backend::open(Arc::clone(&place), environment(lane)));
+    let handles = [one.await.unwrap(), other.await.unwrap()];
     handles[0].restore(&mut std::io::Cursor::new(before.as_bytes().to_vec())).await.unwrap();
     let mut answers = [String::new(), String::new()];
     for at in [first, 1 - first] {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use conformance_tests::{Harness, Need, Site};
-use memory_backend::{MemoryPlace, MemoryStorage};
+use memory_backend::MemoryPlace;
 use storage_core::{Environment, Storage};
 
 #[derive(Default)]
@@ -29,7 +29,7 @@ impl Harness for InMemory {
     }
     async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
         let place = self.0.lock().ok().and_then(|places| places.get(site).cloned()).unwrap_or_default();
-        Ok(Arc::new(MemoryStorage::open(place, environment)?))
+        Ok(Arc::new(memory_backend::open(place, environment).await?))
     }
     async fn destroy(&self, _: Site) {
         // Nothing outlives the process.

@@ -137,7 +137,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "of several states in a filter only the first counts",
         caught_by: "jobs::jobs_are_listed_by_user_and_any_of_several_states",
         changes: &[Replace(
-            "jobs.rs",
+            "state.rs",
             "list.matches(job)",
             "ListJobs { statuses: list.statuses.first().copied().into_iter().collect(), ..list.clone() }.matches(job)",
         )],
@@ -146,7 +146,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "jobs-of-everybody",
         defect: "a user's list of jobs has everybody's",
         caught_by: "jobs::jobs_are_listed_by_user_and_any_of_several_states",
-        changes: &[Replace("jobs.rs", "list.matches(job)", "ListJobs { user: None, ..list.clone() }.matches(job)")],
+        changes: &[Replace("state.rs", "list.matches(job)", "ListJobs { user: None, ..list.clone() }.matches(job)")],
     },
     Mutant {
         name: "missing-before-bad-input",

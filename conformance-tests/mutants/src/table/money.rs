@@ -9,9 +9,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "reading a balance creates the user (W19)",
         caught_by: "balances::an_unknown_user_has_nothing_and_stays_unknown",
         changes: &[Replace(
-            "balances.rs",
-            "self.read(\"get_balance\", |state| Ok(state.balance(user)))",
-            "self.apply::<std::sync::Arc<storage_core::User>>(storage_core::kernel::Call::GetUser(user)).map(|user| user.balance)",
+            "serial/balances.rs",
+            "self.look(\"get_balance\", move |unit, _| Ok(unit.known(user)?.map_or(Money::ZERO, balance))).await",
+            "self.apply::<std::sync::Arc<storage_core::User>>(crate::kernel::Call::GetUser(user)).await.map(|user| user.balance)",
         )],
     },
     Mutant {
@@ -19,10 +19,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the balance that is shown counts held money",
         caught_by: "balances::held_money_cannot_be_spent",
         changes: &[Replace(
-            "balances.rs",
-            "self.read(\"get_balance\", |state| Ok(state.balance(user)))",
-            "self.read(\"get_balance\", |state| { let held = state.accounts.get(&user).map_or(Money::ZERO, |a| a.held); \
-             state.balance(user).checked_add(held) })",
+            "serial/balances.rs",
+            "|account: AccountRecord| «account.balance»;",
+            "account.balance.checked_add(account.held).unwrap_or(account.balance)",
         )],
     },
     Mutant {
@@ -172,9 +171,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the ledger is listed oldest first",
         caught_by: "operations::the_newest_row_comes_first",
         changes: &[Replace(
-            "operations.rs",
-            "page(rows, &list.page, list.filter(), «Order::Descending», |row| row.seq)",
-            "Order::Ascending",
+            "state.rs",
+            "descending(rows, after.as_ref(), most, |row| row.seq)",
+            "ascending(rows.cloned(), after.as_ref(), most, |row| row.seq)",
         )],
     },
     Mutant {
@@ -182,20 +181,16 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "an audit of everybody looks at nobody",
         caught_by: "operations::an_audit_adds_everything_up",
         changes: &[Replace(
-            "operations.rs",
-            "state.accounts.keys().for_each(|user| audit_user(state, *user, &mut report));",
-            "",
+            "serial/operations.rs",
+            "audit.see(&record);",
+            "if whose.is_some() { audit.see(&record); }",
         )],
     },
     Mutant {
         name: "audit-forgets-holds",
         defect: "an audit does not know of open holds",
         caught_by: "operations::every_kind_of_change_keeps_the_audit_clean",
-        changes: &[Replace(
-            "operations.rs",
-            "hold.user == user && hold.status == HoldStatus::Open",
-            "false && hold.user == user",
-        )],
+        changes: &[Replace("serial/operations.rs", "hold.status == HoldStatus::Open", "false && hold.user == user")],
     },
     Mutant {
         name: "hold-not-held",
@@ -317,18 +312,21 @@ pub(super) const ALL: &[Mutant] = &[
         name: "sweep-one-too-many",
         defect: "a sweep releases one more than its limit",
         caught_by: "reserves::a_sweep_takes_the_longest_expired_first_and_keeps_its_limit",
-        changes: &[Replace(
-            "reserves.rs",
-            "!sweep.took(self.apply(ReleaseExpired { user, name }))",
-            "let outcome = self.apply(ReleaseExpired { user, name }); sweep.lacks() == 0 || { sweep.took(outcome); false }",
-        )],
+        changes: &[
+            Replace("serial/reserves.rs", "let (seen, most) = (after.clone(), «sweep.lacks()»);", "sweep.lacks() + 1"),
+            Replace(
+                "serial/reserves.rs",
+                "!sweep.took(self.apply(ReleaseExpired { user: hold.user, name: hold.name.clone() }).await)",
+                "let outcome = self.apply(ReleaseExpired { user: hold.user, name: hold.name.clone() }).await; sweep.lacks() == 0 || { sweep.took(outcome); false }",
+            ),
+        ],
     },
     Mutant {
         name: "sweep-newest-first",
         defect: "a sweep begins with the hold that expired last",
         caught_by: "reserves::a_sweep_takes_the_longest_expired_first_and_keeps_its_limit",
         changes: &[Replace(
-            "reserves.rs",
+            "state.rs",
             "(hold.expires_at, hold.user, hold.name.clone())",
             "(hold.expires_at.map(|at| at.plus_micros(2 * (1_800_000_000_000_000 - at.micros()))), hold.user, hold.name.clone())",
         )],
@@ -343,7 +341,7 @@ pub(super) const ALL: &[Mutant] = &[
                 "hold.expires_at.is_some_and(|at| «at <= atom.stamp().now»)",
                 "let _ = at; true",
             ),
-            Replace("reserves.rs", "hold.expires_at.is_some_and(|at| at <= now)", "hold.expires_at.is_some()"),
+            Replace("state.rs", "hold.expires_at.is_some_and(|at| at <= now)", "hold.expires_at.is_some()"),
         ],
     },
     Mutant {
@@ -351,7 +349,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a list of holds older than a time has all of them",
         caught_by: "reserves::holds_are_listed_by_user_status_and_age",
         changes: &[Replace(
-            "reserves.rs",
+            "state.rs",
             "list.matches(hold)",
             "ListReserves { older_than: None, ..list.clone() }.matches(hold)",
         )],
@@ -361,9 +359,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "of two users' holds alike in time and name one is left out of the second page (R11)",
         caught_by: "paging::holds_of_one_moment_go_by_descending_bytes_and_user",
         changes: &[Replace(
-            "reserves.rs",
-            "page(holds, &list.page, list.filter(), Order::Descending, Hold::position)",
-            "page(holds, &list.page, list.filter(), Order::Descending, |hold| storage_core::Newest::new(hold.created_at, hold.name.clone()))",
+            "state.rs",
+            "descending(holds, after, most, Hold::position)",
+            "let other = |hold: &&Arc<Hold>| after.is_none_or(|after| (hold.created_at, &hold.name) != (after.at, &after.id.name)); descending(holds.filter(other), after, most, Hold::position)",
         )],
     },
     Mutant {
@@ -371,7 +369,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "holds that expire together are released by name, whoever's they are",
         caught_by: "edges::holds_that_expire_together_are_released_by_user_and_name",
         changes: &[Replace(
-            "reserves.rs",
+            "state.rs",
             "(hold.expires_at, hold.user, hold.name.clone())",
             "(hold.expires_at, UserId::new(1).unwrap_or(hold.user), hold.name.clone())",
         )],

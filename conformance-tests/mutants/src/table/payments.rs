@@ -171,7 +171,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a list of payments of one status has every status",
         caught_by: "payments::payments_are_listed_by_user_and_status",
         changes: &[Replace(
-            "payments.rs",
+            "state.rs",
             "list.matches(payment)",
             "ListPayments { status: None, ..list.clone() }.matches(payment)",
         )],

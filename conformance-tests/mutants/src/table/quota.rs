@@ -94,16 +94,16 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "\"today\" is the date in UTC, whatever the policy's zone (W35)",
         caught_by: "free_generations::today_is_the_date_in_the_policys_zone",
         changes: &[Replace(
-            "free_generations.rs",
-            "let today = «self.policy().today(self.environment.clock.now())»;",
-            "storage_core::TimeZone::UTC.date_of(self.environment.clock.now())",
+            "serial/free_generations.rs",
+            "let today = «policy.today(now)»;",
+            "storage_core::TimeZone::UTC.date_of(now)",
         )],
     },
     Mutant {
         name: "quota-fixed",
         defect: "the daily quota that is shown is 5, whatever the policy says (V12)",
         caught_by: "free_generations::the_quota_follows_the_policy",
-        changes: &[Replace("free_generations.rs", "Ok(quota.remaining_on(today, «daily»))", "5")],
+        changes: &[Replace("serial/free_generations.rs", "Ok(quota.remaining_on(today, «daily»))", "5")],
     },
     Mutant {
         name: "take-given-back-twice",
@@ -161,9 +161,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "of two generations of one moment the later one is left out of the second page (W27)",
         caught_by: "history::a_history_is_paged_without_gap_or_repeat",
         changes: &[Replace(
-            "history.rs",
-            "page(entries, &list.page, list.filter(), Order::Descending, position)",
-            "page(entries, &list.page, list.filter(), Order::Descending, |entry| Newest::new(entry.at, 0))",
+            "state.rs",
+            "descending(self.history.get(&user).into_iter().flatten(), after, most, place_of)",
+            "let later = |entry: &&Arc<Generation>| after.is_none_or(|after| entry.at != after.at); descending(self.history.get(&user).into_iter().flatten().filter(later), after, most, place_of)",
         )],
     },
     Mutant {
@@ -171,10 +171,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "of two generations of one moment the smaller id comes first (W27)",
         caught_by: "history::the_newest_comes_first_and_ties_go_by_bytes",
         changes: &[Replace(
-            "history.rs",
-            "page(entries, &list.page, list.filter(), Order::Descending, position)",
-            "page(entries, &list.page, list.filter(), Order::Descending, |entry| Newest::new(entry.at, \
-             entry.id.as_str().bytes().map(|byte| char::from(127 - byte % 128)).collect::<String>()))",
+            "state.rs",
+            "descending(self.history.get(&user).into_iter().flatten(), after, most, place_of)",
+            "let place = |entry: &Arc<Generation>| (std::cmp::Reverse(entry.at), entry.id.clone()); let after = after.map(|after| (std::cmp::Reverse(after.at), after.id.clone())); ascending(self.history.get(&user).into_iter().flatten().cloned(), after.as_ref(), most, place)",
         )],
     },
     Mutant {
@@ -301,7 +300,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "while the clock stands back the whole quota seems to be left (V11)",
         caught_by: "clocks::a_clock_that_goes_back_and_forward_gives_no_quota_twice",
         changes: &[Replace(
-            "free_generations.rs",
+            "serial/free_generations.rs",
             "Ok(quota.remaining_on(today, «daily»))",
             "if quota.date.is_some_and(|date| date > today) { daily + quota.used } else { daily }",
         )],

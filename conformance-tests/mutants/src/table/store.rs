@@ -3,26 +3,7 @@
 use super::Change::{Before, Replace};
 use super::Mutant;
 
-/// Where a write makes its copy, under the lock.
-const COPY: &str = "let mut copy = «State::clone(&place)»;";
-/// Where a write changes its copy.
-const CHANGE: &str = "change(&mut copy).map_err(|error| error.in_operation(operation))?";
-/// The end of a page.
-const PAGE: &str = "let rows = rows.take(request.size.get() + 1).collect();\n    Ok(Page::from_surplus(rows, request.size, filter, position))";
-/// Where a cursor is read.
-const POSITION: &str = "let after: Option<P> = «request.position(filter)?»;";
-/// Where a list is put in order.
-const SORT: &str = "one.0.cmp(&other.0)";
-
-/// A restore that ends as if the footer had come.
-const FINISHED_ANYHOW: super::Change = Replace(
-    "store.rs",
-    "dump.finish().map_err(|error| error.in_operation(\"restore\"))?",
-    "let policy = self.policy(); dump.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, \
-     time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
-);
-
-/// A write of one operation that lets go of the lock between reading and writing.
+/// A write of one operation that is decided on what was seen before its transaction.
 macro_rules! not_atomic {
     ($name:literal, $operation:literal, $defect:literal, $caught_by:literal) => {
         Mutant {
@@ -30,12 +11,16 @@ macro_rules! not_atomic {
             defect: $defect,
             caught_by: $caught_by,
             changes: &[Replace(
-                "lib.rs",
-                COPY,
+                "serial/mod.rs",
+                "let work = «Work::change(move |unit| decided(&atom, unit, &environment.policy))»;",
                 concat!(
-                    "let copy = State::clone(&place); if operation == \"",
+                    "if operation == \"",
                     $operation,
-                    "\" { drop(place); if switch::note(operation.to_owned()) < 12 { std::thread::sleep(std::time::Duration::from_millis(15)); } place = self.place.lock(); } copy"
+                    "\" { let decided = Work::look(move |unit| decide(&atom, unit, &environment.policy).map_err(Halt::into_error)); \
+                     let decision = self.queue.call(decided, None).await?; \
+                     if switch::note(operation.to_owned()) < 12 { tokio::time::sleep(Duration::from_millis(15)).await; } \
+                     Work::change(move |unit| { put(unit, decision.changes.clone())?; Ok(decision.reply.clone()) }) } \
+                     else { Work::change(move |unit| decided(&atom, unit, &environment.policy)) }"
                 ),
             )],
         }
@@ -101,47 +86,47 @@ pub(super) const ALL: &[Mutant] = &[
         name: "seen-and-gone",
         defect: "a change is seen, is gone, and is seen again (R4)",
         caught_by: "linear::calls_of_one_handle_have_one_order",
-        changes: &[Replace(
-            "lib.rs",
-            CHANGE,
-            "let answer = change(&mut copy).map_err(|error| error.in_operation(operation))?; \
-             let before = std::mem::replace(&mut *place, Arc::new(copy.clone())); \
-             for state in [Some(before), None].into_iter().take(2 * usize::from(switch::note(String::new()) < 200)) { \
-             drop(place); std::thread::sleep(std::time::Duration::from_millis(1)); place = self.place.lock(); \
-             if let Some(before) = state { *place = before; } } answer",
-        )],
+        changes: &[
+            Before(
+                "lib.rs",
+                "*place = Arc::new(copy);",
+                "switch::keep(Arc::as_ptr(&self.place) as usize, Arc::clone(&place));",
+            ),
+            Replace(
+                "lib.rs",
+                "let snapshot = «Arc::clone(&self.place.lock())»;",
+                "let now = Arc::clone(&self.place.lock()); let earlier: Option<Arc<State>> = switch::kept(Arc::as_ptr(&self.place) as usize); earlier.filter(|_| switch::note(String::new()) % 3 == 1).unwrap_or(now)",
+            ),
+        ],
     },
     Mutant {
         name: "failure-half-done",
         defect: "what a failing call did before it failed stays (R3)",
         caught_by: "referrals::a_bonus_over_the_banks_limit_stores_nothing",
-        changes: &[
-            Replace(
-                "lib.rs",
-                "let decision = «decide(&atom, state, self.policy()).map_err(Halt::into_error)?»;",
-                "match decide(&atom, state, self.policy()) { Ok(decision) => decision, Err(halt) => { if let Call::SetReferrer(set) = atom.call() { let now = atom.stamp().now; let mut account = storage_core::AccountRecord::new(set.user, now); account.refer(set.referrer, now, None, now); state.accounts.insert(set.user, account); } return Err(halt.into_error()); } }",
-            ),
-            Replace(
-                "lib.rs",
-                CHANGE,
-                "let answer = change(&mut copy); if answer.is_err() { *place = Arc::new(copy.clone()); } answer.map_err(|error| error.in_operation(operation))?",
-            ),
-        ],
+        changes: &[Replace(
+            "serial/mod.rs",
+            "let decision = «decide(atom, unit, policy).map_err(|halt| Halt::Refused(halt.into_error()))?»;",
+            "match decide(atom, unit, policy) { Ok(decision) => decision, Err(halt) => { if let Call::SetReferrer(set) = atom.call() { let now = atom.stamp().now; let mut record = storage_core::AccountRecord::new(set.user, now); record.refer(set.referrer, now, None, now); let account = crate::kernel::Account { record, rows: 0 }; unit.put(Changes { accounts: [Some(account), None], ..Changes::default() })?; } return Err(Halt::Refused(halt.into_error())); } }",
+        )],
     },
     Mutant {
         name: "operation-not-named",
         defect: "an error does not say which operation failed (E1)",
         caught_by: "errors::a_refusal_names_operation_record_and_figures",
-        changes: &[Replace("lib.rs", CHANGE, "change(&mut copy)?")],
+        changes: &[Replace(
+            "serial/mod.rs",
+            "reply.await.map_err(|error| error.in_operation(operation))",
+            "reply.await",
+        )],
     },
     Mutant {
         name: "refusal-unknown",
         defect: "a refusal says that it may have been applied (R7)",
         caught_by: "rules::a_refusal_says_that_nothing_was_applied",
         changes: &[Replace(
-            "lib.rs",
-            CHANGE,
-            "change(&mut copy).map_err(|error| error.in_operation(operation).unknown(None))?",
+            "serial/mod.rs",
+            "reply.await.map_err(|error| error.in_operation(operation))",
+            "reply.await.map_err(|error| error.in_operation(operation).unknown(None))",
         )],
     },
     Mutant {
@@ -149,12 +134,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a call beside another one gives up at once (W12)",
         caught_by: "concurrency::ten_calls_at_once_do_not_hang",
         changes: &[Before(
-            "lib.rs",
-            "let mut place = self.place.lock();",
-            "static INSIDE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0); \
-             let others = INSIDE.fetch_add(1, Ordering::SeqCst); std::thread::sleep(std::time::Duration::from_micros(300)); \
-             INSIDE.fetch_sub(1, Ordering::SeqCst); \
-             if others > 0 { return Err(Error::new(storage_core::ErrorKind::Busy { waited: std::time::Duration::ZERO })); }",
+            "serial/queue.rs",
+            "let (to, answer) = oneshot::channel();",
+            "static INSIDE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0); let others = INSIDE.fetch_add(1, Ordering::SeqCst); std::thread::sleep(std::time::Duration::from_micros(300)); INSIDE.fetch_sub(1, Ordering::SeqCst); if others > 0 { return Err(Error::new(ErrorKind::Busy { waited: Duration::ZERO })); }",
         )],
     },
     Mutant {
@@ -162,12 +144,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a call that waits for another one is not woken (R9)",
         caught_by: "concurrency::ten_calls_at_once_do_not_hang",
         changes: &[Before(
-            "lib.rs",
-            "let mut place = self.place.lock();",
-            "static INSIDE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0); \
-             let others = INSIDE.fetch_add(1, Ordering::SeqCst); std::thread::sleep(std::time::Duration::from_micros(300)); \
-             INSIDE.fetch_sub(1, Ordering::SeqCst); \
-             if others > 0 { std::thread::sleep(std::time::Duration::from_secs(5)); }",
+            "serial/queue.rs",
+            "let (to, answer) = oneshot::channel();",
+            "static INSIDE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0); let others = INSIDE.fetch_add(1, Ordering::SeqCst); std::thread::sleep(std::time::Duration::from_micros(300)); INSIDE.fetch_sub(1, Ordering::SeqCst); if others > 0 { std::thread::sleep(Duration::from_secs(5)); }",
         )],
     },
     Mutant {
@@ -177,27 +156,38 @@ pub(super) const ALL: &[Mutant] = &[
         changes: &[Replace(
             "lib.rs",
             "let snapshot = «Arc::clone(&self.place.lock())»;",
-            "static OLD: Mutex<std::collections::BTreeMap<usize, Arc<State>>> = Mutex::new(std::collections::BTreeMap::new()); \
-             let now = Arc::clone(&self.place.lock()); \
-             let old = OLD.lock().unwrap_or_else(PoisonError::into_inner).insert(std::ptr::from_ref(self) as usize, now.clone()); \
-             old.unwrap_or(now)",
+            "let now = Arc::clone(&self.place.lock()); switch::keep(std::ptr::from_mut(self) as usize, Arc::clone(&now)).unwrap_or(now)",
         )],
     },
     Mutant {
         name: "closed-answers",
         defect: "a closed handle goes on answering (R10)",
         caught_by: "rules::a_closed_handle_answers_closed_to_every_call",
-        changes: &[Replace("lib.rs", "if «self.closed.load(Ordering::SeqCst)» {", "false")],
+        changes: &[
+            Replace("serial/queue.rs", "if «self.closed.load(Ordering::SeqCst)» {", "false"),
+            Replace(
+                "serial/queue.rs",
+                "if «self.sender.send(Message::Close(to)).await.is_ok()» {",
+                "let _ = to; false",
+            ),
+        ],
     },
     Mutant {
         name: "closed-reopens",
         defect: "a closed handle reopens after its first `Closed` (W47)",
         caught_by: "rules::a_closed_handle_never_reopens",
-        changes: &[Replace(
-            "lib.rs",
-            "if «self.closed.load(Ordering::SeqCst)» {",
-            "self.closed.swap(false, Ordering::SeqCst)",
-        )],
+        changes: &[
+            Replace(
+                "serial/queue.rs",
+                "if «self.closed.load(Ordering::SeqCst)» {",
+                "self.closed.swap(false, Ordering::SeqCst)",
+            ),
+            Replace(
+                "serial/queue.rs",
+                "if «self.sender.send(Message::Close(to)).await.is_ok()» {",
+                "let _ = to; false",
+            ),
+        ],
     },
     Mutant {
         name: "close-closes-all",
@@ -205,14 +195,14 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "rules::a_closed_handle_leaves_the_others_open",
         changes: &[
             Before(
-                "store.rs",
+                "serial/queue.rs",
                 "self.closed.store(true, Ordering::SeqCst);",
-                "switch::note(format!(\"{:p}\", Arc::as_ptr(&self.place)));",
+                "switch::note(\"closed\".to_owned());",
             ),
             Replace(
-                "lib.rs",
+                "serial/queue.rs",
                 "if «self.closed.load(Ordering::SeqCst)» {",
-                "switch::remember(format!(\"{:p}\", Arc::as_ptr(&self.place)), 0) > 0",
+                "switch::remember(\"closed\".to_owned(), 0) > 0",
             ),
         ],
     },
@@ -222,15 +212,14 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "rules::what_was_acknowledged_is_there_without_a_close",
         changes: &[
             Before(
-                "lib.rs",
-                "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
-                "if Arc::strong_count(&place) <= 2 && switch::remember(format!(\"{:p}\", Arc::as_ptr(&place)), 0) == 0 { \
-                 *place.lock() = Arc::default(); }",
+                "serial/queue.rs",
+                "self.closed.store(true, Ordering::SeqCst);",
+                "switch::note(\"closed\".to_owned());",
             ),
             Before(
-                "store.rs",
-                "self.closed.store(true, Ordering::SeqCst);",
-                "switch::note(format!(\"{:p}\", Arc::as_ptr(&self.place)));",
+                "lib.rs",
+                "let info = BackendInfo {",
+                "for _ in 0..200 { if Arc::strong_count(&place) > 2 { std::thread::sleep(std::time::Duration::from_millis(1)); } } if Arc::strong_count(&place) <= 2 && switch::remember(\"closed\".to_owned(), 0) == 0 { *place.lock() = Arc::default(); }",
             ),
         ],
     },
@@ -240,7 +229,7 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "rules::what_was_acknowledged_is_there_after_a_close",
         changes: &[Before(
             "lib.rs",
-            "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
+            "let info = BackendInfo {",
             "if Arc::strong_count(&place) <= 2 { *place.lock() = Arc::default(); }",
         )],
     },
@@ -248,23 +237,19 @@ pub(super) const ALL: &[Mutant] = &[
         name: "keys-lost-at-reopening",
         defect: "keys live as long as a handle, not as long as the store (R6)",
         caught_by: "keys::keys_survive_reopening",
-        changes: &[Before(
-            "lib.rs",
-            "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
-            "Arc::make_mut(&mut place.lock()).keys.clear();",
-        )],
+        changes: &[Before("lib.rs", "let info = BackendInfo {", "Arc::make_mut(&mut place.lock()).keys.clear();")],
     },
     Mutant {
         name: "another-zone",
         defect: "a store opens with another time zone (V12)",
         caught_by: "store::another_time_zone_is_a_schema_mismatch",
-        changes: &[Replace("lib.rs", "*found == wanted", "found.1 == wanted.1")],
+        changes: &[Replace("serial/unit.rs", "if «self == wanted» {", "self.history == wanted.history")],
     },
     Mutant {
         name: "another-retention",
         defect: "a store opens with another retention of history (V12)",
         caught_by: "store::another_retention_is_a_schema_mismatch",
-        changes: &[Replace("lib.rs", "*found == wanted", "found.0 == wanted.0")],
+        changes: &[Replace("serial/unit.rs", "if «self == wanted» {", "self.time_zone == wanted.time_zone")],
     },
     Mutant {
         name: "key-without-arguments",
@@ -312,17 +297,20 @@ pub(super) const ALL: &[Mutant] = &[
         name: "small-page-gives-all",
         defect: "a list ignores the page's size and gives everything (W29)",
         caught_by: "paging::pages_of_any_size_give_the_same_rows",
-        changes: &[Replace("state.rs", PAGE, "let _ = position; Ok(Page { items: rows.collect(), next: None })")],
+        changes: &[Replace(
+            "serial/page.rs",
+            "let rows = rows(after.as_ref(), request.size.get() + 1)?;\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "let _ = position; Ok(Page { items: rows(after.as_ref(), usize::MAX)?, next: None })",
+        )],
     },
     Mutant {
         name: "page-of-one-gives-all",
         defect: "a page of one gives everything, like a limit that is not set (W29)",
         caught_by: "paging::pages_of_any_size_give_the_same_rows",
         changes: &[Replace(
-            "state.rs",
-            PAGE,
-            "if request.size.get() == 1 { return Ok(Page { items: rows.collect(), next: None }); } \
-             let rows = rows.take(request.size.get() + 1).collect(); Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "serial/page.rs",
+            "let rows = rows(after.as_ref(), request.size.get() + 1)?;\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "if request.size.get() == 1 { return Ok(Page { items: rows(after.as_ref(), usize::MAX)?, next: None }); } Ok(Page::from_surplus(rows(after.as_ref(), request.size.get() + 1)?, request.size, filter, position))",
         )],
     },
     Mutant {
@@ -330,9 +318,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a list ends after its first page",
         caught_by: "paging::pages_of_any_size_give_the_same_rows",
         changes: &[Replace(
-            "state.rs",
-            PAGE,
-            "let rows = rows.take(request.size.get()).collect(); Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "serial/page.rs",
+            "let rows = rows(after.as_ref(), request.size.get() + 1)?;\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "Ok(Page::from_surplus(rows(after.as_ref(), request.size.get())?, request.size, filter, position))",
         )],
     },
     Mutant {
@@ -340,11 +328,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a full last page has a next one, which is empty",
         caught_by: "paging::a_full_last_page_has_no_next",
         changes: &[Replace(
-            "state.rs",
-            PAGE,
-            "let items: Vec<Arc<T>> = rows.take(request.size.get()).collect(); \
-             let next = items.last().filter(|_| items.len() == request.size.get())\
-             .map(|row| storage_core::Cursor::encode(filter, &position(row).to_string())); Ok(Page { items, next })",
+            "serial/page.rs",
+            "let rows = rows(after.as_ref(), request.size.get() + 1)?;\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "let items = rows(after.as_ref(), request.size.get())?; let full = items.last().filter(|_| items.len() == request.size.get()); let next = full.map(|row| storage_core::Cursor::encode(filter, &position(row).to_string())); Ok(Page { items, next })",
         )],
     },
     Mutant {
@@ -352,14 +338,11 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a cursor counts rows, and skips or repeats one when others come meanwhile (R11)",
         caught_by: "paging::rows_inserted_meanwhile_disturb_no_page",
         changes: &[
-            Replace("state.rs", POSITION, "None"),
+            Replace("serial/page.rs", "let after: Option<P> = «request.position(filter)?»;", "None"),
             Replace(
-                "state.rs",
-                PAGE,
-                "let number = request.after.as_ref().map(|cursor| cursor.decode(filter)).transpose()?; \
-                 let skip: usize = number.and_then(|text| text.parse().ok()).unwrap_or(0); let _ = position; \
-                 let rows = rows.skip(skip).take(request.size.get() + 1).collect(); \
-                 Ok(Page::from_surplus(rows, request.size, filter, |_| skip + request.size.get()))",
+                "serial/page.rs",
+                "let rows = rows(after.as_ref(), request.size.get() + 1)?;\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
+                "let number = request.after.as_ref().map(|cursor| cursor.decode(filter)).transpose()?; let skip: usize = number.and_then(|text| text.parse().ok()).unwrap_or(0); let _ = position; let rows = rows(None, usize::MAX)?.into_iter().skip(skip).take(request.size.get() + 1).collect(); Ok(Page::from_surplus(rows, request.size, filter, |_| skip + request.size.get()))",
             ),
         ],
     },
@@ -367,7 +350,11 @@ pub(super) const ALL: &[Mutant] = &[
         name: "row-comes-twice",
         defect: "the last row of a page comes again on the next (R11)",
         caught_by: "paging::pages_of_any_size_give_the_same_rows",
-        changes: &[Replace("state.rs", "place < after", "place <= after && (place < after || request.size.get() > 1)")],
+        changes: &[Replace(
+            "list.rs",
+            "«position(row) > *after»",
+            "let place = position(row); place > *after || (place == *after && most > 2)",
+        )],
     },
     Mutant {
         name: "ties-ascending",
@@ -375,8 +362,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "paging::jobs_of_one_moment_go_by_descending_bytes",
         changes: &[Replace(
             "state.rs",
-            SORT,
-            "let at = |place: &P| place.to_string().split(':').next().and_then(|at| at.parse::<i128>().ok()); at(&one.0).cmp(&at(&other.0)).then_with(|| other.0.cmp(&one.0))",
+            "descending(jobs, after, most, |job| Newest::new(job.created_at, job.id.clone()))",
+            "let mut rows: Vec<Arc<Job>> = jobs.filter(|job| after.is_none_or(|after| Newest::new(job.created_at, job.id.clone()) < *after)).cloned().collect(); rows.sort_by(|one, other| (other.created_at, &one.id).cmp(&(one.created_at, &other.id))); rows.truncate(most); rows",
         )],
     },
     Mutant {
@@ -385,8 +372,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "paging::payments_of_one_moment_go_by_descending_bytes",
         changes: &[Replace(
             "state.rs",
-            SORT,
-            "one.0.to_string().to_lowercase().cmp(&other.0.to_string().to_lowercase())",
+            "descending(payments, after, most, |payment| Newest::new(payment.created_at, payment.id.clone()))",
+            "let mut rows: Vec<Arc<Payment>> = payments.filter(|payment| after.is_none_or(|after| Newest::new(payment.created_at, payment.id.clone()) < *after)).cloned().collect(); rows.sort_by(|one, other| (other.created_at, other.id.as_str().to_lowercase()).cmp(&(one.created_at, one.id.as_str().to_lowercase()))); rows.truncate(most); rows",
         )],
     },
     Mutant {
@@ -395,8 +382,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "paging::the_newest_come_first_whatever_their_ids",
         changes: &[Replace(
             "state.rs",
-            SORT,
-            "let id = |place: &P| place.to_string().split_once(':').map(|(_, id)| id.to_owned()); id(&one.0).cmp(&id(&other.0)).then_with(|| one.0.cmp(&other.0))",
+            "descending(jobs, after, most, |job| Newest::new(job.created_at, job.id.clone()))",
+            "let mut rows: Vec<Arc<Job>> = jobs.filter(|job| after.is_none_or(|after| Newest::new(job.created_at, job.id.clone()) < *after)).cloned().collect(); rows.sort_by(|one, other| (&other.id, other.created_at).cmp(&(&one.id, one.created_at))); rows.truncate(most); rows",
         )],
     },
     Mutant {
@@ -404,8 +391,8 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a cursor of another filter is taken (R11)",
         caught_by: "paging::a_cursor_of_another_filter_is_refused",
         changes: &[Replace(
-            "state.rs",
-            POSITION,
+            "serial/page.rs",
+            "let after: Option<P> = «request.position(filter)?»;",
             "request.position(filter).or_else(|error| if error.to_string().contains(\"another\") { Ok(None) } else { Err(error) })?",
         )],
     },
@@ -414,8 +401,8 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a damaged cursor begins the list anew (R11)",
         caught_by: "paging::a_damaged_cursor_is_refused",
         changes: &[Replace(
-            "state.rs",
-            POSITION,
+            "serial/page.rs",
+            "let after: Option<P> = «request.position(filter)?»;",
             "request.position(filter).or_else(|error| if error.to_string().contains(\"another\") { Err(error) } else { Ok(None) })?",
         )],
     },
@@ -423,21 +410,21 @@ pub(super) const ALL: &[Mutant] = &[
         name: "dump-out-of-order",
         defect: "a dump's records come as they are stored (M1)",
         caught_by: "store::a_dump_is_ordered_by_kind_user_and_key",
-        changes: &[Replace("store.rs", "records.sort_by_cached_key(DumpRecord::place);", "")],
+        changes: &[Replace("state.rs", "records.sort_by_cached_key(DumpRecord::place);", "")],
     },
     Mutant {
         name: "dump-without-keys",
         defect: "a dump holds no keys (M1)",
         caught_by: "keys::keys_survive_dump_and_restore",
-        changes: &[Replace("store.rs", "records.push(DumpRecord::Key(record));", "drop(record);")],
+        changes: &[Replace("state.rs", "records.push(DumpRecord::Key(record));", "drop(record);")],
     },
     Mutant {
         name: "dump-without-open-holds",
         defect: "a dump holds no holds (M1)",
         caught_by: "store::dump_restore_dump_gives_the_same_bytes",
         changes: &[Replace(
-            "store.rs",
-            "DumpRecord::Hold(hold) => «drop(state.holds.insert((hold.user, hold.name.clone()), Arc::new(hold)))»,",
+            "state.rs",
+            "DumpRecord::Hold(hold) => «drop(self.holds.insert((hold.user, hold.name.clone()), Arc::new(hold)))»,",
             "drop(hold)",
         )],
     },
@@ -445,7 +432,7 @@ pub(super) const ALL: &[Mutant] = &[
         name: "restore-over-records",
         defect: "a dump is restored over what a store holds",
         caught_by: "store::restoring_into_a_store_with_records_is_a_conflict",
-        changes: &[Replace("store.rs", "if «!empty» {", "false && !empty")],
+        changes: &[Replace("serial/store.rs", "if «!unit.is_empty()?» {", "false")],
     },
     Mutant {
         name: "cut-dump-taken",
@@ -453,11 +440,15 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "store::a_cut_dump_is_refused_and_nothing_is_taken",
         changes: &[
             Replace(
-                "store.rs",
-                "dump.next().await.map_err(|error| error.in_operation(\"restore\"))?",
+                "serial/store.rs",
+                "while let Some(record) = «dump.next().await?» {",
                 "dump.next().await.unwrap_or_default()",
             ),
-            FINISHED_ANYHOW,
+            Replace(
+                "serial/store.rs",
+                "let (header, summary) = «dump.finish()?»;",
+                "let policy = &self.environment.policy; dump.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
+            ),
         ],
     },
     Mutant {
@@ -466,72 +457,68 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "store::a_damaged_dump_is_refused_and_nothing_is_taken",
         changes: &[
             Replace(
-                "store.rs",
-                "dump.next().await.map_err(|error| error.in_operation(\"restore\"))?",
+                "serial/store.rs",
+                "while let Some(record) = «dump.next().await?» {",
                 "match dump.next().await { Ok(next) => next, Err(_) => dump.next().await.unwrap_or_default() }",
             ),
-            FINISHED_ANYHOW,
+            Replace(
+                "serial/store.rs",
+                "let (header, summary) = «dump.finish()?»;",
+                "let policy = &self.environment.policy; dump.finish().unwrap_or((storage_core::dump::DumpHeader { storage_dump: 1, time_zone: policy.time_zone.clone(), history: policy.history }, DumpSummary::default()))",
+            ),
         ],
     },
     Mutant {
         name: "dump-of-another-policy",
         defect: "a dump of another policy is taken",
         caught_by: "store::a_dump_of_another_policy_is_refused",
-        changes: &[Replace("store.rs", "header.check_policy(self.policy())?", "let _ = &header;")],
+        changes: &[Replace("serial/store.rs", "header.check_policy(&self.environment.policy)?;", "let _ = &header;")],
     },
     Mutant {
         name: "mark-without-effect",
         defect: "a store that is marked as moved goes on changing (M2)",
         caught_by: "store::a_moved_store_refuses_every_change",
-        changes: &[Replace("lib.rs", "place.moved.as_ref().filter(|_| «copy != **place»)", "false")],
+        changes: &[Replace("serial/mod.rs", "match «unit.moved_to()?» {", "None::<storage_core::Destination>")],
     },
     Mutant {
         name: "mark-refuses-repeats",
         defect: "a store that is marked as moved refuses also what changes nothing (M2)",
         caught_by: "store::a_moved_store_answers_repeats",
-        changes: &[Replace("lib.rs", "place.moved.as_ref().filter(|_| «copy != **place»)", "true")],
+        changes: &[Before("serial/mod.rs", "if changes.is_empty() {", "still_here(unit)?;")],
     },
     Mutant {
         name: "mark-overwritten",
         defect: "a second mark takes the place of the first (M2)",
         caught_by: "store::a_mark_is_lifted_by_name_alone",
-        changes: &[Replace(
-            "lib.rs",
-            "«contents.moved.as_ref() != expected» {",
-            "wanted.is_none() && contents.moved.as_ref() != expected",
-        )],
+        changes: &[Replace("serial/store.rs", "if «present != expected» {", "wanted.is_none() && present != expected")],
     },
     Mutant {
         name: "mark-lifted-by-any-name",
         defect: "a mark is lifted whatever place is named (M2)",
         caught_by: "store::a_mark_is_lifted_by_name_alone",
-        changes: &[Replace(
-            "lib.rs",
-            "«contents.moved.as_ref() != expected» {",
-            "wanted.is_some() && contents.moved.as_ref() != expected",
-        )],
+        changes: &[Replace("serial/store.rs", "if «present != expected» {", "wanted.is_some() && present != expected")],
     },
     Mutant {
         name: "mark-of-a-handle",
         defect: "a mark is gone when the store is opened anew (M2)",
         caught_by: "store::a_mark_lasts_and_every_handle_obeys_it",
-        changes: &[Before(
-            "lib.rs",
-            "let wanted = (environment.policy.time_zone.clone(), environment.policy.history);",
-            "Arc::make_mut(&mut place.lock()).moved = None;",
-        )],
+        changes: &[Before("lib.rs", "let info = BackendInfo {", "Arc::make_mut(&mut place.lock()).moved = None;")],
     },
     Mutant {
         name: "id-before-closed",
         defect: "a closed handle draws an id (V11)",
         caught_by: "clocks::each_call_draws_one_id_and_a_look_draws_none",
-        changes: &[Before("lib.rs", "let mut place = self.place.lock();", "let _ = self.environment.stamp();")],
+        changes: &[Before("serial/mod.rs", "let operation = call.operation();", "let _ = self.environment.stamp();")],
     },
     Mutant {
         name: "id-for-a-look",
         defect: "a look at a known user draws an id (V11)",
         caught_by: "clocks::each_call_draws_one_id_and_a_look_draws_none",
-        changes: &[Before("users.rs", "match self.known(\"get_user\", user)? {", "let _ = self.environment.stamp();")],
+        changes: &[Before(
+            "serial/users.rs",
+            "match self.known(\"get_user\", user).await? {",
+            "let _ = self.environment.stamp();",
+        )],
     },
     Mutant {
         name: "import-with-a-taken-task",
@@ -553,6 +540,6 @@ pub(super) const ALL: &[Mutant] = &[
         name: "nowhere",
         defect: "a backend does not say where it is",
         caught_by: "store::a_backend_says_which_and_where",
-        changes: &[Replace("store.rs", "\"this process\".to_owned()", "String::new()")],
+        changes: &[Replace("lib.rs", "\"this process\".to_owned()", "String::new()")],
     },
 ];

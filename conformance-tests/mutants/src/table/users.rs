@@ -9,16 +9,20 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "`created_at` is invented at each read (W20)",
         caught_by: "users::created_at_is_stored_and_not_invented_at_each_read",
         changes: &[Replace(
-            "users.rs",
-            "|account| Arc::new(«User::of(account, policy)»)",
-            "User { created_at: storage_core::Clock::now(&storage_core::SystemClock), ..User::of(account, policy) }",
+            "serial/users.rs",
+            "User::of(&account, policy)",
+            "User { created_at: storage_core::Clock::now(&storage_core::SystemClock), ..User::of(&account, policy) }",
         )],
     },
     Mutant {
         name: "find-inserts",
         defect: "looking for a user creates them (W19)",
         caught_by: "users::finding_a_user_creates_nothing",
-        changes: &[Replace("users.rs", "self.known(\"find_user\", user)", "self.apply(Call::GetUser(user)).map(Some)")],
+        changes: &[Replace(
+            "serial/users.rs",
+            "self.known(\"find_user\", user).await",
+            "self.apply(Call::GetUser(user)).await.map(Some)",
+        )],
     },
     Mutant {
         name: "unknown-user-refused",
@@ -63,8 +67,8 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a user's default language is `ru`, whatever the policy says (V12)",
         caught_by: "users::the_default_language_follows_the_policy",
         changes: &[Replace(
-            "users.rs",
-            "Ok(chosen.unwrap_or_else(|| «self.policy().default_language.clone()»))",
+            "serial/users.rs",
+            "policy.default_language.clone()",
             "storage_core::Policy::default().default_language",
         )],
     },
@@ -73,25 +77,25 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "users are listed by their number's text",
         caught_by: "users::users_are_listed_by_ascending_number",
         changes: &[Replace(
-            "users.rs",
-            "page(users.iter(), &request, filter, Order::Ascending, |user| user.id)",
-            "page(users.iter(), &request, filter, Order::Ascending, |user| user.id.to_string())",
+            "state.rs",
+            "ascending(self.accounts.values().cloned(), after.as_ref(), most, |account| account.user)",
+            "ascending(self.accounts.values().cloned(), after.map(|user| user.to_string()).as_ref(), most, |account| account.user.to_string())",
         )],
     },
     Mutant {
         name: "main-admin-limited",
         defect: "the main admin has a limit (V12)",
         caught_by: "admin_limits::the_main_admin_is_unlimited",
-        changes: &[Replace("admin_limits.rs", "self.policy().main_admin == Some(user)", "false")],
+        changes: &[Replace("serial/admin_limits.rs", "policy.main_admin == Some(user)", "false")],
     },
     Mutant {
         name: "limit-of-zero-is-none",
         defect: "a limit of zero counts as none",
         caught_by: "admin_limits::a_limit_of_zero_is_a_limit",
         changes: &[Replace(
-            "admin_limits.rs",
-            "state.accounts.get(&user).and_then(|account| account.admin_limit)",
-            "state.accounts.get(&user).and_then(|account| account.admin_limit).filter(|limit| !limit.is_zero())",
+            "serial/admin_limits.rs",
+            "unit.known(user)?.and_then(|account| account.admin_limit)",
+            "unit.known(user)?.and_then(|account| account.admin_limit).filter(|limit| !limit.is_zero())",
         )],
     },
     Mutant {
@@ -99,9 +103,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "what an admin spent is always 0 (W36)",
         caught_by: "admin_limits::spent_is_the_sum_of_all_prices",
         changes: &[Replace(
-            "admin_limits.rs",
-            "state.accounts.get(&user).map_or(Total::ZERO, |account| account.spent)",
-            "let _ = (state, user); Total::ZERO",
+            "serial/admin_limits.rs",
+            "Ok(unit.known(user)?.map_or(Total::ZERO, |account| account.spent))",
+            "let _ = (unit, user); Ok(Total::ZERO)",
         )],
     },
     Mutant {
@@ -109,16 +113,16 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "what an admin spent is the sum of the history that is still kept (W36)",
         caught_by: "admin_limits::spent_outlives_the_trimming_of_history",
         changes: &[Replace(
-            "admin_limits.rs",
-            "state.accounts.get(&user).map_or(Total::ZERO, |account| account.spent)",
-            "state.history.get(&user).into_iter().flatten().map(|entry| entry.price).sum()",
+            "serial/admin_limits.rs",
+            "Ok(unit.known(user)?.map_or(Total::ZERO, |account| account.spent))",
+            "Ok(unit.history(user, None, usize::MAX)?.iter().map(|entry| entry.price).sum())",
         )],
     },
     Mutant {
         name: "remaining-ignores-spent",
         defect: "what is left of a limit is the limit",
         caught_by: "admin_limits::remaining_is_never_below_zero",
-        changes: &[Replace("admin_limits.rs", "spent(state, user).left_of(limit)", "limit")],
+        changes: &[Replace("serial/admin_limits.rs", "spent(unit, user)?.left_of(limit)", "limit")],
     },
     Mutant {
         name: "limit-creates-nobody",
@@ -135,10 +139,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the list of referrals comes from a cache that nothing empties (W37)",
         caught_by: "referrals::a_list_of_referrals_is_never_stale",
         changes: &[Replace(
-            "referrals.rs",
-            "page(brought.iter(), &list.page, list.filter(), Order::Ascending, position)",
-            "let known = switch::remember(list.referrer.to_string(), brought.len()); \
-             page(brought.iter().take(known), &list.page, list.filter(), Order::Ascending, position)",
+            "state.rs",
+            "ascending(brought, after.cloned().map(Some).as_ref(), most, place)",
+            "let known = switch::remember(referrer.to_string(), brought.clone().count()); ascending(brought.take(known), after.cloned().map(Some).as_ref(), most, place)",
         )],
     },
     Mutant {
@@ -146,7 +149,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a user may bring themselves (W38)",
         caught_by: "referrals::nobody_brings_themselves",
         changes: &[
-            Replace("referrals.rs", "self.judge(\"set_referrer\", set.check())?", "()"),
+            Replace("serial/referrals.rs", "self.judge(\"set_referrer\", set.check())?", "()"),
             Replace("kernel/atom.rs", "call.check()?;", ""),
             Replace("kernel/referrals.rs", "user == referrer", "false"),
         ],
@@ -188,7 +191,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the same referrer again grants the bonus again (W39)",
         caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
         changes: &[
-            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace("serial/referrals.rs", "set.key.is_none()", "false"),
             Replace(
                 "kernel/referrals.rs",
                 "let changes = «Changes::default().settled_unchanged(atom, *user, Answer::Record)»;",
@@ -211,7 +214,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "another referrer is answered like the same again",
         caught_by: "referrals::the_first_referrer_stays",
         changes: &[
-            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace("serial/referrals.rs", "set.key.is_none()", "false"),
             Replace(
                 "kernel/referrals.rs",
                 "if let Some(record) = standing {\n        «record.judge_set(*referrer)?;»",
@@ -234,9 +237,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "referrals come by number, not in order of arrival",
         caught_by: "referrals::referrals_come_in_order_of_arrival",
         changes: &[Replace(
-            "referrals.rs",
-            "Newest::new(referral.since, referral.user)",
-            "Newest::new(storage_core::Timestamp::MIN, referral.user)",
+            "state.rs",
+            "account.referred_at.map(|since| Newest::new(since, account.user))",
+            "Some(Newest::new(Timestamp::MIN, account.user))",
         )],
     },
     Mutant {
@@ -244,7 +247,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "the same referrer with another bonus is a conflict",
         caught_by: "edges::the_same_referrer_with_another_bonus_is_a_replay",
         changes: &[
-            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace("serial/referrals.rs", "set.key.is_none()", "false"),
             Replace(
                 "kernel/referrals.rs",
                 "if let Some(record) = standing {\n        «record.judge_set(*referrer)?;»",
@@ -257,7 +260,7 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a circle that another referrer would close is told before the conflict with the first",
         caught_by: "edges::another_referrer_is_a_conflict_also_where_a_circle_would_close",
         changes: &[
-            Replace("referrals.rs", "set.key.is_none()", "false"),
+            Replace("serial/referrals.rs", "set.key.is_none()", "false"),
             Replace(
                 "kernel/referrals.rs",
                 "if let Some(record) = standing {\n        «record.judge_set(*referrer)?;»",

@@ -110,10 +110,9 @@ pub(super) const ALL: &[Mutant] = &[
         defect: "a page of 1,000 holds 999 (V10)",
         caught_by: "edges::a_page_of_a_thousand_holds_a_thousand",
         changes: &[Replace(
-            "state.rs",
-            "let rows = rows.take(request.size.get() + 1).collect();\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
-            "let size = if request.size.get() > 999 { storage_core::PageSize::new(999)? } else { request.size }; \
-             let rows = rows.take(size.get() + 1).collect(); Ok(Page::from_surplus(rows, size, filter, position))",
+            "serial/page.rs",
+            "let rows = rows(after.as_ref(), request.size.get() + 1)?;\n    Ok(Page::from_surplus(rows, request.size, filter, position))",
+            "let size = if request.size.get() > 999 { storage_core::PageSize::new(999)? } else { request.size }; Ok(Page::from_surplus(rows(after.as_ref(), size.get() + 1)?, size, filter, position))",
         )],
     },
     Mutant {

@@ -1,28 +1,28 @@
 //! The history of delivered generations.
 
 use async_trait::async_trait;
-use storage_core::{
+
+use super::Serial;
+use super::page::page;
+use crate::{
     AddGenerationToHistory, Generation, GenerationId, GenerationReceipt, GetUserGenerationsHistory, History, Newest,
     Page, Result,
 };
-
-use crate::MemoryStorage;
-use crate::state::{Order, page};
 
 fn position(generation: &Generation) -> Newest<GenerationId> {
     Newest::new(generation.at, generation.id.clone())
 }
 
 #[async_trait]
-impl History for MemoryStorage {
+impl History for Serial {
     async fn add_generation_to_history(&self, add: AddGenerationToHistory) -> Result<GenerationReceipt> {
-        self.apply(add)
+        self.apply(add).await
     }
 
     async fn get_user_generations_history(&self, list: GetUserGenerationsHistory) -> Result<Page<Generation>> {
-        self.read("get_user_generations_history", |state| {
-            let entries = state.history.get(&list.user).into_iter().flatten();
-            page(entries, &list.page, list.filter(), Order::Descending, position)
+        self.look("get_user_generations_history", move |unit, _| {
+            page(&list.page, list.filter(), |after, most| unit.history(list.user, after, most), position)
         })
+        .await
     }
 }

@@ -1,0 +1,60 @@
+//! Holds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Serial;
+use super::page::page;
+use crate::kernel::{Halt, ReleaseExpired};
+use crate::{
+    CommitReserve, Hold, HoldName, ListReserves, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves,
+    Result, Sweep, UserId,
+};
+
+#[async_trait]
+impl Reserves for Serial {
+    async fn reserve_balance(&self, reserve: ReserveBalance) -> Result<Receipt> {
+        self.apply(reserve).await
+    }
+
+    async fn commit_reserve(&self, commit: CommitReserve) -> Result<Receipt> {
+        self.apply(commit).await
+    }
+
+    async fn release_reserve(&self, release: ReleaseReserve) -> Result<Receipt> {
+        self.apply(release).await
+    }
+
+    async fn find_reserve(&self, user: UserId, name: &HoldName) -> Result<Option<Arc<Hold>>> {
+        let name = name.clone();
+        self.look("find_reserve", move |unit, _| unit.hold(user, &name).map_err(Halt::into_error)).await
+    }
+
+    async fn list_reserves(&self, list: ListReserves) -> Result<Page<Hold>> {
+        self.look("list_reserves", move |unit, _| {
+            page(&list.page, list.filter(), |after, most| unit.holds(&list, after, most), Hold::position)
+        })
+        .await
+    }
+
+    async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
+        let (now, mut sweep) = (self.environment.clock.now(), Sweep::new(limit));
+        let mut after: Option<Arc<Hold>> = None;
+        loop {
+            let (seen, most) = (after.clone(), sweep.lacks());
+            let due =
+                self.look("release_expired_reserves", move |unit, _| unit.due(now, seen.as_deref(), most)).await?;
+            after = due.last().cloned();
+            // One atom for each hold. What could not be released is passed over.
+            for hold in &due {
+                if !sweep.took(self.apply(ReleaseExpired { user: hold.user, name: hold.name.clone() }).await) {
+                    return sweep.answer();
+                }
+            }
+            if due.len() < most {
+                return sweep.answer();
+            }
+        }
+    }
+}

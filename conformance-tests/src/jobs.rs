@@ -13,7 +13,7 @@ list_scenarios! {
     a_new_job_is_pending_and_as_ordered ["add_generation_job", "get_job", "W17"];
     a_job_creates_its_user ["add_generation_job", "R2", "W18"];
     the_external_task_id_is_the_id_of_a_job_without_one ["add_generation_job", "find_job_by_task_id"];
-    a_job_without_any_id_gets_a_minted_one ["add_generation_job", "V11"];
+    a_job_without_any_id_gets_a_minted_one ["add_generation_job", "find_job_by_task_id", "V11"];
     the_same_creation_again_is_a_replay_and_shows_the_job_as_it_stands ["add_generation_job", "R6"];
     a_duplicate_id_never_changes_the_owner ["W23", "add_generation_job"];
     a_duplicate_id_with_any_other_argument_is_a_conflict ["W23", "add_generation_job"];
@@ -98,6 +98,8 @@ async fn a_job_without_any_id_gets_a_minted_one(context: Context) -> Check {
     for minted in [first, second] {
         ensure_eq!(minted.id.as_str().parse::<storage_core::OperationId>()?.to_string(), minted.id.as_str());
         ensure_eq!(minted.id.as_str().as_bytes().get(14), Some(&b'7'), "a UUIDv7");
+        // It has no external task id, and is not found by what looks like one.
+        ensure_eq!(storage.find_job_by_task_id(&minted.id.as_str().parse()?).await?, None);
         ensure_eq!(storage.get_job(&minted.id).await?, Some(minted));
     }
     Ok(())

@@ -177,4 +177,20 @@ pub(super) const ALL: &[Mutant] = &[
             "let _ = task; JobId::from(&operation.to_key())",
         )],
     },
+    Mutant {
+        name: "task-id-of-an-update-lost",
+        defect: "an external task id that comes later is not kept",
+        caught_by: "jobs::a_running_job_may_learn_details",
+        changes: &[Replace("kernel/jobs.rs", "changed.external_task_id = Some(task.clone());", "let _ = task;")],
+    },
+    Mutant {
+        name: "found-by-its-id",
+        defect: "a job is found by a task id that only looks like its own id",
+        caught_by: "jobs::a_job_without_any_id_gets_a_minted_one",
+        changes: &[Replace(
+            "state.rs",
+            "self.jobs.values().find(|job| «job.external_task_id.as_ref() == Some(task)»)",
+            "job.external_task_id.as_ref() == Some(task) || job.id.as_str() == task.as_str()",
+        )],
+    },
 ];

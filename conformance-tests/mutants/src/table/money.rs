@@ -374,4 +374,26 @@ pub(super) const ALL: &[Mutant] = &[
             "(hold.expires_at, UserId::new(1).unwrap_or(hold.user), hold.name.clone())",
         )],
     },
+    Mutant {
+        name: "committed-part-lost",
+        defect: "a hold that ended does not say what was spent of it",
+        caught_by: "reserves::a_commit_spends_the_hold",
+        changes: &[Replace("kernel/reserves.rs", "committed: «spent»,", "Money::ZERO")],
+    },
+    Mutant {
+        name: "rest-is-spent-in-the-ledger",
+        defect: "the rest that is given back stands in the ledger as spent",
+        caught_by: "reserves::a_commit_of_a_part_gives_the_rest_back",
+        changes: &[Replace("kernel/reserves.rs", "(«OperationKind::Release», rest, rest)", "OperationKind::Commit")],
+    },
+    Mutant {
+        name: "hold-names-no-job",
+        defect: "the row of a hold does not name it",
+        caught_by: "reserves::a_hold_moves_money_aside",
+        changes: &[Replace(
+            "kernel/reserves.rs",
+            "let memo = «referring_to(Reference::from(name), memo)»;",
+            "memo.clone()",
+        )],
+    },
 ];

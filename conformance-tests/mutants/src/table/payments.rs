@@ -294,4 +294,36 @@ pub(super) const ALL: &[Mutant] = &[
             "decided(&Payment { origin: PaymentOrigin::Here, ..record.as_ref().clone() }, mark, atom)?",
         )],
     },
+    Mutant {
+        name: "refund-credits",
+        defect: "a refund credits instead of taking back",
+        caught_by: "payments::a_refund_takes_the_credit_back",
+        changes: &[Replace("kernel/payments.rs", "«spend(available, amount)?»)", "available.checked_add(amount)?")],
+    },
+    Mutant {
+        name: "admin-forgotten",
+        defect: "a decision does not keep who made it",
+        caught_by: "payments::an_approval_credits",
+        changes: &[Replace("kernel/payments.rs", "admin: «admin.or(payment.admin)»,", "payment.admin")],
+    },
+    Mutant {
+        name: "opening-without-a-row",
+        defect: "an imported balance writes no row (M3)",
+        caught_by: "imports::an_imported_balance_opens_the_ledger",
+        changes: &[Replace(
+            "kernel/imports.rs",
+            "let rows = «vec![post(atom, &mut account, posting)?]»;",
+            "post(atom, &mut account, posting)?; Vec::new()",
+        )],
+    },
+    Mutant {
+        name: "imported-birthday-is-the-later",
+        defect: "of two times of creation the later one is kept (M3)",
+        caught_by: "imports::an_imported_balance_opens_the_ledger",
+        changes: &[Replace(
+            "kernel/imports.rs",
+            "record.created_at = created_at.map_or(record.created_at, |at| «record.created_at.min(at)»);",
+            "record.created_at.max(at)",
+        )],
+    },
 ];

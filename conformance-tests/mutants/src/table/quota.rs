@@ -317,4 +317,14 @@ pub(super) const ALL: &[Mutant] = &[
              quota.take(policy.today(atom.stamp().now), policy.daily_free_generations)?",
         )],
     },
+    Mutant {
+        name: "remaining-before-in-receipt",
+        defect: "the receipt of a take counts it as still there",
+        caught_by: "free_generations::quota_first_then_bank_then_exhausted",
+        changes: &[Replace(
+            "kernel/free_generations.rs",
+            "let remaining_after = «quota.remaining_on(policy.today(atom.stamp().now), policy.daily_free_generations)»;",
+            "quota.remaining_on(policy.today(atom.stamp().now), policy.daily_free_generations) + u64::from(source != QuotaSource::Bank)",
+        )],
+    },
 ];

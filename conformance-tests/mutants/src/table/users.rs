@@ -268,4 +268,20 @@ pub(super) const ALL: &[Mutant] = &[
             ),
         ],
     },
+    Mutant {
+        name: "bonus-to-whom-was-brought",
+        defect: "the bonus goes to the user who was brought (W39)",
+        caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
+        changes: &[Replace(
+            "kernel/referrals.rs",
+            "above.record.set_quota(above.record.quota().add_bonus(count)?);",
+            "account.record.set_quota(account.record.quota().add_bonus(count)?);",
+        )],
+    },
+    Mutant {
+        name: "referral-without-its-bonus",
+        defect: "the answer does not say which bonus was granted",
+        caught_by: "referrals::the_bonus_is_granted_once_and_at_once",
+        changes: &[Replace("kernel/referrals.rs", "bonus: «account.record.referral_bonus» });", "0")],
+    },
 ];

@@ -340,7 +340,7 @@ def main():
     ap.add_argument('--kinds', default='', help='only changes with one of these words in their name, comma list; --list names all')
     ap.add_argument('--changes', type=int, default=1, help='how many changes are tried at each call, in turns; 0 = all')
     ap.add_argument('--ends', choices=['each', 'close', 'kill'], default='each', help='each: by turns closed and killed')
-    a = ap.parse_args()
+    a = arguments(ap)
     words = [word for word in a.kinds.split(',') if word]
     names = [name for name in KINDS if not words or any(word in name for word in words)]
     if not names:

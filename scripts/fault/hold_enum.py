@@ -18,7 +18,7 @@ AHEAD = 60  # calls before the k-th at which the other one starts, in the mode `
 
 
 def run(g, a, k, mode):
-    tr = Tracer(g.dir, MUTATING + ['flock'])
+    tr = Tracer(g.dir, MUTATING + LOCKING)
     other = Probe(g.base + '/ack.beside', g.base + '/err.beside')
     seen = dict(k=0, at=None, pid=None, other=None, come_in=None, end=None, since=0.0, count=0, refused=0)
 
@@ -98,12 +98,12 @@ def judge(g, a, r, seen, tr, other):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     common_args(ap)
-    ap.add_argument('--beside', required=True, help='shell command of the other process')
+    ap.add_argument('--beside', default='', help='shell command of the other process')
     ap.add_argument('--modes', default='beside,joins', help='comma list')
     ap.add_argument('--limit', type=float, default=0.4, help='seconds that the other one may wait, as its own arguments have it')
     ap.add_argument('--slack', type=float, default=2.0, help='seconds more before a wait counts as too long: a machine is busy at times')
     ap.add_argument('--strict', action='store_true', help='an answer that names no process is a failure; without it only one that names another')
-    a = ap.parse_args()
+    a = arguments(ap)
     work, t0, longest = workdir(a), time.time(), 0
     stats, fails, warn, total, k = collections.Counter(), [], set(), None, a.first
     while not (a.last and k > a.last) and total is None and len(fails) < a.max_fail and not (a.budget and time.time() - t0 > a.budget):

@@ -1,7 +1,7 @@
 //! `run`: does a lane's operations and acknowledges each one that the store promised.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,23 +12,44 @@ use tokio::time::{Instant, sleep};
 
 use crate::acks::{line, share};
 use crate::call::{Answered, call};
-use crate::lane::{Lane, moment};
+use crate::lane::{Lane, MAX_SEED, MAX_TASKS, moment};
 use crate::op::{Op, Outcome};
+use crate::opener::{Opener, open};
 use crate::plan::{Order, Plan, Step};
-use crate::store::{self, Place};
 
-/// What to do.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) place: Place,
-    pub(crate) seed: u32,
-    pub(crate) order: Order,
+// clap would show a documentation of the type in the place of the command's own.
+#[expect(missing_docs, reason = "lib.rs documents it")]
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct Run {
+    /// Where the store is: its path, or the URL of a server
+    pub(crate) store: String,
+    /// Which operations: 0 to 99999999. Runs of different seeds may share a store at the same time.
+    #[arg(value_parser = clap::value_parser!(u32).range(..i64::from(MAX_SEED)))]
+    seed: u32,
+    /// How many operations
+    #[arg(value_name = "N")]
     pub(crate) operations: u64,
+    /// How many operations at a time: N is divided among so many lanes, each with users of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TASKS)))]
     pub(crate) tasks: u32,
-    /// How long an operation without a certain answer is repeated.
-    pub(crate) patience: Duration,
-    /// How often a directory is asked again after any refusal that the plan does not know.
-    pub(crate) insist: u32,
+    /// In which order
+    #[arg(long, value_enum, default_value_t)]
+    plan: Order,
+    /// For so many seconds an operation on a server that has no certain answer is repeated with its key.
+    #[arg(long, value_name = "SECONDS", default_value_t = 45)]
+    patience: u64,
+    /// How long one operation may take, and opening wait for another process, in milliseconds
+    #[arg(long, value_name = "MS")]
+    deadline: Option<u64>,
+    /// Whatever a directory or a file refuses that the plan does not let it refuse is tried so many times more with the same
+    /// key, and each refusal said on stderr; then the store is closed. Opening is tried again where another process has a
+    /// lock. Without it a run ends at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    insist: u32,
+    /// Say in the end on stderr, as JSON, how many calls were made and repeated, and how long the longest took.
+    #[arg(long)]
+    pub(crate) tally: bool,
 }
 
 /// What the calls of a run came to.
@@ -75,15 +96,19 @@ struct Work {
 }
 
 /// Does it. The lanes go in step, because they share a clock: each does its operation of a round, side by side.
-pub(crate) async fn run(run: Run, tally: &Arc<Tally>) -> Result<()> {
-    let Run { place, seed, order, operations, tasks, patience, insist } = run;
-    // A directory that fails is asked again only by whoever insists: the tools that break its calls want to see how it fails.
-    let (patience, insist) = if matches!(place, Place::Database(_)) { (patience, 0) } else { (Duration::ZERO, insist) };
-    let (storage, clock) = opened(&place, patience, insist, tally).await?;
+pub(crate) async fn run(opener: &dyn Opener, run: &Run, tally: &Arc<Tally>, out: &mut dyn Write) -> Result<()> {
+    let Run { seed, plan, operations, tasks, .. } = *run;
+    // Files that fail are asked again only by whoever insists: the tools that break their calls want to see how they fail.
+    let (patience, insist) = if opener.is_server(&run.store) {
+        (Duration::from_secs(run.patience), 0)
+    } else {
+        (Duration::ZERO, run.insist)
+    };
+    let (storage, clock) = opened(opener, run, patience, insist, tally).await?;
     let lanes: Vec<Arc<Work>> = (0..tasks)
         .map(|task| {
             let lane = Lane { seed, task };
-            let (steps, returned) = Plan::steps(lane, order, share(operations, task, tasks));
+            let (steps, returned) = Plan::steps(lane, plan, share(operations, task, tasks));
             Arc::new(Work { lane, steps, returned, fresh: AtomicBool::new(false) })
         })
         .collect();
@@ -98,7 +123,7 @@ pub(crate) async fn run(run: Run, tally: &Arc<Tally>) -> Result<()> {
         let mut failed = None;
         while let Some(done) = working.join_next().await {
             let done = done.map_err(|error| Error::internal("a task of the probe ended badly").caused_by(error));
-            if let Err(error) = done.and_then(|done| done) {
+            if let Err(error) = done.and_then(|done| done).and_then(|line| acknowledge(out, &line)) {
                 failed.get_or_insert(error);
             }
         }
@@ -135,15 +160,17 @@ fn say_refused(what: &str, called: Instant, error: &Error) {
 
 /// Opens the store; a server that is away for a moment is waited for.
 async fn opened(
-    place: &Place,
+    opener: &dyn Opener,
+    run: &Run,
     patience: Duration,
     mut insist: u32,
     tally: &Tally,
 ) -> Result<(SharedStorage, Arc<ManualClock>)> {
+    let deadline = run.deadline.map(Duration::from_millis);
     let begun = Instant::now();
     loop {
         let called = Instant::now();
-        let outcome = store::open(place).await;
+        let outcome = open(opener, &run.store, deadline).await;
         tally.opening_ms.fetch_max(millis(called), Ordering::Relaxed);
         match outcome {
             Err(error) if is_outage(&error) && begun.elapsed() < patience => sleep(PAUSE).await,
@@ -160,7 +187,7 @@ async fn opened(
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The same on a directory, where nothing has to come back over a network.
+/// The same on files, where nothing has to come back over a network.
 const SHORT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Whether an error says that there was no certain answer, for now: also a disk that is full may get room, and a standby
@@ -182,9 +209,12 @@ struct With {
     insist: u32,
 }
 
-async fn one(with: With, work: Arc<Work>, operation: u64) -> Result<()> {
+/// Does one operation; answers the line that acknowledges it.
+async fn one(with: With, work: Arc<Work>, operation: u64) -> Result<String> {
     let With { storage, tally, tasks, patience, mut insist } = with;
-    let Some(step) = usize::try_from(operation).ok().and_then(|at| work.steps.get(at)) else { return Ok(()) };
+    let Some(step) = usize::try_from(operation).ok().and_then(|at| work.steps.get(at)) else {
+        return Err(Error::internal(format!("operation {operation} is not in the plan")));
+    };
     let begun = Instant::now();
     let mut again = false;
     let answer = loop {
@@ -207,7 +237,7 @@ async fn one(with: With, work: Arc<Work>, operation: u64) -> Result<()> {
         }
     };
     judge(step, &work, operation, answer)?;
-    acknowledge(work.lane, tasks, operation, step.op.word())
+    Ok(line(work.lane, tasks, operation, step.op.word()))
 }
 
 /// Compares an answer with what the plan expects; whatever else an answer is, it is no acknowledgement.
@@ -246,9 +276,8 @@ fn judge(step: &Step, work: &Work, operation: u64, answer: Result<Answered>) -> 
     }
 }
 
-fn acknowledge(lane: Lane, tasks: u32, operation: u64, word: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(line(lane, tasks, operation, word).as_bytes())
+fn acknowledge(out: &mut dyn Write, line: &str) -> Result<()> {
+    out.write_all(line.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Error::internal("the acknowledgement could not be written").caused_by(error))
 }

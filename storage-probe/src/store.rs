@@ -1,11 +1,13 @@
-//! Opens the store under test.
+//! The stores of this workspace: a data directory, or a scratch schema of a database.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage_core::{Environment, ManualClock, Policy, Result, SharedStorage, SystemIds, Timestamp};
+use async_trait::async_trait;
+use storage_core::{Environment, Error, Result, SharedStorage};
 use storage_json::{JsonOptions, JsonStorage};
 use storage_pg::{Limits, PgOptions, PgStorage};
+use storage_probe::Opener;
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -52,26 +54,44 @@ impl Place {
     }
     /// With limits, and a pool of its own where it is a database.
     pub(crate) fn limited(mut self, limits: &Limited) -> Self {
-        let millis = |given: Option<u64>, standard| given.map_or(standard, Duration::from_millis);
         match &mut self {
-            Self::Directory(options) => {
-                options.checkpoint_bytes = limits.checkpoint_bytes;
-                options.lock_wait = millis(limits.deadline, options.lock_wait).min(options.lock_wait);
-                options.deadline = millis(limits.deadline, options.deadline);
-            }
+            Self::Directory(options) => options.checkpoint_bytes = limits.checkpoint_bytes,
             Self::Database(options) => {
-                let standard = Limits::default();
                 options.max_connections = limits.pool;
-                options.limits = Limits {
-                    pool: millis(limits.deadline, standard.pool).min(standard.pool),
-                    statement: millis(limits.statement_timeout, standard.statement),
-                    lock: millis(limits.statement_timeout, standard.lock).min(standard.lock),
-                    operation: millis(limits.deadline, standard.operation),
-                    ..standard
-                };
+                let statement = limits.statement_timeout.map_or(options.limits.statement, Duration::from_millis);
+                let lock = limits.statement_timeout.map_or(options.limits.lock, |_| statement.min(options.limits.lock));
+                options.limits = Limits { statement, lock, ..options.limits };
             }
         }
         self
+    }
+}
+
+#[async_trait]
+impl Opener for Place {
+    async fn open(&self, _: &str, environment: Environment, deadline: Option<Duration>) -> Result<SharedStorage> {
+        Ok(match self.clone() {
+            Self::Directory(options) => {
+                let mut options = JsonOptions { environment, ..*options };
+                if let Some(deadline) = deadline {
+                    options.lock_wait = options.lock_wait.min(deadline);
+                    options.deadline = deadline;
+                }
+                Arc::new(JsonStorage::open(options).await.map_err(|error| error.in_operation("open"))?)
+            }
+            Self::Database(options) => {
+                let mut options = PgOptions { environment, ..*options };
+                if let Some(deadline) = deadline {
+                    options.limits.pool = options.limits.pool.min(deadline);
+                    options.limits.operation = deadline;
+                }
+                Arc::new(PgStorage::open(options).await?)
+            }
+        })
+    }
+
+    fn is_server(&self, _: &str) -> bool {
+        matches!(self, Self::Database(_))
     }
 }
 
@@ -84,34 +104,20 @@ pub(crate) struct Limited {
     /// How long one statement may take on a database, in milliseconds
     #[arg(long, value_name = "MS")]
     pub(crate) statement_timeout: Option<u64>,
-    /// How long one operation may take, and opening wait for another process, in milliseconds
-    #[arg(long, value_name = "MS")]
-    pub(crate) deadline: Option<u64>,
     /// The most connections to a database
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
     pub(crate) pool: u32,
 }
 
-/// Opens a store with a clock that the probe moves.
-///
-/// The ids are random ones: a program that begins again must not mint those that it minted before.
-pub(crate) async fn open(place: &Place) -> Result<(SharedStorage, Arc<ManualClock>)> {
-    let clock = Arc::new(ManualClock::at(Timestamp::MIN));
-    let environment =
-        Environment { clock: Arc::clone(&clock) as _, ids: Arc::new(SystemIds), policy: Policy::default() };
-    let storage: SharedStorage = match place.clone() {
-        Place::Directory(options) => {
-            let options = JsonOptions { environment, ..*options };
-            Arc::new(JsonStorage::open(options).await.map_err(|error| error.in_operation("open"))?)
-        }
-        Place::Database(options) => Arc::new(PgStorage::open(PgOptions { environment, ..*options }).await?),
-    };
-    Ok((storage, clock))
-}
-
 /// Makes a scratch schema anew, with its tables and nothing in them. That takes no longer than truncating them would.
-pub(crate) async fn reset(options: &PgOptions) -> Result<()> {
-    storage_pg::drop_scratch_schema(options).await?;
-    storage_pg::migrate(options, Duration::from_secs(30)).await?;
-    Ok(())
+pub(crate) fn reset(options: &PgOptions) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("the runtime could not be built").caused_by(error))?;
+    runtime.block_on(async {
+        storage_pg::drop_scratch_schema(options).await?;
+        storage_pg::migrate(options, Duration::from_secs(30)).await?;
+        Ok(())
+    })
 }

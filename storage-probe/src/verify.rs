@@ -1,15 +1,16 @@
 //! `verify`: compares a store with the model and with what was acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use storage_core::{AuditScope, DumpReader, DumpSummary, ManualClock, Result, Storage, Timestamp};
 
 use crate::acks::{Acks, share};
 use crate::facts::{Facts, expected};
 use crate::lane::{Lane, MAX_OPERATIONS, moment};
+use crate::opener::{Opener, open};
 use crate::plan::{Order, Plan};
-use crate::store::Place;
-use crate::{read, store};
+use crate::read;
 
 /// The most differences that are printed of a lane.
 const SHOWN: usize = 12;
@@ -27,25 +28,34 @@ pub(crate) struct Verdict {
     pub(crate) problems: Vec<String>,
 }
 
-/// What must be there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
-    pub(crate) acks: &'a Acks,
-    pub(crate) order: Order,
-    /// How many operations each seed must have.
-    pub(crate) total: Option<u64>,
-    /// Lanes that no acknowledgement names are left alone.
-    pub(crate) named: bool,
+// As in run.rs.
+#[expect(missing_docs, reason = "lib.rs documents it")]
+#[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
+pub struct Verify {
+    /// Where the store is: its path, or the URL of a server
+    pub(crate) store: String,
+    /// The file with the lines that `run` printed, of one run or of several.
+    pub(crate) acks: PathBuf,
+    /// How many operations each seed must have by now.
+    #[arg(value_name = "N")]
+    total: Option<u64>,
+    /// The plan of those runs
+    #[arg(long, value_enum, default_value_t)]
+    plan: Order,
+    /// Compare only what the file names: others have used the store too. The audit still looks at everybody.
+    #[arg(long)]
+    named: bool,
 }
 
-/// Opens the store, compares and closes it. A directory is looked at twice: opening may have put something right in it.
-pub(crate) async fn verify(place: &Place, wanted: Wanted<'_>) -> Result<Verdict> {
+/// Opens the store, compares and closes it. Files are looked at twice: opening may have put something right in them.
+pub(crate) async fn verify(opener: &dyn Opener, wanted: &Verify, acks: &Acks) -> Result<Verdict> {
     let mut verdict = Verdict::default();
-    let openings = if matches!(place, Place::Directory(..)) { 2 } else { 1 };
+    let openings = if opener.is_server(&wanted.store) { 1 } else { 2 };
     for opened in ["opened", "opened again"].into_iter().take(openings) {
-        let (storage, clock) = store::open(place).await?;
+        let (storage, clock) = open(opener, &wanted.store, None).await?;
         verdict = Verdict::default();
-        compare(&*storage, &clock, wanted, &mut verdict).await?;
+        compare(&*storage, &clock, wanted, acks, &mut verdict).await?;
         audit(&*storage, &mut verdict).await?;
         storage.close().await?;
         if !verdict.problems.is_empty() {
@@ -56,8 +66,14 @@ pub(crate) async fn verify(place: &Place, wanted: Wanted<'_>) -> Result<Verdict>
     Ok(verdict)
 }
 
-async fn compare(storage: &dyn Storage, clock: &ManualClock, wanted: Wanted<'_>, verdict: &mut Verdict) -> Result<()> {
-    let Wanted { acks, order, total, named } = wanted;
+async fn compare(
+    storage: &dyn Storage,
+    clock: &ManualClock,
+    wanted: &Verify,
+    acks: &Acks,
+    verdict: &mut Verdict,
+) -> Result<()> {
+    let Verify { total, plan, named, .. } = *wanted;
     let present = read::lanes(storage).await?;
     let mut lanes: BTreeSet<Lane> = acks.lanes.keys().copied().collect();
     if !named {
@@ -77,7 +93,7 @@ async fn compare(storage: &dyn Storage, clock: &ManualClock, wanted: Wanted<'_>,
         let promised = acks.lanes.get(&lane).unwrap_or(&nothing);
         let wanted = total.map(|total| share(total, lane.task, acks.tasks.get(&lane.seed).copied().unwrap_or(1)));
         let roles = present.get(&lane).map_or(&[][..], Vec::as_slice);
-        let problems = one(storage, clock, Plan::new(lane, order), promised, wanted, roles).await?;
+        let problems = one(storage, clock, Plan::new(lane, plan), promised, wanted, roles).await?;
         verdict.acknowledged += u64::try_from(promised.len()).unwrap_or(0);
         if !problems.is_empty() {
             verdict.problems.push(format!("seed {} task {}:", lane.seed, lane.task));

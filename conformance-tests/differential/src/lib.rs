@@ -4,7 +4,7 @@
 //! and compares every answer and every dump, byte for byte: time and ids are driven. `CONFORMANCE_SEED` and
 //! `CONFORMANCE_OPERATIONS` say which histories and how many operations.
 
-/// The guide for whoever writes a backend; its code is compiled and run as tests.
+/// The guide for whoever writes a backend; its code is compiled as tests, and run where it can be.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/writing-a-backend.md")]
 mod guide {}

@@ -28,6 +28,16 @@ const OTHERWISE: &[Otherwise] = &[
         check: book,
     },
     Otherwise { prefix: "cargo build --release", reason: "an optimised build takes minutes", check: packages },
+    Otherwise {
+        prefix: "cargo build --example",
+        reason: "the program is the reader's; the page has its text, which is compiled",
+        check: |words| expect(words.len() == 1, || "which example?".to_owned()),
+    },
+    Otherwise {
+        prefix: "python3",
+        reason: "the program that the tool breaks is the reader's; the step `faults` of scripts/test takes ours",
+        check: fault_tool,
+    },
     Otherwise { prefix: "cargo test", reason: "the step `tests` of scripts/test runs every test", check: packages },
     Otherwise { prefix: "cargo clippy", reason: "the step `clippy` of scripts/test runs it", check: clippy },
     Otherwise {
@@ -172,6 +182,17 @@ fn member(package: &str) -> Result<std::path::PathBuf, String> {
         .ok_or_else(|| format!("no package {package}"))
 }
 
+/// A tool of scripts/fault, and options that it has.
+fn fault_tool(words: &[&str]) -> Result<(), String> {
+    let (tool, options) = words.split_first().ok_or("which tool?")?;
+    expect(tool.starts_with("scripts/fault/") && root().join(tool).exists(), || format!("there is no {tool}"))?;
+    let text = script_text(tool) + &script_text("scripts/fault/faultlib.py");
+    match options.iter().find(|word| word.starts_with("--") && !text.contains(&format!("add_argument('{word}'"))) {
+        Some(word) => Err(format!("{tool} has no {word}")),
+        None => Ok(()),
+    }
+}
+
 fn clippy(words: &[&str]) -> Result<(), String> {
     let line = format!("cargo_for clippy {}", words.join(" "));
     expect(script_text("scripts/test").contains(&line), || "scripts/test has no such line".to_owned())
@@ -196,6 +217,8 @@ fn what_is_not_run_is_looked_at() {
         "scripts/prove pg-cut --quick",
         "cargo test -p storage-json --test conformance payments",
         "scripts/gates typos",
+        "cargo build --example probe",
+        "python3 scripts/fault/crash_enum.py --probe target/debug/examples/probe --store store.db --nested 1",
     ] {
         assert!(why_not(right).unwrap().is_some(), "{right}");
     }
@@ -211,6 +234,8 @@ fn what_is_not_run_is_looked_at() {
         "cargo test -p storage-json --test nonsense",
         "cargo clippy --nonsense",
         "scripts/gates none",
+        "python3 scripts/fault/nonsense.py --probe x",
+        "python3 scripts/fault/crash_enum.py --nonsense x",
     ] {
         assert!(why_not(wrong).is_err(), "{wrong}");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use storage_core::dump::{GenerationRecord, JobRecord, KeyRecord, PaymentRecord};
 use storage_core::kernel::{Account, Changes, Halt, Record, Trim, View};
-use storage_core::serial::{Founding, Unit};
+use storage_core::serial::{Due, Founding, Unit};
 use storage_core::{
     AccountRecord, Destination, DumpRecord, Generation, GenerationId, Hold, HoldName, HoldPlace, HoldStatus, Job,
     JobId, KeySpace, LedgerRow, ListJobs, ListPayments, ListReserves, MAX_REFERRAL_CHAIN, Newest, OperationKey,
@@ -140,11 +140,11 @@ impl Unit for State {
         let holds = self.holds.values().filter(|hold| list.matches(hold));
         Ok(descending(holds, after, most, Hold::position))
     }
-    fn due(&self, now: Timestamp, after: Option<&Hold>, most: usize) -> Result<Vec<Arc<Hold>>> {
-        let place = |hold: &Hold| (hold.expires_at, hold.user, hold.name.clone());
-        let expired = |hold: &Hold| hold.status == HoldStatus::Open && hold.expires_at.is_some_and(|at| at <= now);
-        let due = self.holds.values().filter(|hold| expired(hold)).cloned();
-        Ok(ascending(due, after.map(place).as_ref(), most, |hold| place(hold)))
+    fn due(&self, now: Timestamp, after: Option<&Due>, most: usize) -> Result<Vec<Due>> {
+        let place = |hold: &Arc<Hold>| Some((hold.expires_at?, hold.user, hold.name.clone()));
+        let open = self.holds.values().filter(|hold| hold.status == HoldStatus::Open);
+        let due = open.filter_map(place).filter(|(at, ..)| *at <= now);
+        Ok(ascending(due, after, most, Due::clone))
     }
     fn jobs(&self, list: &ListJobs, after: Option<&Newest<JobId>>, most: usize) -> Result<Vec<Arc<Job>>> {
         let jobs = self.jobs.values().filter(|job| list.matches(job));

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::queue::{Queue, Work};
-pub use self::unit::{Engine, Founding, Unit};
+pub use self::unit::{Due, Engine, Founding, Unit};
 use crate::kernel::{Atom, Call, Changes, Halt, Reply, decide};
 use crate::{BackendInfo, Environment, Error, ErrorKind, Policy, Result};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Serial;
 use super::page::page;
+use super::{Due, Serial};
 use crate::kernel::{Halt, ReleaseExpired};
 use crate::{
     CommitReserve, Hold, HoldName, ListReserves, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves,
@@ -40,19 +40,27 @@ impl Reserves for Serial {
 
     async fn release_expired_reserves(&self, limit: PageSize) -> Result<Vec<Arc<Hold>>> {
         let (now, mut sweep) = (self.environment.clock.now(), Sweep::new(limit));
-        let mut after: Option<Arc<Hold>> = None;
+        let mut after: Option<Due> = None;
         loop {
             let (seen, most) = (after.clone(), sweep.lacks());
-            let due =
-                self.look("release_expired_reserves", move |unit, _| unit.due(now, seen.as_deref(), most)).await?;
+            let look = self.look("release_expired_reserves", move |unit, _| unit.due(now, seen.as_ref(), most));
+            let due = match look.await {
+                Ok(due) => due,
+                Err(error) => {
+                    // What was released before is answered all the same.
+                    sweep.took(Err(error));
+                    return sweep.answer();
+                }
+            };
+            let was_last = due.len() < most;
             after = due.last().cloned();
             // One atom for each hold. What could not be released is passed over.
-            for hold in &due {
-                if !sweep.took(self.apply(ReleaseExpired { user: hold.user, name: hold.name.clone() }).await) {
+            for (_, user, name) in due {
+                if !sweep.took(self.apply(ReleaseExpired { user, name }).await) {
                     return sweep.answer();
                 }
             }
-            if due.len() < most {
+            if was_last {
                 return sweep.answer();
             }
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::kernel::{Changes, Halt, View};
 use crate::{
-    AccountRecord, Destination, DumpRecord, Error, Generation, GenerationId, HistoryRetention, Hold, HoldPlace, Job,
-    JobId, LedgerRow, ListJobs, ListPayments, ListReserves, Newest, Payment, PaymentId, Policy, Result, TimeZone,
-    Timestamp, UserId,
+    AccountRecord, Destination, DumpRecord, Error, Generation, GenerationId, HistoryRetention, Hold, HoldName,
+    HoldPlace, Job, JobId, LedgerRow, ListJobs, ListPayments, ListReserves, Newest, Payment, PaymentId, Policy, Result,
+    TimeZone, Timestamp, UserId,
 };
 
 /// A store that runs one transaction at a time, on whatever thread it is moved to.
@@ -26,6 +26,9 @@ pub trait Engine: Send + 'static {
     /// Those of [`Engine::together`].
     fn look(&mut self, work: &mut dyn FnMut(&dyn Unit) -> Result<()>) -> Result<()>;
 }
+
+/// When a hold is due, and where it is.
+pub type Due = (Timestamp, UserId, HoldName);
 
 /// A store within a transaction. What was put is seen from then on.
 ///
@@ -51,9 +54,9 @@ pub trait Unit: View {
     fn history(&self, user: UserId, after: Option<&Newest<GenerationId>>, most: usize) -> Result<Vec<Arc<Generation>>>;
     /// Holds, newest first; of those alike in time and name the user with the greatest number first.
     fn holds(&self, list: &ListReserves, after: Option<&Newest<HoldPlace>>, most: usize) -> Result<Vec<Arc<Hold>>>;
-    /// Open holds that expire at `now` or before: by expiry, user and name, ascending. `after` is the last one that was seen, as
-    /// it was then.
-    fn due(&self, now: Timestamp, after: Option<&Hold>, most: usize) -> Result<Vec<Arc<Hold>>>;
+    /// Where the open holds are that expire at `now` or before, ascending. A damaged record among them fails when it is looked at,
+    /// so that it keeps no other one from being released.
+    fn due(&self, now: Timestamp, after: Option<&Due>, most: usize) -> Result<Vec<Due>>;
     /// Jobs, newest first.
     fn jobs(&self, list: &ListJobs, after: Option<&Newest<JobId>>, most: usize) -> Result<Vec<Arc<Job>>>;
     /// Payments, newest first.

@@ -1,0 +1,66 @@
+//! How a transaction runs.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use storage_core::serial::{Engine, Unit};
+use storage_core::{Error, Result};
+
+use crate::error::{of_commit, of_sqlite};
+use crate::found::{IfMissing, connect};
+use crate::rows::Rows;
+
+/// A handle's way to its file.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    /// Opened by the first transaction: on the storage's thread, where waiting for a file blocks nobody.
+    pub(crate) connection: Option<Connection>,
+    if_missing: IfMissing,
+}
+
+impl Sqlite {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, connection: None, if_missing: IfMissing::Create }
+    }
+
+    /// Runs `work` between `begin` and a commit, and rolls back what failed.
+    fn run(
+        &mut self,
+        begin: &str,
+        work: impl FnOnce(&mut Rows<'_>) -> Result<()>,
+        failed_commit: impl FnOnce(&Path, rusqlite::Error) -> Error,
+    ) -> Result<()> {
+        // Taken out: a connection that does not come back, also because of a panic, is closed, and its transaction rolled back.
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.path, self.if_missing)?,
+        };
+        // From now on a file that is missing was lost, and no store begins anew in its place.
+        self.if_missing = IfMissing::Fail;
+        let outcome = connection.execute_batch(begin).map_err(|error| of_sqlite(&self.path, error)).and_then(|()| {
+            let mut rows = Rows::new(&connection, &self.path);
+            work(&mut rows)?;
+            // SQLite ends a transaction on its own after some failures, and `work` may have taken that for one call's failure.
+            rows.check_transaction()?;
+            connection.execute_batch("COMMIT").map_err(|error| failed_commit(&self.path, error))
+        });
+        // Where the rollback fails, the connection stays in its transaction, and is closed with it.
+        if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
+            self.connection = Some(connection);
+        }
+        outcome
+    }
+}
+
+impl Engine for Sqlite {
+    fn together(&mut self, work: &mut dyn FnMut(&mut dyn Unit) -> Result<()>) -> Result<()> {
+        // Immediate: what was seen cannot be changed by another connection before the commit, which therefore never has to fail
+        // because of one.
+        self.run("BEGIN IMMEDIATE", |rows| work(rows), of_commit)
+    }
+
+    fn look(&mut self, work: &mut dyn FnMut(&dyn Unit) -> Result<()>) -> Result<()> {
+        self.run("BEGIN DEFERRED", |rows| work(rows), of_sqlite)
+    }
+}

@@ -1,0 +1,105 @@
+//! Whose file it is, and how a new one is made ours.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use storage_core::{Error, ErrorKind, Result};
+
+use crate::error::{WAIT, of_sqlite};
+
+/// `PRAGMA application_id` of our files: "GSTO".
+const OURS: i64 = 0x4753_544F;
+/// `PRAGMA user_version`: the version of the schema.
+const VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("schema.sql");
+/// As many as there are statements.
+const STATEMENTS: usize = 96;
+
+/// What happens where there is no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfMissing {
+    Create,
+    Fail,
+}
+
+/// Opens a file that is ours or that nobody has used.
+pub(crate) fn connect(path: &Path, if_missing: IfMissing) -> Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, if_missing == IfMissing::Create);
+    let failed = |error| of_sqlite(path, error);
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let prepare = || {
+        connection.busy_timeout(WAIT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Until the file is known to be ours, closing it must not tidy up what its owner left in the log.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Without "full" a Mac's disk says that it has what it has not. Elsewhere it changes nothing.
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+    };
+    prepare().map_err(failed)?;
+    claim(&connection, path)?;
+    log_ahead(&connection, path)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Makes a new file ours, and refuses a file that is not. Of several that find the same new file, one makes it.
+fn claim(connection: &Connection, path: &Path) -> Result<()> {
+    let look = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let claim = || {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let owner = look("PRAGMA application_id")?;
+        let version = look("PRAGMA user_version")?;
+        match (owner, version, look("SELECT EXISTS (SELECT 1 FROM sqlite_schema)")?) {
+            (OURS, VERSION, _) => {}
+            (0, 0, 0) => {
+                connection.execute_batch(SCHEMA)?;
+                connection.pragma_update(None, "application_id", OURS)?;
+            }
+            (owner, version, _) => return Ok(Err(refused(path, owner, version))),
+        }
+        // Written also where it stands: after a kill, what is read back may exist in memory alone. The sync of this commit takes it
+        // along before anybody is told of it.
+        connection.pragma_update(None, "user_version", VERSION)?;
+        connection.execute_batch("COMMIT")?;
+        Ok(Ok(()))
+    };
+    // What fails here closes the connection, which rolls back.
+    claim().unwrap_or_else(|error| Err(of_sqlite(path, error)))
+}
+
+fn refused(path: &Path, owner: i64, version: i64) -> Error {
+    let path = path.display();
+    let (found, remedy) = if owner == OURS {
+        let remedy =
+            format!("a newer release of this program, or its `storage dump` of {path} and a restore into a new file");
+        (format!("a storage of version {version} in {path}"), remedy)
+    } else {
+        let remedy = format!("this program with the path of another file; {path} was left as it is");
+        (format!("a SQLite file of another program in {path}"), remedy)
+    };
+    Error::schema(found, format!("a storage of version {VERSION}, or a new file"), remedy)
+}
+
+/// Writes ahead into a log from now on, so that looks wait for no writer. The file remembers it.
+fn log_ahead(connection: &Connection, path: &Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+        match mode.map_err(|error| of_sqlite(path, error)) {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                let problem =
+                    format!("{} cannot have a write-ahead log, only {mode}: use a local disk", path.display());
+                return Err(Error::new(ErrorKind::Unavailable).message(problem));
+            }
+            // The change of a mode does not wait for others by itself.
+            Err(error) if matches!(error.kind(), ErrorKind::Busy { .. }) && begun.elapsed() < WAIT => {
+                std::thread::sleep(WAIT / 1000);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}

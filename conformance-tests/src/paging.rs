@@ -31,6 +31,7 @@ list_scenarios! {
     a_damaged_cursor_is_refused ["R11", "R8"];
     a_damaged_cursor_of_any_list_is_refused_in_the_same_words ["R11", "R8", "V3", "V9"];
     lists_begin_with_the_lowest_user_at_the_first_moment ["R11", "V1", "V9", "list_users", "get_referrals"];
+    rows_of_people_and_groups_come_once ["R11", "V1", "list_jobs", "list_payments", "list_reserves"];
     a_cursor_works_in_another_handle ["R11"] needs [SecondHandle];
     the_order_of_states_in_a_filter_does_not_matter ["R11", "list_jobs"];
     an_update_does_not_move_a_row ["R11", "list_jobs", "list_payments"];
@@ -474,6 +475,28 @@ async fn lists_begin_with_the_lowest_user_at_the_first_moment(context: Context) 
         let users = all_pages(size, |page| storage.list_users(page)).await?;
         let listed: Vec<i64> = users.iter().map(|user| user.id.get()).filter(|id| *id != alice.get()).collect();
         ensure_eq!(listed, numbers, "pages of {size:?}");
+    }
+    Ok(())
+}
+
+async fn rows_of_people_and_groups_come_once(context: Context) -> Check {
+    let storage = context.open().await?;
+    let numbers = [i64::MIN, -100, -1, 1, 100, i64::MAX];
+    let mut ids = Vec::new();
+    for (place, number) in numbers.into_iter().enumerate() {
+        let (user, id) = (context.user(number)?, format!("id-{place}"));
+        credit(&*storage, user, "10").await?;
+        order(&*storage, user, &id).await?;
+        pay(&*storage, user, &id, "1").await?;
+        // One name for all of them.
+        hold(&*storage, user, "job", "1").await?;
+        ids.insert(0, id);
+    }
+    let held: Vec<String> = numbers.into_iter().rev().map(|number| format!("job {number}")).collect();
+    for size in [1, 2, 5, 6, 7] {
+        ensure_eq!(jobs(&*storage, size).await?, ids, "pages of {size}");
+        ensure_eq!(payments(&*storage, size).await?, ids, "pages of {size}");
+        ensure_eq!(holds(&*storage, size).await?, held, "pages of {size}");
     }
     Ok(())
 }

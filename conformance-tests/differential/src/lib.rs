@@ -1,7 +1,7 @@
 //! The backends of this workspace, side by side.
 //!
-//! The test of this crate plays the same random histories on the example in memory, on directories and on PostgreSQL,
-//! and compares every answer and every dump, byte for byte: time and ids are driven. `CONFORMANCE_SEED` and
+//! The test of this crate plays the same random histories on the examples in memory and on SQLite, on directories and on
+//! PostgreSQL, and compares every answer and every dump, byte for byte: time and ids are driven. `CONFORMANCE_SEED` and
 //! `CONFORMANCE_OPERATIONS` say which histories and how many operations.
 
 /// The guide for whoever writes a backend; its code is compiled as tests, and run where it can be.
@@ -28,7 +28,7 @@ use storage_pg::{PgOptions, PgStorage};
 /// Why there is no server.
 pub fn every_backend() -> Result<Vec<Arc<dyn Harness>>, String> {
     let databases = Databases { server: Server::shared()?, sites: Mutex::default() };
-    Ok(vec![Arc::new(Places::default()), Arc::new(Directories), Arc::new(databases)])
+    Ok(vec![Arc::new(Places::default()), Arc::new(Files), Arc::new(Directories), Arc::new(databases)])
 }
 
 #[derive(Default)]
@@ -58,6 +58,39 @@ impl Harness for Places {
     }
 }
 
+/// A new temporary directory.
+fn directory() -> Result<Site, String> {
+    let dir = tempfile::Builder::new().prefix("storage-differential-").tempdir().map_err(|error| error.to_string())?;
+    Ok(Site::new(dir.keep().display().to_string()))
+}
+
+fn remove(site: &Site) {
+    // What cannot be removed is a temporary directory that the system removes.
+    let _ = std::fs::remove_dir_all(site.to_string());
+}
+
+struct Files;
+
+#[async_trait]
+impl Harness for Files {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+    fn supports(&self, _: Need) -> bool {
+        true
+    }
+    async fn create(&self) -> Result<Site, String> {
+        directory()
+    }
+    async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
+        let file = PathBuf::from(site.to_string()).join("store.db");
+        Ok(Arc::new(sqlite_backend::open(file, environment).await?))
+    }
+    async fn destroy(&self, site: Site) {
+        remove(&site);
+    }
+}
+
 struct Directories;
 
 #[async_trait]
@@ -69,17 +102,14 @@ impl Harness for Directories {
         true
     }
     async fn create(&self) -> Result<Site, String> {
-        let dir =
-            tempfile::Builder::new().prefix("storage-differential-").tempdir().map_err(|error| error.to_string())?;
-        Ok(Site::new(dir.keep().display().to_string()))
+        directory()
     }
     async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
         let dir = PathBuf::from(site.to_string()).join("data");
         Ok(Arc::new(JsonStorage::open(JsonOptions { environment, ..JsonOptions::new(dir) }).await?))
     }
     async fn destroy(&self, site: Site) {
-        // What cannot be removed is a temporary directory that the system removes.
-        let _ = std::fs::remove_dir_all(site.to_string());
+        remove(&site);
     }
 }
 

@@ -20,8 +20,6 @@ use crate::rows::{ACCOUNTS, HISTORY, HOLDS, JOBS, KEYS, LEDGER, PAYMENTS, Rows, 
 const FOUNDING: &str = "founding";
 const MOVED_TO: &str = "moved_to";
 
-const HOLD_STATUSES: [HoldStatus; 3] = [HoldStatus::Open, HoldStatus::Committed, HoldStatus::Released];
-
 /// Records as they are handed out.
 fn shared<R, T: From<R>>(records: Vec<R>) -> Vec<Arc<T>> {
     records.into_iter().map(|record| Arc::new(record.into())).collect()
@@ -146,7 +144,7 @@ impl Unit for Rows<'_> {
         let before = Before::last(after, |place| (place.name.as_str(), Some(place.user)));
         let before = list.older_than.map_or(before, |moment| before.min(Before::moment(moment)));
         let wanted = |status: &HoldStatus| list.status.is_none_or(|wanted| wanted == *status);
-        let statuses = HOLD_STATUSES.into_iter().filter(wanted).map(HoldStatus::as_str);
+        let statuses = HoldStatus::ALL.into_iter().filter(wanted).map(HoldStatus::as_str);
         self.newest(HOLDS, list.user, statuses, before, most).map(shared)
     }
     fn due(&self, now: Timestamp, after: Option<&Due>, most: usize) -> Result<Vec<Due>> {

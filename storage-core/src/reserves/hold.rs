@@ -20,6 +20,9 @@ pub enum HoldStatus {
 }
 
 impl HoldStatus {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Committed, Self::Released];
+
     /// The state's word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +42,7 @@ impl fmt::Display for HoldStatus {
 impl FromStr for HoldStatus {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Open, Self::Committed, Self::Released]
+        Self::ALL
             .into_iter()
             .find(|status| status.as_str() == text)
             .ok_or_else(|| Error::invalid("hold status", "must be open, committed or released"))

@@ -51,7 +51,7 @@ struct Task<T> {
 /// [`Task`], whatever it answers.
 trait Queued: Send {
     fn is_look(&self) -> bool;
-    /// Whether somebody still waits for it. From then on nobody can say that it was not applied.
+    /// Whether somebody still waits for it. From then on its caller cannot say that it was not applied.
     fn begin(&self) -> bool;
     /// Runs it and keeps its answer. It fails when nothing of the transaction may stand.
     fn run(&mut self, unit: &mut dyn Unit) -> Result<()>;
@@ -206,21 +206,18 @@ fn serve(mut engine: impl Engine, mut receiver: mpsc::Receiver<Message>) {
 
 /// Serves calls by one transaction. Nothing is answered before it is committed: whoever looked has seen what others in it put.
 fn serve_batch(engine: &mut impl Engine, mut batch: Vec<Box<dyn Queued>>) {
-    batch.retain(|task| task.begin());
-    if batch.is_empty() {
-        return;
-    }
     let mut was_stopped = false;
     let committed = if batch.iter().all(|task| task.is_look()) {
         engine.look(&mut |unit| {
-            for task in &mut batch {
+            // Only now: until the transaction has begun a call can be given up without a doubt.
+            for task in batch.iter_mut().filter(|task| task.begin()) {
                 task.look(unit);
             }
             Ok(())
         })
     } else {
         engine.together(&mut |unit| {
-            let outcome = batch.iter_mut().try_for_each(|task| task.run(unit));
+            let outcome = batch.iter_mut().filter(|task| task.begin()).try_for_each(|task| task.run(unit));
             was_stopped = outcome.is_err();
             outcome
         })

@@ -14,7 +14,12 @@ pub trait Engine: Send + 'static {
     /// Runs `work` in one transaction that is durable before `Ok`. When `work` fails, or anything else does, nothing of it stands.
     /// `work` is run once.
     ///
-    /// Other handles and processes wait meanwhile, or are waited for: what `work` sees nobody changes until it is committed.
+    /// Other handles and processes wait meanwhile, or are waited for: what `work` sees nobody changes until it is committed. A store
+    /// waits less long for its own locks than the deadline given to [`Serial::open`](super::Serial::open), so that the call still
+    /// hears `Busy`.
+    ///
+    /// `work` runs many calls, and what fails in one of them does not fail `work`. A database that ends a transaction by itself after a
+    /// failure, as SQLite does on a full disk, is asked before each write and before the commit whether it still is in one.
     ///
     /// # Errors
     /// That of `work`, unchanged. The store's own: [`Error::unknown`] where the transaction may stand all the same.

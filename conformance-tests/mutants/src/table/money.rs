@@ -316,8 +316,8 @@ pub(super) const ALL: &[Mutant] = &[
             Replace("serial/reserves.rs", "let (seen, most) = (after.clone(), «sweep.lacks()»);", "sweep.lacks() + 1"),
             Replace(
                 "serial/reserves.rs",
-                "!sweep.took(self.apply(ReleaseExpired { user: hold.user, name: hold.name.clone() }).await)",
-                "let outcome = self.apply(ReleaseExpired { user: hold.user, name: hold.name.clone() }).await; sweep.lacks() == 0 || { sweep.took(outcome); false }",
+                "!sweep.took(self.apply(ReleaseExpired { user, name }).await)",
+                "let outcome = self.apply(ReleaseExpired { user, name }).await; sweep.lacks() == 0 || { sweep.took(outcome); false }",
             ),
         ],
     },
@@ -327,8 +327,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "reserves::a_sweep_takes_the_longest_expired_first_and_keeps_its_limit",
         changes: &[Replace(
             "state.rs",
-            "(hold.expires_at, hold.user, hold.name.clone())",
-            "(hold.expires_at.map(|at| at.plus_micros(2 * (1_800_000_000_000_000 - at.micros()))), hold.user, hold.name.clone())",
+            "ascending(due, after, most, Due::clone)",
+            "let mut due: Vec<Due> = due.collect(); due.sort_by(|one, other| (other.0, one.1, &one.2).cmp(&(one.0, other.1, &other.2))); due.truncate(most); due",
         )],
     },
     Mutant {
@@ -341,7 +341,7 @@ pub(super) const ALL: &[Mutant] = &[
                 "hold.expires_at.is_some_and(|at| «at <= atom.stamp().now»)",
                 "let _ = at; true",
             ),
-            Replace("state.rs", "hold.expires_at.is_some_and(|at| at <= now)", "hold.expires_at.is_some()"),
+            Replace("state.rs", "open.filter_map(place).filter(|(at, ..)| «*at <= now»)", "let _ = at; true"),
         ],
     },
     Mutant {
@@ -370,8 +370,8 @@ pub(super) const ALL: &[Mutant] = &[
         caught_by: "edges::holds_that_expire_together_are_released_by_user_and_name",
         changes: &[Replace(
             "state.rs",
-            "(hold.expires_at, hold.user, hold.name.clone())",
-            "(hold.expires_at, UserId::new(1).unwrap_or(hold.user), hold.name.clone())",
+            "ascending(due, after, most, Due::clone)",
+            "ascending(due, after.map(|(at, _, name)| (*at, name.clone())).as_ref(), most, |(at, _, name)| (*at, name.clone()))",
         )],
     },
     Mutant {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use storage_core::serial::{Engine, Unit};
-use storage_core::{Error, Result};
+use storage_core::{Error, ErrorKind, Result};
 
 use crate::error::{of_commit, of_sqlite};
 use crate::found::{IfMissing, connect};
@@ -45,8 +45,10 @@ impl Sqlite {
             rows.check_transaction()?;
             connection.execute_batch("COMMIT").map_err(|error| failed_commit(&self.path, error))
         });
-        // Where the rollback fails, the connection stays in its transaction, and is closed with it.
-        if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
+        // Any failure but a wait closes the connection, and a transaction that it is still in with it: after a sync that failed, the
+        // next one can succeed without what the first one lost. Whoever connects takes care of that.
+        let is_sound = outcome.as_ref().map_or_else(|error| matches!(error.kind(), ErrorKind::Busy { .. }), |()| true);
+        if is_sound && (connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()) {
             self.connection = Some(connection);
         }
         outcome

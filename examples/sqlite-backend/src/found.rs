@@ -1,10 +1,11 @@
 //! Whose file it is, and how a new one is made ours.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use storage_core::{Error, ErrorKind, Result};
 
 use crate::error::{WAIT, of_sqlite};
@@ -36,11 +37,15 @@ pub(crate) fn connect(path: &Path, if_missing: IfMissing) -> Result<Connection> 
         // Until the file is known to be ours, closing it must not tidy up what its owner left in the log.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         // Without "full" a Mac's disk says that it has what it has not. Elsewhere it changes nothing.
-        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+        connection
+            .execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
+        connection.busy_timeout(Duration::ZERO)
     };
     prepare().map_err(failed)?;
     claim(&connection, path)?;
     log_ahead(&connection, path)?;
+    empty_log(&connection, path)?;
+    connection.busy_timeout(WAIT).map_err(failed)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
     Ok(connection)
 }
@@ -48,8 +53,9 @@ pub(crate) fn connect(path: &Path, if_missing: IfMissing) -> Result<Connection> 
 /// Makes a new file ours, and refuses a file that is not. Of several that find the same new file, one makes it.
 fn claim(connection: &Connection, path: &Path) -> Result<()> {
     let look = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let claim = || {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+    once_free(path, || {
+        // Dropped without a commit, it rolls back.
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let owner = look("PRAGMA application_id")?;
         let version = look("PRAGMA user_version")?;
         match (owner, version, look("SELECT EXISTS (SELECT 1 FROM sqlite_schema)")?) {
@@ -57,17 +63,12 @@ fn claim(connection: &Connection, path: &Path) -> Result<()> {
             (0, 0, 0) => {
                 connection.execute_batch(SCHEMA)?;
                 connection.pragma_update(None, "application_id", OURS)?;
+                connection.pragma_update(None, "user_version", VERSION)?;
             }
             (owner, version, _) => return Ok(Err(refused(path, owner, version))),
         }
-        // Written also where it stands: after a kill, what is read back may exist in memory alone. The sync of this commit takes it
-        // along before anybody is told of it.
-        connection.pragma_update(None, "user_version", VERSION)?;
-        connection.execute_batch("COMMIT")?;
-        Ok(Ok(()))
-    };
-    // What fails here closes the connection, which rolls back.
-    claim().unwrap_or_else(|error| Err(of_sqlite(path, error)))
+        transaction.commit().map(Ok)
+    })?
 }
 
 fn refused(path: &Path, owner: i64, version: i64) -> Error {
@@ -85,21 +86,40 @@ fn refused(path: &Path, owner: i64, version: i64) -> Error {
 
 /// Writes ahead into a log from now on, so that looks wait for no writer. The file remembers it.
 fn log_ahead(connection: &Connection, path: &Path) -> Result<()> {
+    let mode: String = once_free(path, || run_to_end(connection, "PRAGMA journal_mode = WAL"))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let problem = format!("{} cannot have a write-ahead log, only {mode}: use a local disk", path.display());
+    Err(Error::new(ErrorKind::Unavailable).message(problem))
+}
+
+/// Moves what the log holds into the file, and begins the log anew. After a kill, what is read back may be in memory alone; after a
+/// sync that failed, no later sync of the log need have all of it. This one writes it once more, before anybody is told of it.
+fn empty_log(connection: &Connection, path: &Path) -> Result<()> {
+    once_free(path, || {
+        let is_busy = run_to_end(connection, "PRAGMA wal_checkpoint(TRUNCATE)")?;
+        if is_busy { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)) } else { Ok(()) }
+    })
+}
+
+/// Asks again while another connection is in the way. SQLite itself does not wait for one that changes the mode or empties the log;
+/// and one that it lets wait to begin can hold, while the mode is being changed, what another one waits for to empty the log.
+fn once_free<T>(path: &Path, ask: impl Fn() -> rusqlite::Result<T>) -> Result<T> {
     let begun = Instant::now();
     loop {
-        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
-        match mode.map_err(|error| of_sqlite(path, error)) {
-            Ok(mode) if mode == "wal" => return Ok(()),
-            Ok(mode) => {
-                let problem =
-                    format!("{} cannot have a write-ahead log, only {mode}: use a local disk", path.display());
-                return Err(Error::new(ErrorKind::Unavailable).message(problem));
-            }
-            // The change of a mode does not wait for others by itself.
+        match ask().map_err(|error| of_sqlite(path, error)) {
             Err(error) if matches!(error.kind(), ErrorKind::Busy { .. }) && begun.elapsed() < WAIT => {
                 std::thread::sleep(WAIT / 1000);
             }
-            Err(error) => return Err(error),
+            answer => return answer,
         }
     }
+}
+
+/// What a statement answers that changes the file. It commits when it has ended, after its row: where it is dropped before, nobody
+/// hears that the commit failed.
+fn run_to_end<T: FromSql>(connection: &Connection, sql: &str) -> rusqlite::Result<T> {
+    let answers: Vec<T> = connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    answers.into_iter().next().ok_or(rusqlite::Error::QueryReturnedNoRows)
 }

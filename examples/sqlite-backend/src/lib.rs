@@ -24,6 +24,9 @@
 //! - Writers take turns. One that waits for longer than 5 seconds answers `Busy`; there is no queue among processes, so that nothing
 //!   is fair but chance.
 //! - Each new entry of a history counts the entries that are kept. That suits a hundred of them, not a hundred thousand.
+//! - Opening waits for whoever looks at that moment, at most 5 seconds.
+//! - A sync that failed is made good by the handle that met it, before its next call. Other processes that write meanwhile do not know
+//!   of it: what they promise until then may hang on what that sync lost.
 //! - WAL mode needs shared memory: the file must be on a local disk, not on a network file system.
 
 mod engine;

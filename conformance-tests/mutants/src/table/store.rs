@@ -95,7 +95,7 @@ pub(super) const ALL: &[Mutant] = &[
             Replace(
                 "lib.rs",
                 "let snapshot = «Arc::clone(&self.place.lock())»;",
-                "let now = Arc::clone(&self.place.lock()); let earlier: Option<Arc<State>> = switch::kept(Arc::as_ptr(&self.place) as usize); earlier.filter(|_| switch::note(String::new()) % 3 == 1).unwrap_or(now)",
+                "let now = Arc::clone(&self.place.lock()); let earlier: Option<Arc<State>> = switch::kept(Arc::as_ptr(&self.place) as usize); earlier.filter(|_| switch::note(String::new()) % 4 != 0).unwrap_or(now)",
             ),
         ],
     },

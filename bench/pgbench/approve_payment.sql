@@ -10,7 +10,7 @@ WITH owner AS (
                  FOR NO KEY UPDATE SKIP LOCKED
              ), step AS (
                  SELECT t.user_id, t.payment_id FROM "public".payments t, owner o
-                 WHERE t.user_id = o.id AND t.payment_id = ('payment-' || :number::text) AND t.status = ANY('{pending}'::text[])
+                 WHERE t.user_id = o.id AND t.payment_id = ('payment-' || :number::text) AND t.status || '' = ANY('{pending}'::text[])
                  FOR NO KEY UPDATE OF t SKIP LOCKED
              ), decided AS (
                  UPDATE "public".payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,

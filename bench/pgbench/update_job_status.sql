@@ -10,7 +10,7 @@ WITH step AS (
                          SELECT u.id FROM "public".users u
                          WHERE u.id = (SELECT user_id FROM "public".id_routes WHERE kind = 'job' AND id = ('job-' || :number::text))
                          FOR KEY SHARE SKIP LOCKED)
-                     AND t.job_id = ('job-' || :number::text) AND t.status = ANY('{pending}'::text[])
+                     AND t.job_id = ('job-' || :number::text) AND t.status || '' = ANY('{pending}'::text[])
                  FOR NO KEY UPDATE SKIP LOCKED
              ), changed AS (
                  UPDATE "public".generation_jobs AS j SET status = 'running', result_urls = coalesce(NULL::text[], j.result_urls),

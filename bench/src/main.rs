@@ -11,6 +11,7 @@ mod cpu;
 #[cfg(test)]
 mod documented;
 mod draw;
+mod forms;
 mod import;
 mod json;
 mod locked;
@@ -60,6 +61,8 @@ enum Command {
     Stopped(stopped::StoppedArgs),
     /// What a user whose row somebody holds costs the others, on PostgreSQL
     Locked(locked::LockedArgs),
+    /// What each fast form of the PostgreSQL backend gains
+    Forms(forms::FormsArgs),
     /// What a migration that waits for a table costs a bot, on PostgreSQL
     Migrating(migrating::MigratingArgs),
     /// Looks at a large store, and how long each keeps others from it
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
                     Command::Plot(arguments) => plot::draw(arguments).map(boxed),
                     Command::Stopped(arguments) => stopped::measure(arguments).await.map(boxed),
                     Command::Locked(arguments) => locked::measure(arguments).await.map(boxed),
+                    Command::Forms(arguments) => forms::measure(arguments).await.map(boxed),
                     Command::Migrating(arguments) => migrating::measure(arguments).await.map(boxed),
                     Command::Looks(arguments) => looks::measure(arguments).await.map(boxed),
                     Command::JsonChild(arguments) => json::child::run(arguments).await,

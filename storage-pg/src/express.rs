@@ -9,14 +9,14 @@ mod alone;
 
 use storage_core::kernel::{Atom, Call, Reply};
 
+use crate::options::FastForms;
 use crate::store::PgStorage;
 use crate::tx::Express;
 
 impl PgStorage {
     /// The one statement that does everything when the case is plain, for the calls that have such a form.
     pub(crate) fn express(&self, atom: &Atom) -> Option<Express<'_, Reply>> {
-        // What one statement changes of a user and of a route may lie on two nodes.
-        if !self.is_whole() {
+        if self.fast_forms == FastForms::Never {
             return None;
         }
         match atom.call() {

@@ -124,7 +124,7 @@ statements! {
                          SELECT u.id FROM {s}.users u
                          WHERE u.id = (SELECT user_id FROM {s}.id_routes WHERE kind = 'job' AND id = $1)
                          FOR KEY SHARE SKIP LOCKED)
-                     AND t.job_id = $1 AND t.status = ANY($8)
+                     AND t.job_id = $1 AND t.status || '' = ANY($8)
                  FOR NO KEY UPDATE SKIP LOCKED
              ), changed AS (
                  UPDATE {s}.generation_jobs AS j SET status = $2, result_urls = coalesce($3, j.result_urls),

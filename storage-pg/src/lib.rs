@@ -92,7 +92,7 @@ pub use migrate::{
     adopt_tables, grants, migrate, migrated_tables, migration_steps, reach, schema_report, shard, sharding, works_since,
 };
 pub use open::OpenError;
-pub use options::{Gather, Limits, PgOptions, PolicyMismatch, Statements};
+pub use options::{FastForms, Gather, Limits, PgOptions, PolicyMismatch, Statements};
 pub use pool::PoolState;
 pub use scratch::drop_scratch_schema;
 pub use store::PgStorage;

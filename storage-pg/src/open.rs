@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use crate::connect::{Cause, Failure, Target};
 use crate::fault::Fault;
 use crate::fields::Fields;
-use crate::options::{Gather, PgOptions, PolicyMismatch};
+use crate::options::{FastForms, Gather, PgOptions, PolicyMismatch};
 use crate::pool::{Connection, Manager, Pool};
 use crate::release::Release;
 use crate::store::{Opened, PgStorage, Sql};
@@ -325,13 +325,14 @@ impl PgStorage {
         let statements = connection.parts.statements();
         let pool = Pool::new(manager, connection, &options);
         let at_once = usize::try_from(options.max_connections).unwrap_or(1).max(1);
-        let PgOptions { environment, limits, gather, .. } = options;
-        // A statement for many users would visit many nodes.
-        let gather = if sharded { Gather::Never } else { gather };
+        let PgOptions { environment, limits, gather, fast_forms, .. } = options;
+        // A statement for many users would visit many nodes, and what one statement changes of a user and of a route may lie on two.
+        let (gather, fast_forms) = if sharded { (Gather::Never, FastForms::Never) } else { (gather, fast_forms) };
         Ok(Self::new(Opened {
             pool,
             sql,
             gather,
+            fast_forms,
             environment,
             limits,
             at_once,

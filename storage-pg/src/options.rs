@@ -30,6 +30,17 @@ pub enum Gather {
     Always,
 }
 
+/// Whether a call whose case is plain goes by one statement that also decides. The answers are the same. Never where the store is
+/// sharded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastForms {
+    /// The operations that have such a statement.
+    #[default]
+    WherePlain,
+    /// None: each call is decided here, which is slower; to measure by.
+    Never,
+}
+
 /// What to do when the store was founded with another time zone or retention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PolicyMismatch {
@@ -94,6 +105,8 @@ pub struct PgOptions {
     pub statements: Statements,
     /// When operations of many callers are put into one statement. Default: while connections are scarce.
     pub gather: Gather,
+    /// Whether a plain case goes by one statement. Default: where there is one.
+    pub fast_forms: FastForms,
     /// The limits of every wait.
     pub limits: Limits,
     /// What to do when the store was founded with another time zone or retention. Default: refuse.
@@ -116,6 +129,7 @@ impl PgOptions {
             max_connections: 10,
             statements: Statements::default(),
             gather: Gather::default(),
+            fast_forms: FastForms::default(),
             limits: Limits::default(),
             on_policy_mismatch: PolicyMismatch::default(),
             reason: "opened directly".to_owned(),
@@ -132,6 +146,7 @@ impl std::fmt::Debug for PgOptions {
             .field("max_connections", &self.max_connections)
             .field("statements", &self.statements)
             .field("gather", &self.gather)
+            .field("fast_forms", &self.fast_forms)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

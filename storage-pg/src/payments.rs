@@ -108,7 +108,7 @@ statements! {
                  FOR NO KEY UPDATE SKIP LOCKED
              ), step AS (
                  SELECT t.user_id, t.payment_id FROM {s}.payments t, owner o
-                 WHERE t.user_id = o.id AND t.payment_id = $1 AND t.status = ANY($7)
+                 WHERE t.user_id = o.id AND t.payment_id = $1 AND t.status || '' = ANY($7)
                  FOR NO KEY UPDATE OF t SKIP LOCKED
              ), decided AS (
                  UPDATE {s}.payments AS p SET status = 'approved', origin = 'here', by_hand = FALSE,

@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use migrations::Schema;
-use pg_test_server::Server;
+use pg_test_server::{Database, Server};
 use storage_core::{CivilDate, Timestamp};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::codec::{Day, Micros, Moment};
@@ -125,19 +126,58 @@ fn nodes(lines: &[String]) -> String {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_list_and_look_up_uses_its_index_at_a_million_jobs() {
+/// A store without anything, and a superuser's connection to it.
+async fn new_store() -> (Database, Client) {
     let server = Server::shared().unwrap();
     let database = server.create_empty_database().unwrap();
     crate::migrate::migrate(&PgOptions::new(database.url()), Duration::from_secs(30)).await.unwrap();
     let url = server.superuser_url(database.name());
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
+    (database, client)
+}
+
+/// A statement without the comment that names it.
+fn body(statement: &Statement) -> &str {
+    statement.text.split_once('\n').unwrap().1.trim_start()
+}
+
+async fn explained(client: &Client, statement: &Statement) -> Vec<String> {
+    let values: Vec<_> = (0..statement.types.len()).map(|at| plausible(statement, at)).collect();
+    let values: Vec<(Value<'_>, _)> =
+        values.iter().zip(&statement.types).map(|(value, of)| (&**value as Value<'_>, of.clone())).collect();
+    let explain = format!("EXPLAIN (COSTS OFF) {}", body(statement));
+    let rows =
+        client.query_typed(&explain, &values).await.unwrap_or_else(|error| panic!("{}: {error:?}", statement.name));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// A connection keeps the plans that it made while a new store was empty. An index of states is small then and fills with what has
+/// left the state since.
+#[tokio::test]
+async fn what_changes_one_record_goes_by_its_user_also_on_an_empty_store() {
+    let (_database, client) = new_store().await;
+    let sql = Sql::new(&Schema::default());
+    let (jobs, payments, reserves) = (&sql.jobs, &sql.payments, &sql.reserves);
+    let records = [&jobs.add, &jobs.change, &jobs.update, &payments.add, &payments.change, &payments.approve];
+    for statement in records.into_iter().chain([&reserves.reserve, &reserves.commit, &reserves.release, &reserves.end])
+    {
+        let lines = explained(&client, statement).await;
+        let is_its_users =
+            |line: &str| !line.contains("Seq Scan on") && (line.contains("_by_user") || !line.contains("_by_"));
+        let by_another = lines.iter().find(|line| !is_its_users(line));
+        assert!(by_another.is_none(), "{} goes by {by_another:?}: {lines:#?}", statement.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_list_and_look_up_uses_its_index_at_a_million_jobs() {
+    let (_database, client) = new_store().await;
     client.batch_execute(FILL).await.unwrap();
     let sql = Sql::new(&Schema::default());
     let mut text = String::from("# The plan of every list and look-up at 1,000,000 jobs and 100,000 users.\n");
     for statement in sql.all() {
-        let body = statement.text.split_once('\n').unwrap().1.trim_start();
+        let body = body(statement);
         // What only writes has no plan worth looking at; what takes no parameter looks at no table of size.
         let looks = body.starts_with("SELECT") || body.starts_with("WITH");
         if !looks
@@ -147,13 +187,7 @@ async fn every_list_and_look_up_uses_its_index_at_a_million_jobs() {
         {
             continue;
         }
-        let values: Vec<_> = (0..statement.types.len()).map(|at| plausible(statement, at)).collect();
-        let values: Vec<(Value<'_>, _)> =
-            values.iter().zip(&statement.types).map(|(value, of)| (&**value as Value<'_>, of.clone())).collect();
-        let explain = format!("EXPLAIN (COSTS OFF) {body}");
-        let rows =
-            client.query_typed(&explain, &values).await.unwrap_or_else(|error| panic!("{}: {error:?}", statement.name));
-        let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let lines = explained(&client, statement).await;
         for table in [
             "users",
             "operations",

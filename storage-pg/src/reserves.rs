@@ -56,7 +56,8 @@ macro_rules! hold_list {
 }
 
 /// Ends the open hold `$2` of the user `$1` in one statement: `$status` is its new state, `$back` the part of `amount`
-/// that returns to the balance. Every figure comes from the rows as they were locked.
+/// that returns to the balance. Every figure comes from the rows as they were locked. No index may serve the
+/// question for the state: of what stands there as open, nearly all has ended.
 macro_rules! end_hold {
     ($status:literal, $committed:literal, $back:literal) => {
         concat!(
@@ -67,7 +68,7 @@ macro_rules! end_hold {
                      updated_at = $5, ended_operation = $4, ended_balance = u.balance + ", $back, ",
                      last_operation = $4
                  FROM u
-                 WHERE h.user_id = u.id AND h.name = $2 AND h.status = 'open' AND ($7::numeric IS NULL OR h.amount = $7)
+                 WHERE h.user_id = u.id AND h.name = $2 AND h.status || '' = 'open' AND ($7::numeric IS NULL OR h.amount = $7)
                      AND ", key_is_unused!("$1", "$3"), "
                  RETURNING h.amount, h.ended_balance
              ), posted AS (

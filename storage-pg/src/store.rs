@@ -15,7 +15,7 @@ use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::timeout;
 
 use crate::gather::Gatherer;
-use crate::options::{Gather, Limits, Statements};
+use crate::options::{FastForms, Gather, Limits, Statements};
 use crate::pool::{Pool, PoolState};
 use crate::queues::Queues;
 use crate::statement::{pinned, statements};
@@ -158,6 +158,7 @@ pub struct PgStorage {
     closed: AtomicBool,
     sql: Arc<Sql>,
     gatherer: Gatherer,
+    pub(crate) fast_forms: FastForms,
     queues: Arc<Queues>,
     environment: Environment,
     limits: Limits,
@@ -183,6 +184,7 @@ pub(crate) struct Opened {
     pub(crate) pool: Pool,
     pub(crate) sql: Arc<Sql>,
     pub(crate) gather: Gather,
+    pub(crate) fast_forms: FastForms,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
     pub(crate) at_once: usize,
@@ -205,14 +207,27 @@ impl Deref for Entered<'_> {
 
 impl PgStorage {
     pub(crate) fn new(opened: Opened) -> Self {
-        let Opened { pool, sql, gather, environment, limits, at_once, schema, info, store_id, sharded, statements } =
-            opened;
+        let Opened {
+            pool,
+            sql,
+            gather,
+            fast_forms,
+            environment,
+            limits,
+            at_once,
+            schema,
+            info,
+            store_id,
+            sharded,
+            statements,
+        } = opened;
         let limits_text = (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
         let queues = Arc::new(Queues::default());
         Self {
             pool: RwLock::new(Some(Arc::new(pool))),
             closed: AtomicBool::new(false),
             gatherer: Gatherer::new(gather, at_once, Arc::clone(&sql), limits, Arc::clone(&queues)),
+            fast_forms,
             queues,
             sql,
             environment,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use storage_core::serial::{Engine, Unit};
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Applied, Error, ErrorKind, Result};
 
 use crate::error::{of_commit, of_sqlite};
 use crate::found::{IfMissing, connect};
@@ -45,9 +45,10 @@ impl Sqlite {
             rows.check_transaction()?;
             connection.execute_batch("COMMIT").map_err(|error| failed_commit(&self.path, error))
         });
-        // Any failure but a wait closes the connection, and a transaction that it is still in with it: after a sync that failed, the
-        // next one can succeed without what the first one lost. Whoever connects takes care of that.
-        let is_sound = outcome.as_ref().map_or_else(|error| matches!(error.kind(), ErrorKind::Busy { .. }), |()| true);
+        // After a sync that failed, the next one can succeed without what the first one lost. Whoever connects takes care of that.
+        let is_sound = outcome
+            .as_ref()
+            .map_or_else(|error| error.applied() == Applied::No && *error.kind() != ErrorKind::Unavailable, |()| true);
         if is_sound && (connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok()) {
             self.connection = Some(connection);
         }

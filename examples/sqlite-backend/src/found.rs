@@ -42,7 +42,7 @@ pub(crate) fn connect(path: &Path, if_missing: IfMissing) -> Result<Connection> 
         connection.busy_timeout(Duration::ZERO)
     };
     prepare().map_err(failed)?;
-    claim(&connection, path)?;
+    claim(&connection, path, if_missing)?;
     log_ahead(&connection, path)?;
     empty_log(&connection, path)?;
     connection.busy_timeout(WAIT).map_err(failed)?;
@@ -51,7 +51,7 @@ pub(crate) fn connect(path: &Path, if_missing: IfMissing) -> Result<Connection> 
 }
 
 /// Makes a new file ours, and refuses a file that is not. Of several that find the same new file, one makes it.
-fn claim(connection: &Connection, path: &Path) -> Result<()> {
+fn claim(connection: &Connection, path: &Path, if_missing: IfMissing) -> Result<()> {
     let look = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
     once_free(path, || {
         // Dropped without a commit, it rolls back.
@@ -60,6 +60,7 @@ fn claim(connection: &Connection, path: &Path) -> Result<()> {
         let version = look("PRAGMA user_version")?;
         match (owner, version, look("SELECT EXISTS (SELECT 1 FROM sqlite_schema)")?) {
             (OURS, VERSION, _) => {}
+            (0, 0, 0) if if_missing == IfMissing::Fail => return Ok(Err(lost(path))),
             (0, 0, 0) => {
                 connection.execute_batch(SCHEMA)?;
                 connection.pragma_update(None, "application_id", OURS)?;
@@ -69,6 +70,11 @@ fn claim(connection: &Connection, path: &Path) -> Result<()> {
         }
         transaction.commit().map(Ok)
     })?
+}
+
+fn lost(path: &Path) -> Error {
+    let problem = format!("{} is empty: the storage that was in it is gone", path.display());
+    Error::new(ErrorKind::Unavailable).message(problem)
 }
 
 fn refused(path: &Path, owner: i64, version: i64) -> Error {

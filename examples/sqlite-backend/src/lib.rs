@@ -25,8 +25,9 @@
 //!   is fair but chance.
 //! - Each new entry of a history counts the entries that are kept. That suits a hundred of them, not a hundred thousand.
 //! - Opening waits for whoever looks at that moment, at most 5 seconds.
-//! - A sync that failed is made good by the handle that met it, before its next call. Other processes that write meanwhile do not know
-//!   of it: what they promise until then may hang on what that sync lost.
+//! - A sync of the log that failed is made good by the handle that met it, before its next call. Other processes that write meanwhile
+//!   do not know of it: what they promise until then may hang on what that sync lost. A sync that fails while SQLite empties the log by
+//!   itself is told to nobody: where another process read at that moment, what it lost is lost.
 //! - WAL mode needs shared memory: the file must be on a local disk, not on a network file system.
 
 mod engine;

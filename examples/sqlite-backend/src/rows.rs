@@ -68,10 +68,22 @@ impl<'c> Rows<'c> {
         values: impl Params,
         mut each: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.each_while(sql, values, |row| each(row).map(|()| true))
+    }
+
+    /// Shows each row that a statement finds, as long as the answer is yes.
+    pub(crate) fn each_while(
+        &self,
+        sql: &str,
+        values: impl Params,
+        mut each: impl FnMut(&Row<'_>) -> Result<bool>,
+    ) -> Result<()> {
         let mut statement = self.connection.prepare_cached(sql).map_err(|error| self.failed(error))?;
         let mut rows = statement.query(values).map_err(|error| self.failed(error))?;
         while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
-            each(row)?;
+            if !each(row)? {
+                break;
+            }
         }
         Ok(())
     }

@@ -213,3 +213,14 @@ fn a_panic_rolls_back() {
     assert!(caught.is_err());
     assert!(!known(&mut store, 1), "by a new connection");
 }
+
+#[test]
+fn an_empty_file_in_the_place_of_a_store_is_not_founded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    drop(std::fs::File::create(&path).unwrap());
+    let error = connect(&path, IfMissing::Fail).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unavailable, "{error}");
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+    connect(&path, IfMissing::Create).unwrap();
+}

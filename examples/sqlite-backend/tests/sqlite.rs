@@ -7,8 +7,10 @@ use std::fs;
 use std::future::Future;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
+use std::task::{self, Poll};
 
 use rusqlite::Connection;
 use sqlite_backend::open;
@@ -252,6 +254,11 @@ fn a_damaged_hold_keeps_no_other_one_from_being_released() {
             store.reserve_balance(hold).await.unwrap();
         }
         change(&path, "UPDATE holds SET record = '' WHERE user = 1");
+        // The first that is due has a name that is none.
+        change(
+            &path,
+            "INSERT INTO holds SELECT user, ' ' || name || ' ', status, created_at, expires_at - 1, record FROM holds WHERE user = 1",
+        );
         clock.advance_secs(1);
         let released = store.release_expired_reserves(PageSize::DEFAULT).await.unwrap();
         assert_eq!(released.iter().map(|hold| hold.user.get()).collect::<Vec<_>>(), [2, 3]);
@@ -274,6 +281,76 @@ fn a_writer_that_does_not_end_makes_others_busy_and_no_look_wait() {
         assert_eq!(error.applied(), Applied::No);
         other.execute_batch("COMMIT").unwrap();
         assert!(!store.add_balance(credit(1, "k-2")).await.unwrap().replayed);
+    });
+}
+
+#[test]
+fn a_look_beside_a_change_that_cannot_begin_is_answered() {
+    let (_dir, path) = place();
+    run(async {
+        let store = open(&path, Environment::default()).await.unwrap();
+        store.add_balance(credit(1, "k-1")).await.unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        // While the first one waits for the lock, the others gather into one batch.
+        let calls = tokio::join!(
+            store.add_balance(credit(1, "k-2")),
+            store.get_balance(user(1)),
+            store.add_balance(credit(1, "k-3")),
+            store.get_balance(user(1)),
+        );
+        assert!(matches!(calls.0.unwrap_err().kind(), ErrorKind::Busy { .. }));
+        assert!(matches!(calls.2.unwrap_err().kind(), ErrorKind::Busy { .. }));
+        for balance in [calls.1, calls.3] {
+            assert_eq!(balance.unwrap().to_string(), "1.00");
+        }
+    });
+}
+
+#[test]
+fn a_refusal_leaves_the_handle_at_work_beside_a_reader() {
+    let (_dir, path) = place();
+    run(async {
+        let store = open(&path, Environment::default()).await.unwrap();
+        store.add_balance(credit(1, "k-1")).await.unwrap();
+        let mut dump = Vec::new();
+        store.dump(&mut dump).await.unwrap();
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM accounts").unwrap();
+        let error = store.restore(&mut std::io::Cursor::new(dump)).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Conflict { .. }), "{error}");
+        assert_eq!(store.get_balance(user(1)).await.unwrap().to_string(), "1.00");
+        assert!(!store.add_balance(credit(1, "k-2")).await.unwrap().replayed);
+    });
+}
+
+/// Takes nothing.
+struct Full;
+
+impl tokio::io::AsyncWrite for Full {
+    fn poll_write(self: Pin<&mut Self>, _: &mut task::Context<'_>, _: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(Err(std::io::ErrorKind::StorageFull.into()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn a_dump_that_cannot_be_written_names_the_cause_and_walks_no_further() {
+    let (_dir, path) = place();
+    run(async {
+        let store = open(&path, Environment::default()).await.unwrap();
+        for id in 1..=2000 {
+            store.get_user(user(id)).await.unwrap();
+        }
+        // The walk would end in this, when it came so far.
+        change(&path, "UPDATE accounts SET record = '' WHERE user = 2000");
+        let error = store.dump(&mut Full).await.unwrap_err();
+        assert!(error.report().to_string().contains("no storage space"), "{}", error.report());
     });
 }
 

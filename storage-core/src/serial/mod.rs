@@ -33,7 +33,10 @@ pub use self::unit::{Due, Engine, Founding, Unit};
 use crate::kernel::{Atom, Call, Changes, Halt, Reply, decide};
 use crate::{BackendInfo, Environment, Error, ErrorKind, Policy, Result};
 
-/// One handle on a store.
+/// One handle on a store. It needs a runtime of tokio with its timers.
+///
+/// Calls wait while a dump, a restore or an audit runs, as long as their deadline lets them. What a dump's reader has not taken yet is
+/// kept in memory. Dropping the handle ends its thread some time later; [`Store::close`](crate::Store::close) waits for that.
 #[derive(Debug)]
 pub struct Serial {
     queue: Queue,
@@ -102,13 +105,15 @@ impl Serial {
         let call = call.into();
         let operation = call.operation();
         self.judge(operation, Ok(()))?;
-        let reply = async {
-            let atom = Atom::new(call, &self.environment)?;
-            let (key, environment) = (atom.asked_by(), Arc::clone(&self.environment));
-            let work = Work::change(move |unit| decided(&atom, unit, &environment.policy));
-            T::try_from(self.queue.call(work, Some(key)).await?)
-        };
+        let reply = async { T::try_from(self.attempt(Atom::new(call, &self.environment)?).await?) };
         reply.await.map_err(|error| error.in_operation(operation))
+    }
+
+    /// Decides an atom in a transaction.
+    async fn attempt(&self, atom: Atom) -> Result<Reply> {
+        let (key, environment) = (atom.asked_by(), Arc::clone(&self.environment));
+        let work = Work::change(move |unit| decided(&atom, unit, &environment.policy));
+        self.queue.call(work, Some(key)).await
     }
 }
 

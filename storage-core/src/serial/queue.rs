@@ -1,5 +1,6 @@
 //! The thread that an engine lives on, and the calls that wait for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -112,7 +113,7 @@ impl Queue {
         let (sender, receiver) = mpsc::channel(ROOM);
         let thread = std::thread::Builder::new().name("storage".to_owned());
         thread
-            .spawn(move || serve(engine, receiver))
+            .spawn(move || live(engine, receiver))
             .map_err(|error| Error::internal("the store has no thread").caused_by(error))?;
         Ok(Self { sender, deadline, closed: AtomicBool::new(false) })
     }
@@ -173,8 +174,19 @@ impl Queue {
     }
 }
 
+/// The thread. However serving ended, nobody waits for an answer that no longer comes: also a call that is being sent at this moment
+/// is taken and dropped, and only once the engine is gone.
+fn live(engine: impl Engine, mut receiver: mpsc::Receiver<Message>) {
+    let served = catch_unwind(AssertUnwindSafe(|| serve(engine, &mut receiver)));
+    receiver.close();
+    while receiver.blocking_recv().is_some() {}
+    if let Err(panic) = served {
+        resume_unwind(panic);
+    }
+}
+
 /// Serves calls in their order, those that wait in one transaction.
-fn serve(mut engine: impl Engine, mut receiver: mpsc::Receiver<Message>) {
+fn serve(mut engine: impl Engine, receiver: &mut mpsc::Receiver<Message>) {
     let mut next = receiver.blocking_recv();
     while let Some(message) = next.take() {
         match message {
@@ -227,8 +239,18 @@ fn serve_batch(engine: &mut impl Engine, mut batch: Vec<Box<dyn Queued>>) {
         for task in batch {
             serve_batch(engine, vec![task]);
         }
+        return;
+    }
+    let (looks, changes): (Vec<_>, Vec<_>) = batch.into_iter().partition(|task| task.is_look());
+    let must_look_again = committed.is_err() && !changes.is_empty() && !looks.is_empty();
+    for task in changes {
+        task.answer(committed.clone());
+    }
+    if must_look_again {
+        // What they saw of the changes is gone. What keeps those from being written need not keep anybody from looking.
+        serve_batch(engine, looks);
     } else {
-        for task in batch {
+        for task in looks {
             task.answer(committed.clone());
         }
     }

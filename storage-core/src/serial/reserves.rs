@@ -6,11 +6,28 @@ use async_trait::async_trait;
 
 use super::page::page;
 use super::{Due, Serial};
-use crate::kernel::{Halt, ReleaseExpired};
+use crate::kernel::{Atom, Halt, ReleaseExpired};
 use crate::{
-    CommitReserve, Hold, HoldName, ListReserves, Page, PageSize, Receipt, ReleaseReserve, ReserveBalance, Reserves,
-    Result, Sweep, UserId,
+    Applied, CommitReserve, Error, Hold, HoldName, ListReserves, Page, PageSize, Receipt, ReleaseReserve,
+    ReserveBalance, Reserves, Result, Sweep, UserId,
 };
+
+impl Serial {
+    /// Releases a hold that has expired. An attempt whose answer was lost is asked for again: no later sweep would find what it did.
+    async fn release(&self, release: ReleaseExpired) -> Result<Option<Arc<Hold>>> {
+        self.judge("release_expired_reserves", Ok(()))?;
+        let released = async {
+            let atom = Atom::new(release.into(), &self.environment)?;
+            let again = atom.again();
+            match self.attempt(atom).await {
+                Err(error) if error.applied() == Applied::Unknown => self.attempt(again).await?,
+                reply => reply?,
+            }
+            .try_into()
+        };
+        released.await.map_err(|error: Error| error.in_operation("release_expired_reserves"))
+    }
+}
 
 #[async_trait]
 impl Reserves for Serial {
@@ -56,7 +73,7 @@ impl Reserves for Serial {
             after = due.last().cloned();
             // One atom for each hold. What could not be released is passed over.
             for (_, user, name) in due {
-                if !sweep.took(self.apply(ReleaseExpired { user, name }).await) {
+                if !sweep.took(self.release(ReleaseExpired { user, name }).await) {
                     return sweep.answer();
                 }
             }

@@ -26,16 +26,16 @@ fn io_failed(error: std::io::Error) -> Error {
 }
 
 /// Puts a dump's records into an empty store. `End` comes once the dump was proved whole; without it nothing stands.
-fn lay(unit: &mut dyn Unit, pieces: &mut mpsc::Receiver<Piece>) -> Result<()> {
+fn lay(unit: &mut dyn Unit, pieces: &mut mpsc::Receiver<Piece>) -> Result<(), Halt> {
     if !unit.is_empty()? {
-        return Err(Error::conflict("store", "contents", "it is not empty"));
+        return Err(Error::conflict("store", "contents", "it is not empty").into());
     }
     still_here(unit)?;
     loop {
         match pieces.blocking_recv() {
-            Some(Piece::Record(record)) => unit.lay(*record)?,
+            Some(Piece::Record(record)) => unit.lay(*record).map_err(Halt::Failed)?,
             Some(Piece::End) => return Ok(()),
-            None => return Err(Error::internal("a restore was given up")),
+            None => return Err(Halt::Failed(Error::internal("a restore was given up"))),
         }
     }
 }
@@ -74,11 +74,20 @@ impl Serial {
         let atoms: Vec<_> = records.map(|record| Atom::new(Call::Import(record), &self.environment)).collect();
         let environment = Arc::clone(&self.environment);
         let import = Work::change(move |unit| {
-            let outcome = |atom: &Result<Atom>| match atom {
-                Ok(atom) => Ok(decided(atom, unit, &environment.policy)?.try_into()?),
-                Err(error) => Err(Halt::Refused(error.clone())),
-            };
-            atoms.iter().map(outcome).collect()
+            let mut outcomes = Vec::with_capacity(atoms.len());
+            for atom in &atoms {
+                let reply = match atom {
+                    Ok(atom) => decided(atom, unit, &environment.policy),
+                    Err(error) => Err(Halt::Refused(error.clone())),
+                };
+                outcomes.push(match reply {
+                    Ok(reply) => reply.try_into()?,
+                    // Those before it have been put.
+                    Err(halt) if !outcomes.is_empty() => return Err(Halt::Failed(halt.into_error())),
+                    Err(halt) => return Err(halt),
+                });
+            }
+            Ok(outcomes)
         });
         self.queue.call(import, None).await
     }
@@ -115,22 +124,22 @@ impl Store for Serial {
             pieces.send(bytes).map_err(|_| Error::internal("nobody reads the dump any more"))?;
             Ok(summary)
         });
-        let write = async {
+        // It takes the receiver along: where it fails, the walk hears of it.
+        let write = async move {
             while let Some(piece) = written.recv().await {
                 out.write_all(&piece).await.map_err(io_failed)?;
             }
             out.flush().await.map_err(io_failed)
         };
         let (walked, written) = tokio::join!(walk, write);
-        let summary = walked?;
         written.map_err(|error| error.in_operation("dump"))?;
-        Ok(summary)
+        walked
     }
 
     async fn restore(&self, from: &mut dyn DumpSource) -> Result<DumpSummary> {
         self.judge("restore", Ok(()))?;
         let (pieces, mut received) = mpsc::channel(AHEAD);
-        let lay = self.queue.call_alone(Work::change(move |unit| lay(unit, &mut received).map_err(Halt::Failed)));
+        let lay = self.queue.call_alone(Work::change(move |unit| lay(unit, &mut received)));
         let read = async {
             let pieces = pieces;
             let mut dump = DumpStream::new(from);

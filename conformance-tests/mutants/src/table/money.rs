@@ -316,8 +316,8 @@ pub(super) const ALL: &[Mutant] = &[
             Replace("serial/reserves.rs", "let (seen, most) = (after.clone(), «sweep.lacks()»);", "sweep.lacks() + 1"),
             Replace(
                 "serial/reserves.rs",
-                "!sweep.took(self.apply(ReleaseExpired { user, name }).await)",
-                "let outcome = self.apply(ReleaseExpired { user, name }).await; sweep.lacks() == 0 || { sweep.took(outcome); false }",
+                "!sweep.took(self.release(ReleaseExpired { user, name }).await)",
+                "let outcome = self.release(ReleaseExpired { user, name }).await; sweep.lacks() == 0 || { sweep.took(outcome); false }",
             ),
         ],
     },

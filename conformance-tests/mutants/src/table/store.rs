@@ -14,11 +14,11 @@ macro_rules! not_atomic {
                 "serial/mod.rs",
                 "let work = «Work::change(move |unit| decided(&atom, unit, &environment.policy))»;",
                 concat!(
-                    "if operation == \"",
+                    "if atom.call().operation() == \"",
                     $operation,
                     "\" { let decided = Work::look(move |unit| decide(&atom, unit, &environment.policy).map_err(Halt::into_error)); \
                      let decision = self.queue.call(decided, None).await?; \
-                     if switch::note(operation.to_owned()) < 12 { tokio::time::sleep(Duration::from_millis(15)).await; } \
+                     if switch::note(\"race of one\".to_owned()) < 12 { tokio::time::sleep(Duration::from_millis(15)).await; } \
                      Work::change(move |unit| { put(unit, decision.changes.clone())?; Ok(decision.reply.clone()) }) } \
                      else { Work::change(move |unit| decided(&atom, unit, &environment.policy)) }"
                 ),

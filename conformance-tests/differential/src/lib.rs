@@ -4,7 +4,7 @@
 //! PostgreSQL, and compares every answer and every dump, byte for byte: time and ids are driven. `CONFORMANCE_SEED` and
 //! `CONFORMANCE_OPERATIONS` say which histories and how many operations.
 
-/// The guide for whoever writes a backend; its code is compiled as tests, and run where it can be.
+/// The guide for authors of backends. Doc tests compile its code, and run the blocks that need nothing else.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/writing-a-backend.md")]
 mod guide {}
@@ -28,7 +28,7 @@ use storage_pg::{PgOptions, PgStorage};
 /// Why there is no server.
 pub fn every_backend() -> Result<Vec<Arc<dyn Harness>>, String> {
     let databases = Databases { server: Server::shared()?, sites: Mutex::default() };
-    Ok(vec![Arc::new(Places::default()), Arc::new(Files), Arc::new(Directories), Arc::new(databases)])
+    Ok(vec![Arc::new(Places::default()), Arc::new(Embedded::Sqlite), Arc::new(Embedded::Json), Arc::new(databases)])
 }
 
 #[derive(Default)]
@@ -58,58 +58,41 @@ impl Harness for Places {
     }
 }
 
-/// A new temporary directory.
-fn directory() -> Result<Site, String> {
-    let dir = tempfile::Builder::new().prefix("storage-differential-").tempdir().map_err(|error| error.to_string())?;
-    Ok(Site::new(dir.keep().display().to_string()))
+/// The backends that keep a site in a temporary directory.
+enum Embedded {
+    Sqlite,
+    Json,
 }
-
-fn remove(site: &Site) {
-    // What cannot be removed is a temporary directory that the system removes.
-    let _ = std::fs::remove_dir_all(site.to_string());
-}
-
-struct Files;
 
 #[async_trait]
-impl Harness for Files {
+impl Harness for Embedded {
     fn name(&self) -> &'static str {
-        "sqlite"
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Json => "json",
+        }
     }
     fn supports(&self, _: Need) -> bool {
         true
     }
     async fn create(&self) -> Result<Site, String> {
-        directory()
+        let dir =
+            tempfile::Builder::new().prefix("storage-differential-").tempdir().map_err(|error| error.to_string())?;
+        Ok(Site::new(dir.keep().display().to_string()))
     }
     async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
-        let file = PathBuf::from(site.to_string()).join("store.db");
-        Ok(Arc::new(sqlite_backend::open(file, environment).await?))
+        let dir = PathBuf::from(site.to_string());
+        Ok(match self {
+            Self::Sqlite => Arc::new(sqlite_backend::open(dir.join("store.db"), environment).await?),
+            Self::Json => {
+                let options = JsonOptions { environment, ..JsonOptions::new(dir.join("data")) };
+                Arc::new(JsonStorage::open(options).await?)
+            }
+        })
     }
     async fn destroy(&self, site: Site) {
-        remove(&site);
-    }
-}
-
-struct Directories;
-
-#[async_trait]
-impl Harness for Directories {
-    fn name(&self) -> &'static str {
-        "json"
-    }
-    fn supports(&self, _: Need) -> bool {
-        true
-    }
-    async fn create(&self) -> Result<Site, String> {
-        directory()
-    }
-    async fn open(&self, site: &Site, environment: Environment) -> storage_core::Result<Arc<dyn Storage>> {
-        let dir = PathBuf::from(site.to_string()).join("data");
-        Ok(Arc::new(JsonStorage::open(JsonOptions { environment, ..JsonOptions::new(dir) }).await?))
-    }
-    async fn destroy(&self, site: Site) {
-        remove(&site);
+        // What cannot be removed is a temporary directory that the system removes.
+        let _ = std::fs::remove_dir_all(site.to_string());
     }
 }
 

@@ -14,7 +14,7 @@ use crate::rows::Rows;
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     path: PathBuf,
-    /// Opened by the first transaction: on the storage's thread, where waiting for a file blocks nobody.
+    /// The first transaction opens it. That runs on the storage's own thread, so no task of the caller waits for the file.
     pub(crate) connection: Option<Connection>,
     if_missing: IfMissing,
 }
@@ -31,12 +31,12 @@ impl Sqlite {
         work: impl FnOnce(&mut Rows<'_>) -> Result<()>,
         failed_commit: impl FnOnce(&Path, rusqlite::Error) -> Error,
     ) -> Result<()> {
-        // Taken out: a connection that does not come back, also because of a panic, is closed, and its transaction rolled back.
+        // The connection is put back only when it is sound. Otherwise, also after a panic, it is closed, which rolls back.
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(&self.path, self.if_missing)?,
         };
-        // From now on a file that is missing was lost, and no store begins anew in its place.
+        // The store exists from now on. A later connection must not found a new one where the file is missing or empty.
         self.if_missing = IfMissing::Fail;
         let outcome = connection.execute_batch(begin).map_err(|error| of_sqlite(&self.path, error)).and_then(|()| {
             let mut rows = Rows::new(&connection, &self.path);
@@ -45,7 +45,7 @@ impl Sqlite {
             rows.check_transaction()?;
             connection.execute_batch("COMMIT").map_err(|error| failed_commit(&self.path, error))
         });
-        // After a sync that failed, the next one can succeed without what the first one lost. Whoever connects takes care of that.
+        // A sync may have failed. The next one can succeed without writing what the first one lost; connecting anew writes it again.
         let is_sound = outcome
             .as_ref()
             .map_or_else(|error| error.applied() == Applied::No && *error.kind() != ErrorKind::Unavailable, |()| true);

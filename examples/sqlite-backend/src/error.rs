@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::ErrorCode;
 use storage_core::{Error, ErrorKind, Place};
 
-/// For so long a connection waits for those of others. Less than the deadline of a call, so that the call still hears why.
+/// How long connecting waits for other connections, and how long each transaction does. Both together stay below the deadline of a
+/// call, so that the caller hears `Busy` from here.
 pub(crate) const WAIT: Duration = Duration::from_secs(5);
 
 /// An error of a statement. SQLite or the caller rolls the transaction back, so that nothing of it was applied.
@@ -29,8 +30,8 @@ pub(crate) fn of_sqlite(path: &Path, error: rusqlite::Error) -> Error {
     Error::new(kind).caused_by(error)
 }
 
-/// An error of a commit. What fails before the last page is written was not applied. Else the pages may be in the file, and whether
-/// they reached the disk nobody can say.
+/// An error of a commit. A failure before the last page is written means that nothing was applied. After any other one the pages may or
+/// may not be on the disk, so the outcome is unknown.
 pub(crate) fn of_commit(path: &Path, error: rusqlite::Error) -> Error {
     let error = of_sqlite(path, error);
     match error.kind() {

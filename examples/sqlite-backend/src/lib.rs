@@ -24,10 +24,11 @@
 //! - Writers take turns. One that waits for longer than 5 seconds answers `Busy`; there is no queue among processes, so that nothing
 //!   is fair but chance.
 //! - Each new entry of a history counts the entries that are kept. That suits a hundred of them, not a hundred thousand.
-//! - Opening waits for whoever looks at that moment, at most 5 seconds.
-//! - A sync of the log that failed is made good by the handle that met it, before its next call. Other processes that write meanwhile
-//!   do not know of it: what they promise until then may hang on what that sync lost. A sync that fails while SQLite empties the log by
-//!   itself is told to nobody: where another process read at that moment, what it lost is lost.
+//! - Opening empties the log, which needs the file without readers. It waits 5 seconds for them, then answers `Busy`.
+//! - After a failed sync of the log the handle writes the log to the file before its next call. Another process that writes in between
+//!   knows nothing of the failure, and a power cut can lose what it acknowledged.
+//! - SQLite empties the log by itself after some commits and reports no error of that. When such a sync fails while another process
+//!   reads, a power cut can lose what was acknowledged.
 //! - WAL mode needs shared memory: the file must be on a local disk, not on a network file system.
 
 mod engine;

@@ -210,7 +210,7 @@ fn a_panic_rolls_back() {
         panic!("a defect")
     };
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.together(fail)));
-    assert!(caught.is_err());
+    assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"a defect"));
     assert!(!known(&mut store, 1), "by a new connection");
 }
 

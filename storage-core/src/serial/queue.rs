@@ -1,6 +1,6 @@
 //! The thread that an engine lives on, and the calls that wait for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -174,15 +174,13 @@ impl Queue {
     }
 }
 
-/// The thread. However serving ended, nobody waits for an answer that no longer comes: also a call that is being sent at this moment
-/// is taken and dropped, and only once the engine is gone.
+/// The thread. When serving has ended, also by a panic, the engine is gone. Then every call that is left is dropped, one that is being
+/// sent at this moment too, so that no caller waits for an answer that never comes.
 fn live(engine: impl Engine, mut receiver: mpsc::Receiver<Message>) {
-    let served = catch_unwind(AssertUnwindSafe(|| serve(engine, &mut receiver)));
+    // The panic hook has reported it, and nobody joins this thread.
+    let _ = catch_unwind(AssertUnwindSafe(|| serve(engine, &mut receiver)));
     receiver.close();
     while receiver.blocking_recv().is_some() {}
-    if let Err(panic) = served {
-        resume_unwind(panic);
-    }
 }
 
 /// Serves calls in their order, those that wait in one transaction.
@@ -247,7 +245,7 @@ fn serve_batch(engine: &mut impl Engine, mut batch: Vec<Box<dyn Queued>>) {
         task.answer(committed.clone());
     }
     if must_look_again {
-        // What they saw of the changes is gone. What keeps those from being written need not keep anybody from looking.
+        // They saw changes that do not stand. A look may succeed where a change cannot.
         serve_batch(engine, looks);
     } else {
         for task in looks {

@@ -13,14 +13,17 @@ use crate::{
 };
 
 impl Serial {
-    /// Releases a hold that has expired. An attempt whose answer was lost is asked for again: no later sweep would find what it did.
+    /// Releases a hold that has expired. After an attempt of unknown outcome it asks once more, because no later sweep finds a hold that
+    /// was released. Where that fails too, the outcome stays unknown.
     async fn release(&self, release: ReleaseExpired) -> Result<Option<Arc<Hold>>> {
         self.judge("release_expired_reserves", Ok(()))?;
         let released = async {
             let atom = Atom::new(release.into(), &self.environment)?;
             let again = atom.again();
             match self.attempt(atom).await {
-                Err(error) if error.applied() == Applied::Unknown => self.attempt(again).await?,
+                Err(unknown) if unknown.applied() == Applied::Unknown => {
+                    self.attempt(again).await.map_err(|_| unknown)?
+                }
                 reply => reply?,
             }
             .try_into()

@@ -84,10 +84,12 @@ impl Plan {
                 "the same command with --yes, or with --dry-run to see the plan",
             ));
         }
-        context.out.question("Go on? [y/N] ");
         let mut answer = String::new();
-        crate::interrupt::while_asking(|| std::io::stdin().lock().read_line(&mut answer))
-            .map_err(|error| Failure::io("the answer could not be read", error))?;
+        let ask = || {
+            context.out.question("Go on? [y/N] ");
+            std::io::stdin().lock().read_line(&mut answer)
+        };
+        crate::interrupt::while_asking(ask).map_err(|error| Failure::io("the answer could not be read", error))?;
         if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
             Ok(())
         } else {

@@ -37,7 +37,7 @@ impl Stop {
 
 /// Whether somebody pressed Ctrl-C: whoever works in batches looks between two of them.
 pub(crate) fn asked() -> bool {
-    ASKED.load(Ordering::Relaxed)
+    ASKED.load(Ordering::SeqCst)
 }
 
 /// The failure of a command that stopped between two batches.
@@ -48,11 +48,17 @@ pub(crate) fn stopped(done: u64, total: u64) -> Failure {
     }
 }
 
-/// Runs a question that waits for a person: Ctrl-C ends the command there, before anything was changed.
+/// Shows a question and waits for a person's answer: Ctrl-C ends the command there, before anything was changed.
+///
+/// Here `ASKING` is set before `ASKED` is read; whoever listens sets `ASKED` before it reads `ASKING`. One of the two sees the other,
+/// so that no interrupt is kept for a work that waits for the answer.
 pub(crate) fn while_asking<T>(ask: impl FnOnce() -> T) -> T {
-    ASKING.store(true, Ordering::Relaxed);
+    ASKING.store(true, Ordering::SeqCst);
+    if asked() {
+        end();
+    }
     let answer = ask();
-    ASKING.store(false, Ordering::Relaxed);
+    ASKING.store(false, Ordering::SeqCst);
     answer
 }
 
@@ -77,10 +83,10 @@ pub(crate) async fn until_asked<T>(
         if tokio::signal::ctrl_c().await.is_err() {
             return;
         }
-        if ASKING.load(Ordering::Relaxed) {
+        ASKED.store(true, Ordering::SeqCst);
+        if ASKING.load(Ordering::SeqCst) {
             end();
         }
-        ASKED.store(true, Ordering::Relaxed);
         let _ = tell.send(());
         if let Some(out) = note {
             out.note("stopping after this batch; Ctrl-C once more stops at once");

@@ -36,14 +36,14 @@ fn terminal(place: &Place, line: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// Presses Ctrl-C when the question stands there; answers the exit code.
-fn interrupted_at_the_question(place: &Place, line: &str) -> Option<i32> {
+/// Presses Ctrl-C when this text was shown; answers the exit code.
+fn interrupted_at(text: &str, place: &Place, line: &str) -> Option<i32> {
     let mut child = terminal(place, line, &[]).spawn().unwrap();
     let (mut stdout, mut shown) = (child.stdout.take().unwrap(), Vec::new());
-    while !String::from_utf8_lossy(&shown).contains("Go on?") {
+    while !String::from_utf8_lossy(&shown).contains(text) {
         let mut some = [0; 256];
         let count = stdout.read(&mut some).unwrap();
-        assert!(count > 0, "{line} asked nothing: {}", String::from_utf8_lossy(&shown));
+        assert!(count > 0, "{line} did not say {text:?}: {}", String::from_utf8_lossy(&shown));
         shown.extend_from_slice(&some[..count]);
     }
     child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
@@ -73,7 +73,11 @@ fn an_interrupt_at_the_question_ends_it_there() {
     place.run(&["user", "credit", "7", "5", "--yes"]).exits(0);
     let before = place.run(&["dump"]).exits(0).stdout;
     for line in ["copy --from json:data --to json:there", "user debit 7 1"] {
-        assert_eq!(interrupted_at_the_question(&place, line), Some(130), "{line}");
+        assert_eq!(interrupted_at("Go on?", &place, line), Some(130), "{line}");
+        // Also while the question is still being put together: behind the first line of the plan.
+        for _ in 0..5 {
+            assert_eq!(interrupted_at("\n", &place, line), Some(130), "{line}");
+        }
     }
     assert!(!place.path("there").exists());
     assert_eq!(place.run(&["dump"]).exits(0).stdout, before);
